@@ -1,0 +1,76 @@
+"""The command line: ``python -m zoo`` or ``zoo``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+VERBS = ("fit", "validate", "test", "predict")
+
+USAGE = """\
+usage: zoo VERB [--config RECIPE] [--OPTION VALUE ...]
+
+  zoo fit --config RECIPE             train, then test the best checkpoint
+  zoo fit ... --ckpt_path last        go on with the recipe's newest run
+  zoo validate --ckpt_path FILE       validate a checkpoint
+  zoo test --ckpt_path FILE           test a checkpoint
+  zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER ...
+  zoo list [nets|tasks|data|recipes] [PATTERN]
+  zoo VERB --help                     all options of a verb
+
+RECIPE is a YAML file or the name of a packaged recipe (zoo list recipes). Later files win over
+earlier ones, options over files. Try: zoo fit --config inception
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and gives its exit code."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    from zoo.errors import UserError
+
+    try:
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(USAGE, end="")
+            return 0
+        if argv[0] in ("-V", "--version"):
+            import zoo
+
+            print(f"lightning-zoo {zoo.__version__}")
+            return 0
+        if argv[0] == "list":
+            return _list(argv[1:])
+        if argv[0] not in VERBS:
+            import difflib
+
+            near = difflib.get_close_matches(argv[0], [*VERBS, "list"], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(VERBS)}, list"
+            raise UserError(f"there is no verb {argv[0]!r}; {hint}")
+        from zoo.cli import run
+
+        return run(argv)
+    except UserError as error:
+        if os.environ.get("ZOO_DEBUG") == "1":
+            raise
+        print(f"zoo: {error}", file=sys.stderr)
+        return 2
+
+
+def _list(argv: list[str]) -> int:
+    from zoo.catalog import KINDS, listing
+    from zoo.errors import UserError
+
+    kind = argv[0] if argv and argv[0] in KINDS else None
+    rest = argv[1:] if kind else argv
+    if len(rest) > 1 or (rest and rest[0].startswith("-")):
+        raise UserError(f"usage: zoo list [{'|'.join(KINDS)}] [PATTERN]")
+    print(listing(kind, rest[0] if rest else None))
+    return 0
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,1 @@
+"""What happens around training: logging, saving, stopping, showing, drawing."""

@@ -1,0 +1,116 @@
+"""Draws a run: one augmented batch, the curves, and what the test shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from zoo.loggers import RunWandb, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Pictures(Callback):
+    """Writes PNG files into the run folder and hands the same to W&B.
+
+    ``batch.png`` (the first training batch as the net sees it), ``curves.png``, and from the test
+    ``confusion.png``, ``reliability.png`` and ``wrong.png``.
+    """
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws a training batch."""
+        data = getattr(trainer, "datamodule", None)
+        if hasattr(data, "draw_batch"):
+            self._keep(trainer, "batch", data.draw_batch("train"))
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the curves."""
+        self._draw_curves(trainer)
+
+    @rank_zero_only
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Draws the curves as far as they go."""
+        self._draw_curves(trainer)
+
+    def _draw_curves(self, trainer: Trainer) -> None:
+        from zoo.plots import draw_curves
+
+        path = Path(trainer.default_root_dir) / "metrics.csv"
+        if path.is_file():
+            self._keep(trainer, "curves", draw_curves(read_metrics(path)[1]))
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the confusion matrix, the reliability diagram and the worst mistakes."""
+        views: dict[str, Any] = getattr(pl_module, "test_pictures", {})
+        if not views:
+            return
+        from zoo.plots import draw_confusion, draw_gallery, draw_reliability
+
+        names = class_names(trainer, pl_module)
+        error = float(trainer.callback_metrics.get("test/ece", float("nan")))
+        self._keep(
+            trainer, "confusion", draw_confusion(views["confusion"].cpu().numpy(), names)
+        )
+        bins = views["reliability"].cpu().numpy()
+        self._keep(trainer, "reliability", draw_reliability(bins, error))
+        wrong = {name: values.cpu() for name, values in views["wrong"].items()}
+        if not len(wrong["label"]):
+            return
+        images = visible(trainer, wrong["image"]).numpy()
+        rows = [
+            [names[int(label)], names[int(prediction)], float(probability)]
+            for label, prediction, probability in zip(
+                wrong["label"], wrong["prediction"], wrong["probability"], strict=True
+            )
+        ]
+        titles = [f"{label}\n→ {prediction} {p:.2f}" for label, prediction, p in rows]
+        headline = "most wrong: true class, prediction, its probability"
+        self._keep(trainer, "wrong", draw_gallery(images, titles, headline))
+        for logger in _wandb(trainer):
+            import wandb
+
+            table = [
+                [wandb.Image(image.transpose(1, 2, 0).squeeze()), *row]
+                for image, row in zip(images, rows, strict=True)
+            ]
+            columns = ["image", "label", "prediction", "probability"]
+            logger.log_table("wrong_predictions", columns=columns, data=table)
+
+    def _keep(self, trainer: Trainer, name: str, figure: Figure) -> None:
+        path = Path(trainer.default_root_dir) / f"{name}.png"
+        figure.savefig(path, dpi=110)
+        for logger in _wandb(trainer):
+            logger.log_image(f"pictures/{name}", [str(path)])
+
+
+def class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
+    """The data's class names, or numbers where it has none."""
+    names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+    return list(names or map(str, range(pl_module.num_classes)))  # type: ignore[arg-type]
+
+
+def visible(trainer: Trainer, images: Tensor) -> Tensor:
+    """Images as a person sees them: uint8 ``(B, C, H, W)`` with 1 or 3 channels."""
+    data = getattr(trainer, "datamodule", None)
+    if hasattr(data, "denormalize"):
+        shown: Tensor = data.denormalize(images)
+    else:  # somebody else's data: stretch each image's values
+        low = images.amin((1, 2, 3), keepdim=True)
+        high = images.amax((1, 2, 3), keepdim=True)
+        shown = ((images - low) / (high - low).clamp(min=1e-6) * 255).byte()
+    return shown if shown.shape[1] in (1, 3) else shown[:, :1]
+
+
+def _wandb(trainer: Trainer) -> list[RunWandb]:
+    return [logger for logger in trainer.loggers if isinstance(logger, RunWandb)]

@@ -1,0 +1,92 @@
+"""Writes figures to the loggers at log points, after validation and at epochs' ends."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+if TYPE_CHECKING:
+    from zoo.tasks.base import Task
+
+
+class TrainLog(Callback):
+    """The log of a task's figures, one row per optimiser step at which something is known.
+
+    A row is written before any checkpoint of the same step, so that a run which goes on from the
+    checkpoint has all earlier rows. Between two log points (``trainer.log_every_n_steps``) nothing
+    is read from the device. Columns that start with ``time/`` differ from run to run.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.latest: dict[str, float] = {}
+        self._started = 0.0
+        self._mark = (0.0, 0)
+        self._logged_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._started = time.monotonic() - self.seconds
+        self._mark = (time.monotonic(), 0)
+        self._logged_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Task, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:  # type: ignore[override]
+        """Logs the means since the last log point."""
+        step = trainer.global_step
+        if step == self._logged_step or step % trainer.log_every_n_steps:
+            return
+        self._logged_step = step
+        seen = pl_module.train_sums.counts["log"]
+        row = pl_module.train_figures("log")
+        pl_module.train_sums.restart("log")
+        now = time.monotonic()
+        if self._mark[1]:  # the first interval includes the start-up
+            row["time/samples_per_s"] = seen * trainer.world_size / (now - self._mark[0])
+        self._mark = (now, step)
+        row["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        self._write(trainer, row)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the validation figures."""
+        if not trainer.sanity_checking:
+            self._write(trainer, _figures(trainer, "val/"))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the test figures."""
+        self._write(trainer, _figures(trainer, "test/"))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Task) -> None:  # type: ignore[override]
+        """Logs the epoch's training means."""
+        row = pl_module.train_figures("epoch")
+        pl_module.train_sums.restart("epoch")
+        self._write(trainer, {f"{name}_epoch": value for name, value in row.items()})
+
+    def _write(self, trainer: Trainer, row: dict[str, float]) -> None:
+        if self._started:
+            self.seconds = time.monotonic() - self._started
+            row["time/elapsed_s"] = self.seconds
+        self.latest.update(row)
+        for logger in trainer.loggers:
+            logger.log_metrics({"epoch": trainer.current_epoch, **row}, trainer.global_step)
+            logger.save()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds trained so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting from an earlier session."""
+        self.seconds = state_dict["seconds"]
+
+
+def _figures(trainer: Trainer, prefix: str) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(prefix)
+    }

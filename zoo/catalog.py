@@ -1,0 +1,89 @@
+"""What the zoo holds, read from its source files: no import of torch, hence no wait."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.errors import UserError
+
+KINDS = ("nets", "tasks", "data", "recipes")
+_PACKAGES = {"nets": "zoo.nets", "tasks": "zoo.tasks", "data": "datamodules"}
+
+
+def recipes_folder() -> Path:
+    """The folder of the packaged recipes: in the installed package, or beside it in the source."""
+    installed = Path(__file__).parent / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of all recipes, such as ``inception`` or ``cifar10/inception``."""
+    folder = recipes_folder()
+    paths = folder.rglob("*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
+
+
+def entries(kind: str) -> Iterator[tuple[str, str]]:
+    """Name and one line about each net, task, data set or recipe."""
+    if kind == "recipes":
+        for name in recipe_names():
+            first = (recipes_folder() / f"{name}.yaml").read_text(encoding="utf-8").split("\n")[0]
+            yield name, first.lstrip("# ") if first.startswith("#") else ""
+        return
+    for name, module in exports(kind):
+        yield name, _first_line(module, name)
+
+
+def listing(kind: str | None, pattern: str | None) -> str:
+    """The text of ``zoo list``.
+
+    Raises:
+        UserError: Nothing matches the pattern.
+    """
+    lines: list[str] = []
+    for each in [kind] if kind else KINDS:
+        found = [
+            (name, about)
+            for name, about in entries(each)
+            if pattern is None or fnmatch.fnmatch(name.lower(), pattern.lower())
+        ]
+        if not found:
+            continue
+        width = max(len(name) for name, _ in found)
+        lines.append(f"{each}:")
+        lines += [f"  {name:<{width}}  {about}".rstrip() for name, about in found]
+    if not lines:
+        raise UserError(f"nothing among the {kind or 'entries'} matches {pattern!r}; try '*'")
+    return "\n".join(lines)
+
+
+def _source(module: str) -> Path:
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)  # a top-level name: nothing is imported
+    assert spec is not None and spec.submodule_search_locations
+    path = Path(spec.submodule_search_locations[0], *rest)
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def exports(kind: str) -> Iterator[tuple[str, str]]:
+    """Name and defining module of each net, task or data set that its package exports."""
+    tree = ast.parse(_source(_PACKAGES[kind]).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if alias.name[0].isupper() and not alias.name.endswith(("Error", "Batch")):
+                    yield alias.name, node.module
+
+
+def _first_line(module: str, name: str) -> str:
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            line = (ast.get_docstring(node) or "").split("\n")[0]
+            return re.sub(r"``|:class:|`~?", "", line)
+    return ""

@@ -1,0 +1,508 @@
+"""The verbs on a LightningCLI of one call."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import jsonargparse
+import lightning as L
+import torch
+import yaml
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import datamodules  # noqa: F401  the classes that recipes name have to be known to the parser
+import zoo.nets  # noqa: F401
+import zoo.tasks  # noqa: F401
+from datamodules.errors import DataError
+from zoo.callbacks.checkpoints import Checkpoints
+from zoo.callbacks.pictures import Pictures
+from zoo.callbacks.progress import Progress
+from zoo.callbacks.train_log import TrainLog
+from zoo.checkpoint import AtomicCheckpointIO, read_checkpoint
+from zoo.errors import Interrupted, NonFiniteLoss, UserError
+from zoo.layers import (
+    FACTS,
+    Request,
+    checkpoint_layer,
+    class_paths,
+    expand_flags,
+    optimizer_resets,
+    read_layer,
+    refuse_facts,
+    take_apart,
+    value_of,
+)
+from zoo.loggers import MetricsCSV, RunWandb, WandbMode, wandb_mode
+from zoo.messages import explain
+from zoo.profile import Profile, check_net, profile
+from zoo.report import describe, test_figures, write_predictions, write_report
+from zoo.run import RunFolder, latest_checkpoint, new_run, run_of
+
+#: The packages whose classes a recipe may name; refused before anything of another is imported.
+TRUSTED = (
+    "zoo",
+    "datamodules",
+    "torch.nn",
+    "torch.optim",
+    "torchvision.models",
+    "timm",
+    "transformers",
+    "peft",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+    "lightning.pytorch.strategies",
+    "lightning.pytorch.plugins",
+    "lightning.pytorch.profilers",
+)
+
+
+class ZooTrainer(L.Trainer):
+    """Lightning's Trainer; its verbs are ours."""
+
+    def predict(self, *args: Any, inputs: list[str] | None = None, **kwargs: Any) -> Any:
+        """Predict labels and probabilities with a checkpoint.
+
+        Args:
+            inputs: Files and folders to predict; the data's test set where it is left out.
+        """
+        return super().predict(*args, **kwargs)
+
+
+class ZooParser(LightningArgumentParser):
+    """A parser whose errors are one sentence, and which takes no abbreviated options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises what the user is told.
+
+        Raises:
+            UserError: Always.
+        """
+        options = [name.lstrip("-") for name in self._option_string_actions]
+        raise explain(message, options, list(class_paths())) from ex
+
+    def add_function_arguments(self, *args: Any, linked_targets: Any = None, **kwargs: Any) -> Any:
+        """Adds a function's parameters; jsonargparse hands link targets to classes and functions."""
+        return super().add_function_arguments(*args, **kwargs)
+
+
+class ZooCLI(LightningCLI):
+    """Builds task, data and Trainer from layers of configuration, and runs a verb in a run folder.
+
+    Args:
+        request: The command line, taken apart.
+        args: What is left to parse: the layers as ``--config`` in their order, then the flags.
+        checkpoint: The checkpoint that the verb starts from.
+    """
+
+    def __init__(
+        self, request: Request, args: list[str], checkpoint: dict[str, Any] | None
+    ) -> None:
+        self.request = request
+        self.checkpoint = checkpoint
+        super().__init__(
+            model_class=L.LightningModule,
+            datamodule_class=L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            trainer_class=ZooTrainer,
+            parser_class=ZooParser,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds our options, and hands the data's facts to the task and the net."""
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.add_argument(
+            "--wandb",
+            type=WandbMode,
+            default="auto",
+            help="Weights & Biases: auto is online where this machine is logged in, else offline.",
+        )
+        parser.add_argument(
+            "--wandb_checkpoint",
+            type=bool,
+            default=False,
+            help="Uploads the best checkpoint as an artifact of the W&B run.",
+        )
+        parser.add_argument(
+            "--trust",
+            type=list[str],
+            default=[],
+            help="A package whose classes the recipe may name, besides those it may in any case.",
+        )
+        for fact in FACTS:
+            for owner in ("model.init_args", "model.init_args.net.init_args"):
+                parser.link_arguments(f"data.{fact}", f"{owner}.{fact}", apply_on="instantiate")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The verbs, and the arguments of the Trainer's methods that are no options."""
+        common = {"model", "datamodule", "weights_only"}
+        evaluation = common | {"dataloaders", "verbose", "return_predictions"}
+        return {
+            "fit": common | {"train_dataloaders", "val_dataloaders"},
+            "validate": evaluation,
+            "test": evaluation,
+            "predict": evaluation,
+        }
+
+    def instantiate_classes(self) -> None:
+        """Builds data and task; what their constructors refuse is the user's to put right."""
+        try:
+            super().instantiate_classes()
+        except (UserError, DataError):
+            raise
+        except (ValueError, OSError, MisconfigurationException) as error:
+            raise UserError(_sentence(error)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Builds the Trainer around a run folder, and checks everything before it is created."""
+        options = self.config_init[self.verb]["trainer"]
+        self.run = self._choose_folder(Path(options["default_root_dir"]))
+        _check_processes(options)
+        extra = options.get("logger")
+        plugins = options.get("plugins") or []
+        trainer = super().instantiate_trainer(
+            default_root_dir=str(self.run.path),
+            logger=[_NoLogger()],
+            plugins=[*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()],
+            callbacks=[
+                TrainLog(),
+                *([Progress()] if options["enable_progress_bar"] is not False else []),
+                *self._as_list(options.get("callbacks")),
+                Pictures(),
+            ],
+        )
+        _check_callbacks(trainer, self.run.path)
+        self.profile = self._check_data_and_net(trainer)
+        if trainer.is_global_zero:
+            self.run.open()
+            self.run.write_recipe(self._recipe_text())
+        trainer.loggers = self._loggers(extra)
+        return trainer
+
+    @property
+    def verb(self) -> str:
+        """The verb."""
+        assert self.subcommand is not None
+        return str(self.subcommand)
+
+    @staticmethod
+    def _as_list(value: Any) -> list[Any]:
+        if value is None:
+            return []
+        return value if isinstance(value, list) else [value]
+
+    def _choose_folder(self, root: Path) -> RunFolder:
+        if self.verb == "fit":
+            resumed = run_of(Path(self.request.ckpt_path)) if self.request.ckpt_path else None
+            return resumed or new_run(root, self.request.name)
+        return new_run(root, self.verb)
+
+    def _check_data_and_net(self, trainer: L.Trainer) -> Profile | None:
+        """Reads the data and runs a batch of no values through the net, before anything is written.
+
+        Only in the first process: it starts the others, or they wait for it.
+        """
+        data, net = self.datamodule, getattr(self.model, "net", None)
+        facts = [getattr(data, fact, None) for fact in ("in_channels", "image_size", "num_classes")]
+        if not trainer.is_global_zero or net is None or None in facts:
+            return None
+        channels, side, classes = (int(fact) for fact in facts if fact is not None)
+
+        def example(batch_size: int) -> torch.Tensor:
+            return torch.zeros(batch_size, channels, side, side, device="meta")
+
+        data.trainer = trainer
+        data.prepare_data()
+        data.setup(self.verb)
+        if self.verb == "fit" and hasattr(data, "smallest_train_batch"):
+            check_net(net, example(data.smallest_train_batch), classes)
+        return profile(net, example(1))
+
+    def _recipe_text(self) -> str:
+        """The resolved recipe, which can be run again."""
+        parser = self._parser(self.subcommand)
+        text = parser.dump(self.config[self.verb], skip_none=False, format="yaml")
+        recipe = yaml.safe_load(text)
+        for key in ("ckpt_path", "inputs", "trust", "config"):
+            recipe.pop(key, None)
+        self.recipe: dict[str, Any] = recipe
+        words = " ".join(["zoo", *self.request.argv])
+        return f"# {words}\n" + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+    def _loggers(self, extra: Any) -> list[Logger]:
+        keep = self.checkpoint["global_step"] if self.checkpoint and self.run.resumed else None
+        loggers: list[Logger] = [MetricsCSV(self.run.path, keep)]
+        loggers += [logger for logger in self._as_list(extra) if isinstance(logger, Logger)]
+        mode = wandb_mode(self.config_init[self.verb]["wandb"])
+        self.wandb: RunWandb | None = None
+        if mode != "off" and self.verb != "predict":
+            name = f"{self.run.recipe}-{self.run.id}"
+            self.wandb = RunWandb(self.run.path, self.run.id, name, mode)
+            loggers.append(self.wandb)
+            if rank_zero_only.rank == 0:
+                print(self.wandb.start())
+                self.wandb.log_hyperparams(self.recipe)
+                monitor = getattr(self.model, "monitor", None)
+                if monitor is not None:
+                    self.wandb.best_in_summary(monitor, self.model.mode)
+        return loggers
+
+    def before_fit(self) -> None:
+        """Says what starts and where."""
+        self.started = time.monotonic()
+        if rank_zero_only.rank == 0:
+            print(describe(self.model, self.datamodule, self.profile))
+            verb = "goes on in" if self.run.resumed else "in"
+            print(f"run {verb} {os.path.relpath(self.run.path)}", flush=True)
+
+    def after_fit(self) -> None:
+        """Tests the best checkpoint, once, and reports."""
+        seconds = time.monotonic() - self.started
+        saved = next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
+        best = saved.best_model_path or saved.last_model_path
+        figures: dict[str, float] = {}
+        if best and self.datamodule is not None and not self.trainer.fast_dev_run:
+            self.trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+            figures = test_figures(self.trainer)
+        if rank_zero_only.rank == 0:
+            report = {
+                "test": figures,
+                "checkpoint": best,
+                saved.monitor or "monitor": saved.best_model_score,
+                "fit_seconds": round(seconds, 1),
+            }
+            write_report(self.run, report, self.profile, self.config[self.verb]["seed_everything"])
+            if self.wandb is not None and self.config[self.verb]["wandb_checkpoint"] and best:
+                self.wandb.log_checkpoint(Path(best), {"test": figures})
+
+    def before_validate(self) -> None:
+        """Starts the clock."""
+        self.started = time.monotonic()
+
+    before_test = before_validate
+
+    def after_test(self) -> None:
+        """Reports the figures of ``test`` or ``validate``."""
+        if rank_zero_only.rank == 0:
+            report = {
+                self.verb: test_figures(self.trainer),
+                "checkpoint": self.request.ckpt_path,
+                "seconds": round(time.monotonic() - self.started, 1),
+            }
+            write_report(self.run, report, self.profile, self.config[self.verb]["seed_everything"])
+
+    after_validate = after_test
+
+    def predict(self, model: L.LightningModule, **kwargs: Any) -> None:
+        """Predicts, prints a line for each input and writes ``predictions.csv``."""
+        batches = self.trainer.predict(model, **kwargs)
+        if rank_zero_only.rank == 0:
+            write_predictions(self.run, batches, self.datamodule)
+
+    def validate(self, model: L.LightningModule, **kwargs: Any) -> None:
+        """Validates without Lightning's own table."""
+        self.trainer.validate(model, verbose=False, **kwargs)
+
+    def test(self, model: L.LightningModule, **kwargs: Any) -> None:
+        """Tests without Lightning's own table."""
+        self.trainer.test(model, verbose=False, **kwargs)
+
+
+class _NoLogger(Logger):
+    """Holds the place of the loggers until the run folder is there."""
+
+    @property
+    def name(self) -> str:
+        """Nothing."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Nothing."""
+        return ""
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Nothing."""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+
+def quiet() -> None:
+    """Keeps Lightning's tips and other libraries' deprecations out of a run's output."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    for module in ("lightning", "torchmetrics", "jsonargparse", "torch"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+
+
+def trust(packages: list[str]) -> None:
+    """Sets which packages' classes a recipe may name; all others are refused before their import."""
+    jsonargparse.set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=[*TRUSTED, *packages],
+        instantiate_subclass_spec_in_any=False,
+    )
+    sys.path += [] if not packages or os.getcwd() in sys.path else [os.getcwd()]
+
+
+def build_arguments(request: Request) -> tuple[dict[str, Any] | None, list[str]]:
+    """Reads recipes and checkpoint, and puts all layers into their order.
+
+    Returns:
+        The checkpoint, if the verb starts from one, and the arguments to parse.
+
+    Raises:
+        UserError: A file that cannot be used, a missing checkpoint, a fact set by hand.
+    """
+    defaults = read_layer(Path(__file__).with_name("defaults.yaml"))
+    recipes = [read_layer(path) for path in request.recipes]
+    for layer in recipes:
+        in_file = layer.pop("ckpt_path", None)
+        request.ckpt_path = request.ckpt_path or in_file
+    refuse_facts(recipes, request.flags)
+    root = Path(value_of("trainer.default_root_dir", [defaults, *recipes], request.flags))
+    if request.ckpt_path in ("last", "best"):
+        if not request.recipes:
+            raise UserError(f"ckpt_path {request.ckpt_path!r} needs --config, to know whose run")
+        request.ckpt_path = str(latest_checkpoint(root, request.name, request.ckpt_path))
+    if request.ckpt_path is None and request.verb != "fit":
+        raise UserError(
+            f"{request.verb} needs a checkpoint: give --ckpt_path FILE "
+            "(or last or best with --config); without one the weights would be random"
+        )
+    checkpoint, layers = None, [defaults]
+    if request.ckpt_path is not None:
+        checkpoint = read_checkpoint(request.ckpt_path)
+        layers.append(checkpoint_layer(checkpoint, request.inputs))
+    layers += recipes
+    flags = expand_flags(request.flags)
+    arguments = [request.verb]
+    resets = optimizer_resets(layers, flags)
+    for layer, reset in zip(layers, resets, strict=False):
+        for text in filter(None, (reset, json.dumps(layer))):
+            arguments += ["--config", text]
+    if resets[-1] is not None:
+        arguments += ["--config", resets[-1]]
+    arguments += flags
+    if request.ckpt_path is not None:
+        arguments += ["--ckpt_path", request.ckpt_path]
+    return checkpoint, arguments
+
+
+def _check_processes(options: Any) -> None:
+    devices, cores = options.get("devices"), os.cpu_count() or 1
+    on_cpu = options.get("accelerator") == "cpu" or not torch.accelerator.is_available()
+    wanted = int(devices) if str(devices).isdigit() else 0
+    if on_cpu and wanted > cores:
+        raise UserError(
+            f"trainer.devices is {wanted}, but this machine has {cores} CPU cores and no "
+            f"accelerator that is asked for; give at most {cores}"
+        )
+
+
+def _check_callbacks(trainer: L.Trainer, folder: Path) -> None:
+    """Keeps checkpoints inside the run folder, whatever a recipe names."""
+    for callback in trainer.checkpoint_callbacks:
+        path = getattr(callback, "dirpath", None)
+        if path and not Path(path).resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"a callback's dirpath {str(path)!r} lies outside the run folder; leave it out"
+            )
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _last_good(cli: ZooCLI | None) -> str:
+    folder = cli.run.path / "checkpoints" if cli is not None else Path()
+    last = folder / "last.ckpt"
+    if not last.is_file():
+        return "no checkpoint was saved before; try a lower model.lr"
+    return (
+        f"the last good checkpoint is {os.path.relpath(last)}; go on from it with a lower model.lr"
+    )
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted(signum)
+
+
+def run(argv: list[str]) -> int:
+    """Runs a verb.
+
+    Args:
+        argv: The verb and its arguments.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: What the user can put right.
+    """
+    quiet()
+    cli = ZooCLI.__new__(ZooCLI)  # so that a run that ends early can still be named and finished
+    code = 1
+    signal.signal(signal.SIGINT, _interrupt)
+    sys.argv[0] = sys.argv[0] or "zoo"
+    try:
+        request = take_apart(argv)
+        trust(request.trust)
+        checkpoint, arguments = build_arguments(request)
+        ZooCLI.__init__(cli, request, arguments, checkpoint)
+        code = 0
+    except DataError as error:
+        code = 2
+        raise UserError(str(error)) from error
+    except UserError:
+        code = 2
+        raise
+    except NonFiniteLoss as error:
+        print(f"zoo: {error}; {_last_good(cli)}", file=sys.stderr)
+    except Interrupted as stop:
+        code = 128 + stop.signum
+        saved = os.path.relpath(stop.saved) if stop.saved else None
+        where = f"go on with --ckpt_path {saved}" if saved else "no checkpoint was saved"
+        print(f"zoo: stopped; {where}", file=sys.stderr)
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        code = 2
+        raise UserError(
+            f"ckpt_path {request.ckpt_path!r} does not fit the net of this run: "
+            f"{_first_mismatch(error)}"
+        ) from error
+    finally:
+        if getattr(cli, "wandb", None) is not None:
+            cli.wandb.finish(code)
+    return code
+
+
+def _first_mismatch(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    return " ".join(lines[0].split())[:200] if lines else str(error)

@@ -1,0 +1,304 @@
+"""The layers of a configuration and their order.
+
+Code defaults < ``zoo/defaults.yaml`` < checkpoint < recipes, left to right < flags: the last one
+written wins. Choosing another optimiser in a later layer drops the earlier layers' ``lr``,
+``weight_decay`` and ``momentum``, which were meant for the earlier optimiser.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.catalog import exports, recipe_names, recipes_folder
+from zoo.errors import UserError
+
+#: What the data says about itself; the command line hands it to the arguments of the same name.
+FACTS = ("num_classes", "in_channels", "image_size")
+
+_OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum")
+_FIRST_OPTIMIZER = "adamw"
+_CLASS_KEYS = {"class_path", "model", "net", "data"}
+
+
+@dataclass
+class Request:
+    """A command line, taken apart but not yet parsed.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        argv: The command line as given.
+        recipes: The files behind ``--config``, in order.
+        flags: All other arguments.
+        trust: Packages that ``--trust`` adds to those a recipe may name classes of.
+        ckpt_path: As given, ``last`` and ``best`` included.
+        inputs: What to predict.
+    """
+
+    verb: str
+    argv: list[str] = field(default_factory=list)
+    recipes: list[Path] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    trust: list[str] = field(default_factory=list)
+    ckpt_path: str | None = None
+    inputs: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, under which its runs are kept."""
+        if not self.recipes:
+            return "unnamed"
+        path = self.recipes[0].resolve()
+        folders = [path.parent.name] if path.parent.parent.name == "recipes" else []
+        if path.name == "recipe.yaml":  # a run's own recipe, run again
+            return path.parent.parent.name
+        return "-".join([*folders, path.stem])
+
+
+def take_apart(argv: list[str]) -> Request:
+    """Reads the arguments that decide what the rest is parsed against.
+
+    Raises:
+        UserError: A recipe that is not there, or an option without its value.
+    """
+    request = Request(argv[0], argv)
+    arguments = iter(argv[1:])
+    pending: str | None = next(arguments, None)
+    while pending is not None:
+        argument, pending = pending, None
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-c", "--trust", "--ckpt_path"):
+            given = value if equals else next(arguments, None)
+            if given is None or (not equals and given.startswith("--")):
+                raise UserError(f"option {name} needs a value")
+            if name == "--trust":
+                request.trust.append(given)
+            elif name == "--ckpt_path":
+                request.ckpt_path = given
+            else:
+                request.recipes.append(find_recipe(given))
+        elif name == "--inputs":
+            request.inputs += [value] if equals else []
+            for argument in arguments:
+                if argument.startswith("--"):
+                    pending = argument
+                    break
+                request.inputs.append(argument)
+            if not request.inputs:
+                raise UserError("option --inputs needs at least one file or folder")
+            if request.verb != "predict":
+                raise UserError(f"option --inputs belongs to predict, not to {request.verb}")
+            continue
+        else:
+            request.flags.append(argument)
+        pending = pending if pending is not None else next(arguments, None)
+    return request
+
+
+def find_recipe(name: str) -> Path:
+    """A file of that path, or else a packaged recipe of that name.
+
+    Raises:
+        UserError: Neither is there.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    key = name.removesuffix(".yaml").removeprefix("recipes/")
+    packaged = recipes_folder() / f"{key}.yaml"
+    if packaged.is_file():
+        return packaged
+    if path.is_dir():
+        raise UserError(f"--config {name!r} is a folder; give a YAML file in it")
+    near = difflib.get_close_matches(key, recipe_names(), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(
+        f"--config {name!r}: there is no such file, nor a packaged recipe of that name; "
+        f"{hint}`zoo list recipes` shows them"
+    )
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML parsers else take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[str, int] = {}
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            line = key_node.start_mark.line + 1
+            if key in seen and key != "<<":
+                raise UserError(f"key {key!r} stands twice, in lines {seen[key]} and {line}")
+            seen[key] = line
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-3 for a word; everybody who writes it in a recipe means the number.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_layer(path: Path) -> dict[str, Any]:
+    """Reads a recipe strictly.
+
+    Raises:
+        UserError: The file is empty, is not YAML, has a key twice, is not a mapping of options, or
+            has arguments beside ``class_path`` instead of under ``init_args``.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except UserError as error:
+        raise UserError(f"recipe {str(path)!r}: {error}; remove one of them") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"recipe {str(path)!r} is not UTF-8 text; save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        problem = error.problem or "is not YAML"
+        if "'\\t'" in problem:
+            problem = "has a tab; indent with spaces"
+        raise UserError(f"recipe {str(path)!r}, line {line}: {problem}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {str(path)!r} is not YAML: {error}") from error
+    if content is None:
+        raise UserError(f"recipe {str(path)!r} is empty; it needs model: and data:")
+    if not isinstance(content, dict):
+        raise UserError(f"recipe {str(path)!r} must hold options such as model: and data:")
+    names = class_paths()
+    for place, node in _mappings(content):
+        beside = [key for key in node if key not in ("class_path", "init_args", "dict_kwargs")]
+        if "class_path" in node and beside:
+            raise UserError(
+                f"recipe {str(path)!r}: {place} has {beside[0]!r} beside class_path; "
+                "arguments of the class belong under init_args"
+            )
+        for key in _CLASS_KEYS & node.keys():
+            if isinstance(node[key], str):
+                node[key] = names.get(node[key], node[key])
+    return content
+
+
+def class_paths() -> dict[str, str]:
+    """Short names of our classes and where they are; they win over equal names elsewhere."""
+    return {
+        name: f"{module}.{name}" for kind in ("nets", "tasks", "data") for name, module in exports(kind)
+    }
+
+
+def expand_flags(flags: list[str]) -> list[str]:
+    """Flags in which short names of our classes are written out."""
+    names = class_paths()
+    expanded: list[str] = []
+    takes_class = False
+    for flag in flags:
+        name, equals, value = flag.partition("=")
+        if takes_class:
+            flag = names.get(flag, flag)
+        is_class_option = name.startswith("--") and name.split(".")[-1].lstrip("-") in _CLASS_KEYS
+        if is_class_option and equals:
+            flag = f"{name}={names.get(value, value)}"
+        takes_class = is_class_option and not equals
+        expanded.append(flag)
+    return expanded
+
+
+def _mappings(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        yield place or "the recipe", node
+        for key, value in node.items():
+            yield from _mappings(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _mappings(value, f"{place}[{number}]")
+
+
+def value_of(key: str, layers: list[dict[str, Any]], flags: list[str]) -> Any:
+    """What the layers and flags say last about a dotted key, before anything is parsed."""
+    found = None
+    for layer in layers:
+        node: Any = layer
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        found = found if node is None else node
+    short = key.replace(".init_args.", ".")
+    for place, flag in enumerate(flags):
+        name, equals, value = flag.partition("=")
+        if name in (f"--{key}", f"--{short}"):
+            found = value if equals else (flags[place + 1] if place + 1 < len(flags) else None)
+    return found
+
+
+def optimizer_resets(layers: list[dict[str, Any]], flags: list[str]) -> list[str | None]:
+    """For each layer, and for the flags as the last: what has to stand before it, or None.
+
+    A layer that chooses another optimiser than the one in force is preceded by a layer which puts
+    that optimiser's numbers back to its own.
+    """
+    reset = json.dumps(
+        {"model": {"init_args": dict.fromkeys(_OWNED_BY_THE_OPTIMIZER)}}
+    )
+    current, before = _FIRST_OPTIMIZER, []
+    for layer in [*layers, None]:
+        given = [layer] if layer is not None else []
+        chosen = value_of("model.init_args.optimizer", given, flags if layer is None else [])
+        changed = chosen is not None and chosen != current
+        current = chosen or current
+        before.append(reset if changed else None)
+    return before
+
+
+def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
+    """Says so where a recipe or a flag sets what the data decides.
+
+    Raises:
+        UserError: Such a value would be ignored without a word otherwise.
+    """
+    for fact in FACTS:
+        for owner in ("model", "model.init_args.net"):
+            key = f"{owner}.init_args.{fact}"
+            value = value_of(key, layers, flags)
+            value = value_of(key.replace(".init_args.", "."), [], flags) if value is None else value
+            if value is not None:
+                raise UserError(
+                    f"{key.replace('.init_args', '')} is set to {value!r}, but the data says what it "
+                    "is; leave it out"
+                )
+
+
+def checkpoint_layer(checkpoint: dict[str, Any], inputs: list[str]) -> dict[str, Any]:
+    """The model and data sections that a checkpoint file holds.
+
+    With inputs to predict, the data section is what prepares single files the way the training
+    data was prepared.
+    """
+    layer: dict[str, Any] = {}
+    hparams = dict(checkpoint.get("hyper_parameters") or {})
+    class_path = hparams.pop("_class_path", None)
+    hparams.pop("_instantiator", None)
+    if class_path is not None:
+        net = hparams.get("net")
+        if isinstance(net, dict):
+            given = net.get("init_args", {})
+            kept = {key: value for key, value in given.items() if key not in FACTS}
+            hparams["net"] = {**net, "init_args": kept}
+        kept = {key: value for key, value in hparams.items() if key not in FACTS}
+        layer["model"] = {"class_path": class_path, "init_args": kept}
+    facts = checkpoint.get("zoo", {})
+    if inputs:
+        if "inputs" not in facts:
+            raise UserError("this checkpoint does not say how to prepare files for it")
+        spec = facts["inputs"]
+        layer["data"] = {**spec, "init_args": {**spec["init_args"], "inputs": inputs}}
+    elif "data" in facts:
+        layer["data"] = facts["data"]
+    return layer

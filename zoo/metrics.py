@@ -1,0 +1,83 @@
+"""Metrics that torchmetrics does not have: what the pictures of a test need."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class ReliabilityBins(Metric):
+    """Counts, confidence and accuracy in equal bins of confidence: a reliability diagram's data.
+
+    Update: probabilities ``(B, C)`` and labels ``(B,)``. Compute: ``(bins, 3)`` with the number of
+    samples, their mean confidence (the largest probability) and their accuracy; empty bins are 0.
+
+    Args:
+        bins: Number of bins between 0 and 1.
+    """
+
+    full_state_update = False
+    totals: Tensor
+
+    def __init__(self, bins: int = 15) -> None:
+        super().__init__()
+        self.bins = bins
+        self.add_state("totals", torch.zeros(bins, 3, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+        confidence, predicted = probabilities.max(dim=1)
+        index = (confidence * self.bins).long().clamp(max=self.bins - 1)
+        rows = torch.stack(
+            [torch.ones_like(confidence), confidence, (predicted == labels).to(confidence.dtype)], 1
+        )
+        self.totals.index_add_(0, index, rows.to(self.totals.dtype))
+
+    def compute(self) -> Tensor:
+        counts = self.totals[:, :1]
+        return torch.cat([counts, self.totals[:, 1:] / counts.clamp(min=1)], dim=1)
+
+
+class MostWrong(Metric):
+    """The wrongly classified images of which the model was surest.
+
+    Update: probabilities ``(B, C)``, labels ``(B,)`` and images ``(B, ...)``. Compute: a dictionary of
+    ``probability``, ``prediction``, ``label`` (each ``(K,)``, surest first) and ``image``.
+
+    Args:
+        keep: The most to keep.
+    """
+
+    full_state_update = False
+    probability: Tensor | list[Tensor]
+    prediction: Tensor | list[Tensor]
+    label: Tensor | list[Tensor]
+    image: Tensor | list[Tensor]
+
+    def __init__(self, keep: int = 24) -> None:
+        super().__init__()
+        self.keep = keep
+        for name in ("probability", "prediction", "label", "image"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, labels: Tensor, images: Tensor) -> None:
+        probability, prediction = probabilities.max(dim=1)
+        # A correct sample gets -1, so that the choice needs no boolean mask, hence no device sync.
+        score = torch.where(prediction == labels, -1.0, probability)
+        new = {"probability": score, "prediction": prediction, "label": labels, "image": images}
+        joined = {
+            name: torch.cat([*getattr(self, name), values]) for name, values in new.items()
+        }
+        top = joined["probability"].topk(min(self.keep, len(joined["probability"]))).indices
+        for name, values in joined.items():
+            setattr(self, name, [values[top]])
+
+    def compute(self) -> dict[str, Tensor]:
+        states = {name: _joined(getattr(self, name)) for name in self._defaults}
+        order = states["probability"].argsort(descending=True, stable=True)[: self.keep]
+        order = order[states["probability"][order] >= 0]
+        return {name: values[order] for name, values in states.items()}
+
+
+def _joined(state: Tensor | list[Tensor]) -> Tensor:
+    return torch.cat(state) if isinstance(state, list) else state

@@ -1,0 +1,673 @@
+"""GoogLeNet, also known as Inception v1, in the three forms that people compare with."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Literal, NamedTuple, TypedDict, get_args
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from zoo.nets.norms import NormName, make_norm
+
+Layout = Literal["paper", "torchvision", "cifar"]
+Stem = Literal["auto", "small", "large"]
+
+# Widths of an inception block: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
+Widths = tuple[int, int, int, int, int, int]
+
+# Table 1 of arXiv 1409.4842. The digit is the stage; a max pool halves the map between stages.
+_FULL_BODY: dict[str, Widths] = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+# Tutorial 5 of the UvA deep-learning course.
+_CIFAR_BODY: dict[str, Widths] = {
+    "3a": (16, 32, 32, 16, 8, 8),
+    "3b": (24, 32, 48, 16, 12, 12),
+    "4a": (24, 32, 48, 16, 12, 12),
+    "4b": (16, 32, 48, 16, 16, 16),
+    "4c": (16, 32, 48, 16, 16, 16),
+    "4d": (32, 32, 48, 16, 24, 24),
+    "5a": (32, 48, 64, 16, 16, 16),
+    "5b": (32, 48, 64, 16, 16, 16),
+}
+
+
+class _Published(NamedTuple):
+    """What a layout publishes, and so what its options mean when left alone."""
+
+    body: dict[str, Widths]
+    stem_channels: int
+    kernel_sizes: tuple[int, int]
+    norm: NormName
+    dropout: float
+    aux_heads: bool
+
+
+_LAYOUTS: dict[Layout, _Published] = {
+    "paper": _Published(_FULL_BODY, 192, (3, 5), "none", 0.4, True),
+    # torchvision's "5x5" branch has a 3x3 kernel, a known slip that its weights depend on:
+    # https://github.com/pytorch/vision/issues/906
+    "torchvision": _Published(_FULL_BODY, 192, (3, 3), "batch", 0.2, True),
+    "cifar": _Published(_CIFAR_BODY, 64, (3, 5), "batch", 0.0, False),
+}
+
+
+class _ConvSettings(TypedDict):
+    """What all convolutions of a net have in common."""
+
+    norm: NormName
+    bias: bool
+    eps: float
+
+
+# Below this many pixels a side some pool of the net would have nothing left to pool.
+_SMALLEST_IMAGE: dict[tuple[Layout, Stem], int] = {
+    ("paper", "small"): 4,
+    ("paper", "large"): 31,
+    ("torchvision", "small"): 2,
+    ("torchvision", "large"): 15,
+    ("cifar", "small"): 1,
+    ("cifar", "large"): 7,
+}
+_LARGEST_FOR_SMALL_STEM = 64
+_AUX_DROPOUT = 0.7
+_AUX_AFTER = {"inception4a": "aux1", "inception4d": "aux2"}
+_REPLY_WITHIN_SECONDS = 10.0
+
+
+class GoogLeNetOutputs(NamedTuple):
+    """Logits of the three heads, in training mode; laid out as torchvision's tuple of that name.
+
+    Attributes:
+        logits: Logits of the net's own head, ``(B, num_classes)``.
+        aux_logits2: Logits of the head after block 4d, ``(B, num_classes)``.
+        aux_logits1: Logits of the head after block 4a, ``(B, num_classes)``.
+    """
+
+    logits: Tensor
+    aux_logits2: Tensor
+    aux_logits1: Tensor
+
+
+class ConvBlock(nn.Module):
+    """Convolution, normalisation, ReLU: ``(B, in, H, W)`` to ``(B, out, H', W')``.
+
+    With the default padding, half the kernel, a kernel of odd size at stride 1 keeps H and W.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the square kernel.
+        stride: Step of the kernel.
+        norm: Normalisation between convolution and ReLU.
+        bias: Whether the convolution adds a bias.
+        eps: Added to the variance by the normalisation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        norm: NormName = "batch",
+        bias: bool = False,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias
+        )
+        # Named bn whatever the kind, because that is the name in torchvision's state dict.
+        self.bn = make_norm(norm, out_channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, in, H, W)`` to ``(B, out, H', W')``."""
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class InceptionBlock(nn.Module):
+    """Four views of one feature map, side by side: 1x1, 3x3, 5x5 and a max pool.
+
+    ``(B, in, H, W)`` becomes ``(B, c_1x1 + c_3x3 + c_5x5 + c_pool, H, W)``.
+
+    Why the four can be concatenated: tensors concatenate along the channels when everything else
+    about them agrees. B does. H and W do, because each branch runs at stride 1 with 'same' padding:
+    a kernel of odd size k, padded by (k - 1) / 2 on every side, has exactly one position per input
+    pixel, whatever k is, and so has the 3x3 pool, padded by 1. Only the channel counts differ, and
+    those just add up. A kernel of even size has no such padding and makes the map grow by a pixel.
+
+    The 1x1 convolutions before the wide kernels ("reduce") keep the block cheap: the wide kernel
+    sees few channels.
+
+    Source: Szegedy et al., arXiv 1409.4842, figure 2(b).
+
+    Args:
+        in_channels: Channels of the input.
+        c_1x1: Channels of the 1x1 branch.
+        reduce_3x3: Channels before the 3x3 convolution.
+        c_3x3: Channels of the 3x3 branch.
+        reduce_5x5: Channels before the 5x5 convolution.
+        c_5x5: Channels of the 5x5 branch.
+        c_pool: Channels after the pool, from its 1x1 projection.
+        kernel_sizes: Kernels of the 3x3 and the 5x5 branch; must be odd, see above.
+        norm: Normalisation after each convolution.
+        bias: Whether convolutions add a bias.
+        eps: Added to the variance by the normalisation.
+
+    Raises:
+        ValueError: If a channel count or kernel size is not positive.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        c_1x1: int,
+        reduce_3x3: int,
+        c_3x3: int,
+        reduce_5x5: int,
+        c_5x5: int,
+        c_pool: int,
+        *,
+        kernel_sizes: tuple[int, int] = (3, 5),
+        norm: NormName = "batch",
+        bias: bool = False,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        counts = {
+            "in_channels": in_channels,
+            "c_1x1": c_1x1,
+            "reduce_3x3": reduce_3x3,
+            "c_3x3": c_3x3,
+            "reduce_5x5": reduce_5x5,
+            "c_5x5": c_5x5,
+            "c_pool": c_pool,
+        }
+        for option, count in counts.items():
+            if count < 1:
+                raise ValueError(
+                    f"InceptionBlock: {option}={count} must be at least 1, because every branch "
+                    "needs channels to work on"
+                )
+        if min(kernel_sizes) < 1:
+            raise ValueError(
+                f"InceptionBlock: kernel_sizes={kernel_sizes} must be odd and positive, say (3, 5)"
+            )
+        self.out_channels = c_1x1 + c_3x3 + c_5x5 + c_pool
+        self.kernel_sizes = kernel_sizes
+
+        conv = partial(ConvBlock, norm=norm, bias=bias, eps=eps)
+        small, wide = kernel_sizes
+        # Numbered, and nested just so, because those are the names in torchvision's state dict.
+        self.branch1 = conv(in_channels, c_1x1, 1)
+        self.branch2 = nn.Sequential(
+            conv(in_channels, reduce_3x3, 1), conv(reduce_3x3, c_3x3, small)
+        )
+        self.branch3 = nn.Sequential(
+            conv(in_channels, reduce_5x5, 1), conv(reduce_5x5, c_5x5, wide)
+        )
+        self.branch4 = nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1), conv(in_channels, c_pool, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, in, H, W)`` to ``(B, out, H, W)``.
+
+        Raises:
+            ValueError: If the branches disagree about H or W, as with a kernel of even size.
+        """
+        branches = [self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)]
+        if any(branch.shape[2:] != x.shape[2:] for branch in branches):
+            raise ValueError(self._mismatch(x, branches))
+        return torch.cat(branches, dim=1)
+
+    def _mismatch(self, x: Tensor, branches: list[Tensor]) -> str:
+        small, wide = self.kernel_sizes
+        names = ("1x1", f"{small}x{small}", f"{wide}x{wide}", "pool")
+        sizes = ", ".join(
+            f"the {name} branch {branch.shape[2]}x{branch.shape[3]}"
+            for name, branch in zip(names, branches, strict=True)
+        )
+        return (
+            f"InceptionBlock: from a map of {x.shape[2]}x{x.shape[3]} pixels came {sizes}, and "
+            "branches can only be concatenated along the channels if all keep the height and "
+            "width, which at stride 1 takes kernels of odd size k padded by (k - 1) / 2 "
+            f"(now kernel_sizes={self.kernel_sizes})"
+        )
+
+
+class AuxHead(nn.Module):
+    """A second classifier half-way up, which feeds gradient to the lower half while training.
+
+    ``(B, in, H, W)`` to ``(B, num_classes)``: pool to 4x4, 1x1 convolution to 128 channels, 1024
+    units, dropout, logits.
+
+    Source: Szegedy et al., arXiv 1409.4842, section 5. The paper pools 5x5 at stride 3, which
+    leaves 4x4 of the 14x14 that a 224-pixel image has become. Smaller maps have no room for that;
+    they are pooled adaptively, as torchvision does with every map.
+
+    Args:
+        in_channels: Channels of the feature map.
+        num_classes: Number of classes.
+        fixed_pool: Pool as the paper does where the map is large enough.
+        norm: Normalisation after the convolution.
+        bias: Whether the convolution adds a bias.
+        eps: Added to the variance by the normalisation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        fixed_pool: bool = False,
+        norm: NormName = "batch",
+        bias: bool = False,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.fixed_pool = fixed_pool
+        self.conv = ConvBlock(in_channels, 128, 1, norm=norm, bias=bias, eps=eps)
+        self.fc1 = nn.Linear(128 * 4 * 4, 1024)
+        self.fc2 = nn.Linear(1024, num_classes)
+        self.dropout = nn.Dropout(_AUX_DROPOUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, in, H, W)`` to logits ``(B, num_classes)``."""
+        if self.fixed_pool and min(x.shape[2:]) >= 14:
+            x = F.avg_pool2d(x, kernel_size=5, stride=3)
+        x = F.adaptive_avg_pool2d(x, 4)  # leaves a map of 4x4 as it is
+        x = torch.flatten(self.conv(x), start_dim=1)
+        x = F.relu(self.fc1(x), inplace=True)
+        logits: Tensor = self.fc2(self.dropout(x))
+        return logits
+
+
+class GoogLeNet(
+    nn.Module,
+    PyTorchModelHubMixin,
+    paper_url="https://arxiv.org/abs/1409.4842",
+    pipeline_tag="image-classification",
+):
+    """GoogLeNet (Inception v1), an image classifier made of inception blocks.
+
+    Images ``(B, in_channels, H, W)`` become logits ``(B, num_classes)``.
+
+    Source: Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842. Three layouts:
+
+    * ``paper``: the paper's table 1, with real 5x5 kernels, two auxiliary heads, biases and local
+      response normalisation. The paper gives neither the constants of that normalisation nor the
+      start values. The former are those of Caffe's reference net (size 5, alpha 1e-4, beta 0.75,
+      k 1). The latter are those of He et al., arXiv 1502.01852, which keep a deep net without
+      batch norm alive; Caffe took Xavier's with biases of 0.2.
+    * ``torchvision``: ``torchvision.models.GoogLeNet``, whose state dict and weights load here
+      unchanged. It departs from the paper: batch norm after every convolution and no biases, a
+      3x3 kernel in the 5x5 branch, a last pool of 2x2 for 3x3, dropout of 0.2 for 0.4, and
+      auxiliary heads that pool adaptively.
+    * ``cifar``: the net of 260,650 parameters from tutorial 5 of the UvA deep-learning course
+      (https://uvadlc-notebooks.readthedocs.io): narrow blocks (eight instead of nine), batch norm
+      after convolutions that keep their biases, no dropout, no auxiliary heads.
+
+    Deviations that the options bring, none of them published with the layout:
+
+    * The small stem of ``paper`` and ``torchvision`` is one 3x3 convolution to 192 channels at
+      full resolution, in the place of the first three convolutions and two pools. It is how
+      GoogLeNet is commonly cut down to 32 pixels (in huyvnphan/PyTorch_CIFAR10 and
+      kuangliu/pytorch-cifar). The later pools stay those of the layout.
+    * The large stem of ``cifar`` is the paper's, narrowed to the 64 channels that the body takes.
+    * Another ``norm`` than the layout's takes the place of local response normalisation as well.
+      Without any, convolutions have biases; and they start from He et al. where torchvision's
+      small start values would let the signal die out.
+
+    In training mode with auxiliary heads ``forward`` returns a `GoogLeNetOutputs`; the paper adds
+    the losses of the auxiliary heads to the main one at a weight of 0.3.
+
+    The constructor's arguments are recorded, so that ``save_pretrained`` and ``from_pretrained``
+    rebuild the net. The record describes the architecture alone: after ``weights`` were loaded it
+    holds ``weights=None`` and the ``transform_input`` that goes with them. Rebuilding a net whose
+    own weights follow from a checkpoint therefore needs neither a download nor a network.
+
+    Args:
+        in_channels: Channels of the images, 3 for colour.
+        num_classes: Number of classes.
+        layout: Whose GoogLeNet to build.
+        stem: ``small`` does not down-sample, for images around 32 pixels; ``large`` does so
+            eightfold, for images around 224 pixels; ``auto`` takes ``small`` up to 64 pixels.
+        image_size: Pixels a side of the images. It only chooses and checks the stem; the net
+            takes any size from the smallest on.
+        norm: Normalisation after each convolution; ``auto`` takes what the layout publishes.
+        dropout: Probability of dropping a feature before the last layer; by default what the
+            layout publishes (paper 0.4, torchvision 0.2, cifar 0). Auxiliary heads keep their 0.7.
+        aux_heads: Whether to train two auxiliary heads; by default what the layout publishes.
+        weights: Pretrained weights, a name in torchvision's registry, such as IMAGENET1K_V1. For
+            another number of classes than theirs the last layers start afresh. torchvision notes
+            that the auxiliary heads in the file are not trained.
+        transform_input: Whether images normalised with ImageNet's mean and deviation are brought
+            to the range of -1 to 1, which the pretrained weights expect; by default only with
+            ``weights``.
+
+    Raises:
+        ValueError: If an option's value does not fit, or two options do not fit each other.
+        OSError: If weights can be neither downloaded nor read.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        *,
+        layout: Layout = "cifar",
+        stem: Stem = "auto",
+        image_size: int = 32,
+        norm: Literal["auto", NormName] = "auto",
+        dropout: float | None = None,
+        aux_heads: bool | None = None,
+        weights: str | None = None,
+        transform_input: bool | None = None,
+    ) -> None:
+        super().__init__()
+        _check_choice("layout", layout, get_args(Layout))
+        _check_choice("stem", stem, get_args(Stem))
+        _check_choice("norm", norm, ("auto", *get_args(NormName)))
+
+        published = _LAYOUTS[layout]
+        if stem == "auto":
+            stem = "small" if image_size <= _LARGEST_FOR_SMALL_STEM else "large"
+        kind: NormName = published.norm if norm == "auto" else norm
+        dropout = published.dropout if dropout is None else dropout
+        aux_heads = published.aux_heads if aux_heads is None else aux_heads
+        transform_input = weights is not None if transform_input is None else transform_input
+
+        _check_numbers(in_channels, num_classes, dropout)
+        _check_image_size(image_size, layout, stem)
+        if aux_heads and layout == "cifar":
+            raise ValueError(
+                "aux_heads=True needs layout 'paper' or 'torchvision', because the cifar layout "
+                "has no auxiliary heads"
+            )
+        if weights is not None:
+            _check_weights(weights, layout=layout, stem=stem, norm=kind, in_channels=in_channels)
+        if transform_input and in_channels != 3:
+            raise ValueError(
+                f"transform_input=True needs in_channels=3 (now {in_channels}), because it undoes "
+                "ImageNet's normalisation of three colours"
+            )
+
+        # A convolution's bias has no effect before batch norm; the tutorial's net has them still.
+        bias = layout == "cifar" or kind == "none"
+        eps = 1e-3 if layout == "torchvision" and kind == "batch" else 1e-5
+        settings: _ConvSettings = {"norm": kind, "bias": bias, "eps": eps}
+        conv = partial(ConvBlock, **settings)
+        local_response_norm = layout == "paper" and kind == "none"
+
+        # The names below are those of torchvision, so that its state dicts load unchanged.
+        self.transform_input = transform_input
+        if transform_input:
+            self._register_input_range()
+        self._trunk: list[str] = []  # what an image passes through, in order, by name
+        width = published.stem_channels
+        if stem == "small":
+            self._append("conv1", conv(in_channels, width, 3))
+            if local_response_norm:
+                self._append("lrn1", _make_lrn())
+        else:
+            self._append("conv1", conv(in_channels, 64, 7, stride=2))
+            self._append("maxpool1", nn.MaxPool2d(3, stride=2, ceil_mode=True))
+            if local_response_norm:
+                self._append("lrn1", _make_lrn())
+            self._append("conv2", conv(64, 64, 1))
+            self._append("conv3", conv(64, width, 3))
+            if local_response_norm:
+                self._append("lrn2", _make_lrn())
+            self._append("maxpool2", nn.MaxPool2d(3, stride=2, ceil_mode=True))
+
+        widths_after: dict[str, int] = {}
+        for name, widths in published.body.items():
+            if name in ("4a", "5a"):
+                stage_done = int(name[0]) - 1
+                self._append(f"maxpool{stage_done}", _make_pool(layout, stage_done))
+            block = InceptionBlock(width, *widths, kernel_sizes=published.kernel_sizes, **settings)
+            self._append(f"inception{name}", block)
+            width = widths_after[f"inception{name}"] = block.out_channels
+
+        self.aux1: AuxHead | None = None
+        self.aux2: AuxHead | None = None
+        if aux_heads:
+            make_head = partial(
+                AuxHead, num_classes=num_classes, fixed_pool=layout == "paper", **settings
+            )
+            self.aux1 = make_head(widths_after["inception4a"])
+            self.aux2 = make_head(widths_after["inception4d"])
+
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(width, num_classes)
+
+        self._init_parameters(as_torchvision=layout == "torchvision" and kind != "none")
+        if weights is not None:
+            self._load_pretrained(weights)
+
+    def forward(self, x: Tensor) -> Tensor | GoogLeNetOutputs:
+        """Classify images.
+
+        Args:
+            x: Images ``(B, in_channels, H, W)``.
+
+        Returns:
+            Logits ``(B, num_classes)``; in training mode with auxiliary heads, those of all three.
+        """
+        if self.transform_input:
+            x = x * self._scale + self._shift
+        aux_logits: dict[str, Tensor] = {}
+        for name in self._trunk:
+            x = getattr(self, name)(x)
+            if self.training and self.aux1 is not None and name in _AUX_AFTER:
+                head = _AUX_AFTER[name]
+                aux_logits[head] = getattr(self, head)(x)
+        x = torch.flatten(self.avgpool(x), start_dim=1)
+        logits: Tensor = self.fc(self.dropout(x))
+        if aux_logits:
+            return GoogLeNetOutputs(logits, aux_logits["aux2"], aux_logits["aux1"])
+        return logits
+
+    def _append(self, name: str, module: nn.Module) -> None:
+        self.add_module(name, module)
+        self._trunk.append(name)
+
+    def _register_input_range(self) -> None:
+        """Undo ImageNet's mean and deviation and apply 0.5 and 0.5 instead, as one scale and shift.
+
+        Neither is in the state dict, because they are in none of torchvision's.
+        """
+        # Worked out in Python's float64 and rounded once, to agree with torchvision to the bit.
+        mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        scale = torch.tensor([d / 0.5 for d in deviation]).view(1, 3, 1, 1)
+        shift = torch.tensor([(m - 0.5) / 0.5 for m in mean]).view(1, 3, 1, 1)
+        self._scale: Tensor
+        self._shift: Tensor
+        self.register_buffer("_scale", scale, persistent=False)
+        self.register_buffer("_shift", shift, persistent=False)
+
+    def _init_parameters(self, *, as_torchvision: bool) -> None:
+        """Draw the start values that the layout publishes; what is not drawn keeps torch's own."""
+        for module in self.modules():
+            if as_torchvision and isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, mean=0.0, std=0.01, a=-2, b=2)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def _load_pretrained(self, name: str) -> None:
+        """Fill the net with weights from torchvision's registry, and amend the record."""
+        state, num_classes = _read_registry_weights(name)
+        ours_alone: tuple[str, ...] = ()  # parameters that the file does not fill, by prefix
+        if self.aux1 is None:
+            ours_alone += ("aux1.", "aux2.")
+        if self.fc.out_features != num_classes:
+            ours_alone += ("fc.", "aux1.fc2.", "aux2.fc2.")
+        wanted = {key: value for key, value in state.items() if not key.startswith(ours_alone)}
+        wanted |= {key: v for key, v in self.state_dict().items() if key.startswith(ours_alone)}
+        try:
+            self.load_state_dict(wanted)
+        except RuntimeError as error:
+            raise OSError(
+                f"weights={name!r}: {_cache_path(name)} holds other weights than GoogLeNet's; "
+                "delete it, to have it downloaded again"
+            ) from error
+        # See the class docstring: a net rebuilt from the record gets its weights from elsewhere.
+        if isinstance(self._hub_mixin_config, dict):
+            self._hub_mixin_config.update(weights=None, transform_input=self.transform_input)
+
+
+def _make_lrn() -> nn.Module:
+    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+
+
+def _make_pool(layout: Layout, stage: int) -> nn.Module:
+    """The pool that ends a stage and halves the map."""
+    if layout == "cifar":
+        return nn.MaxPool2d(3, stride=2, padding=1)
+    kernel_size = 2 if layout == "torchvision" and stage == 4 else 3
+    return nn.MaxPool2d(kernel_size, stride=2, ceil_mode=True)
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{option}={value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+def _check_numbers(in_channels: int, num_classes: int, dropout: float) -> None:
+    if in_channels < 1:
+        raise ValueError(f"in_channels={in_channels} must be at least 1 (3 for colour images)")
+    if num_classes < 1:
+        raise ValueError(f"num_classes={num_classes} must be at least 1")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout} must be at least 0 and less than 1")
+
+
+def _check_image_size(image_size: int, layout: Layout, stem: Stem) -> None:
+    smallest = _SMALLEST_IMAGE[layout, stem]
+    if image_size < smallest:
+        smaller = ", stem 'small'" if stem == "large" else ""
+        raise ValueError(
+            f"image_size={image_size} is too small for layout {layout!r} with the {stem} stem, "
+            f"which need at least {smallest} pixels; use larger images{smaller} or layout 'cifar'"
+        )
+
+
+def _check_weights(
+    weights: str, *, layout: Layout, stem: Stem, norm: NormName, in_channels: int
+) -> None:
+    from torchvision.models import GoogLeNet_Weights
+
+    _check_choice("weights", weights, tuple(GoogLeNet_Weights.__members__))
+    needed = {"layout": "torchvision", "stem": "large", "norm": "batch", "in_channels": 3}
+    given = {"layout": layout, "stem": stem, "norm": norm, "in_channels": in_channels}
+    wrong = [
+        f"{option}={needed[option]} (now {given[option]})"
+        for option in needed
+        if given[option] != needed[option]
+    ]
+    if wrong:
+        raise ValueError(f"weights={weights!r} fits one net only: set {', '.join(wrong)}")
+
+
+def _read_registry_weights(name: str) -> tuple[dict[str, Tensor], int]:
+    """Read weights of torchvision's registry, from torch's cache or else over the network.
+
+    Returns:
+        The state dict, and the number of classes it was trained for.
+
+    Raises:
+        OSError: If the file can be neither downloaded nor read; says where to put it by hand.
+    """
+    from torchvision.models import GoogLeNet_Weights
+
+    entry = GoogLeNet_Weights[name]
+    path = _cache_path(name)
+    cached = path.is_file()
+    if not cached and (reason := _why_unreachable(entry.url, _REPLY_WITHIN_SECONDS)):
+        raise OSError(_ask_for_file(name, entry.url, path, reason))
+    try:
+        with _socket_timeout(_REPLY_WITHIN_SECONDS):
+            state: dict[str, Tensor] = entry.get_state_dict(
+                progress=True, check_hash=True, map_location="cpu", weights_only=True
+            )
+    except Exception as error:  # a file that is no pickle makes the unpickler raise anything
+        if cached:
+            raise OSError(
+                f"weights={name!r}: {path} is not a readable file of weights "
+                f"({_first_line(error)}); delete it, to have it downloaded again from {entry.url}"
+            ) from error
+        raise OSError(_ask_for_file(name, entry.url, path, _first_line(error))) from error
+    return state, len(entry.meta["categories"])
+
+
+def _cache_path(name: str) -> Path:
+    """Where torch keeps a downloaded file of weights, and looks for it first."""
+    from torchvision.models import GoogLeNet_Weights
+
+    file_name = Path(urlparse(GoogLeNet_Weights[name].url).path).name
+    return Path(torch.hub.get_dir(), "checkpoints", file_name)
+
+
+def _ask_for_file(name: str, url: str, path: Path, reason: str) -> str:
+    return (
+        f"weights={name!r} could not be downloaded ({reason}); fetch {url} on a machine that "
+        f"can and put the file at {path}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _why_unreachable(url: str, seconds: float) -> str | None:
+    """Knock at a URL; the reason why it does not answer, or None if it does.
+
+    A thread asks, and is left behind when time is up: a socket's timeout covers neither the
+    name lookup nor the several addresses a name may have, so a network that swallows packets
+    could hold us for minutes.
+    """
+    answer: list[str | None] = []
+
+    def knock() -> None:
+        try:
+            with urlopen(Request(url, method="HEAD"), timeout=seconds):
+                answer.append(None)
+        except (OSError, HTTPException, ValueError) as error:
+            answer.append(_first_line(error))
+
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answer[0] if answer else f"no answer within {seconds:g} seconds"
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Bound each wait of torch's downloader, which sets no timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

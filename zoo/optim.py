@@ -1,0 +1,203 @@
+"""Optimisers and learning rate schedules, chosen by name and set by plain numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim._muon import muon
+from torch.optim.lr_scheduler import LambdaLR
+
+OptimizerName = Literal["adamw", "sgd", "muon"]
+ScheduleName = Literal["constant", "cosine", "linear", "one_cycle", "step"]
+
+#: What an optimiser uses where the recipe leaves the option out.
+DEFAULTS: dict[str, dict[str, float]] = {
+    "adamw": {"lr": 1e-3, "weight_decay": 0.01, "momentum": 0.9},
+    "sgd": {"lr": 0.1, "weight_decay": 5e-4, "momentum": 0.9},
+    "muon": {"lr": 2e-3, "weight_decay": 0.01, "momentum": 0.95},
+}
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Splits the trainable parameters into those that decay and those that do not.
+
+    Matrices, filters and embeddings (two dimensions or more) decay; norms' scales and shifts and
+    biases (one dimension) do not: pulling those to zero changes the function without limiting it.
+    """
+    decay, keep = [], []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            (decay if parameter.ndim >= 2 else keep).append(parameter)
+    groups = [
+        {"params": decay, "weight_decay": weight_decay},
+        {"params": keep, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class MuonAdamW(AdamW):
+    """Muon for matrices and filters, AdamW for everything else, as one optimiser.
+
+    Muon replaces the momentum of a matrix by the nearest orthogonal matrix (Newton-Schulz
+    iterations); a filter ``(out, in, h, w)`` counts as the matrix ``(out, in * h * w)``. The update
+    is scaled so that its root mean square is AdamW's (arXiv 2502.16982), so one learning rate and
+    one weight decay serve both parts. The iterations are torch's own, ``torch.optim.Muon``.
+
+    Args:
+        groups: Parameter groups, each with ``params`` and ``weight_decay``.
+        lr: Learning rate of both parts.
+        momentum: Momentum of the Muon part.
+        betas: AdamW's coefficients.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        split: list[dict[str, Any]] = []
+        for group in groups:
+            for is_matrix in (True, False):
+                params = [p for p in group["params"] if (p.ndim >= 2) is is_matrix]
+                if params:
+                    split.append({**group, "params": params, "muon": is_matrix})
+        super().__init__(split, lr=lr, betas=betas)
+        for group in self.param_groups:
+            group["momentum"] = momentum
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Takes one step; a closure is evaluated once."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = self.param_groups
+        for group in groups:
+            if group["muon"]:
+                self._muon_step(group)
+        self.param_groups = [group for group in groups if not group["muon"]]
+        try:
+            super().step()
+        finally:
+            self.param_groups = groups
+        return loss
+
+    def _muon_step(self, group: dict[str, Any]) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        matrices = [p.detach().flatten(1) for p in params]
+        buffers = []
+        for p, matrix in zip(params, matrices, strict=True):
+            state = self.state[p]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(matrix)
+            buffers.append(state["momentum_buffer"])
+        muon(
+            matrices,
+            [p.grad.flatten(1) for p in params],
+            buffers,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            nesterov=True,
+            ns_coefficients=(3.4445, -4.7750, 2.0315),
+            ns_steps=5,
+            eps=1e-7,
+            adjust_lr_fn="match_rms_adamw",
+            has_complex=False,
+        )
+        for p, matrix in zip(params, matrices, strict=True):
+            if matrix.data_ptr() != p.data_ptr():  # a channels_last filter flattens to a copy
+                p.copy_(matrix.view(p.shape))
+
+
+def build_optimizer(
+    module: nn.Module,
+    name: OptimizerName,
+    *,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    momentum: float | None = None,
+) -> Optimizer:
+    """Builds the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`."""
+    own = DEFAULTS[name]
+    lr = own["lr"] if lr is None else lr
+    weight_decay = own["weight_decay"] if weight_decay is None else weight_decay
+    momentum = own["momentum"] if momentum is None else momentum
+    groups = parameter_groups(module, weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+    if name == "muon":
+        return MuonAdamW(groups, lr=lr, momentum=momentum)
+    return AdamW(groups, lr=lr, betas=(momentum, 0.999))
+
+
+def lr_factor(
+    name: ScheduleName,
+    step: int,
+    *,
+    total_steps: int,
+    warmup_steps: int = 0,
+    milestones: tuple[float, ...] = (0.5, 0.75),
+    gamma: float = 0.1,
+) -> float:
+    """The factor on the learning rate at a step, counted from 0.
+
+    A pure function of its arguments, so that a resumed run needs no state of the schedule.
+    All schedules rise linearly for ``warmup_steps`` first; then
+
+    * ``constant`` stays,
+    * ``cosine`` and ``linear`` fall to zero at ``total_steps``,
+    * ``step`` falls by ``gamma`` at each of the ``milestones`` (fractions of the run),
+    * ``one_cycle`` (arXiv 1708.07120) rises along a cosine from 1/25 instead, for ``warmup_steps``
+      or, where that is 0, for its customary 30 % of the run, and falls along a cosine to 4e-6: the
+      curve of torch's ``OneCycleLR``. Deviation: the momentum does not cycle.
+    """
+    if name == "one_cycle":
+        rise = (warmup_steps or 0.3 * total_steps) - 1
+        if step <= rise:
+            return _cosine_between(1 / 25, 1.0, step / rise)
+        fall = total_steps - 1 - rise
+        return _cosine_between(1.0, 4e-6, min(1.0, (step - rise) / fall))
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    if name == "cosine":
+        return _cosine_between(1.0, 0.0, done)
+    if name == "linear":
+        return 1.0 - done
+    if name == "step":
+        return gamma ** sum(step >= milestone * total_steps for milestone in milestones)
+    return 1.0
+
+
+def _cosine_between(start: float, end: float, done: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def restore_hyperparameters(
+    optimizer: Optimizer, schedule: LambdaLR, configured: list[dict[str, Any]]
+) -> None:
+    """Puts this run's hyperparameters over those that came with a checkpoint's optimiser state.
+
+    A checkpoint keeps each group's learning rate and decay beside the momenta. What the recipe or
+    the command line says now has to win; where nothing changed, the result is the same number,
+    because the schedule is a function of the step alone.
+
+    Args:
+        optimizer: The optimiser after its state was loaded.
+        schedule: Its schedule, whose position was loaded.
+        configured: Every group (without ``params``) as this run configured it.
+    """
+    schedule.base_lrs = [group["initial_lr"] for group in configured]
+    for group, fresh in zip(optimizer.param_groups, configured, strict=True):
+        factor = schedule.lr_lambdas[0](schedule.last_epoch)
+        group.update({**fresh, "lr": fresh["initial_lr"] * factor})
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]

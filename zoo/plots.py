@@ -1,0 +1,138 @@
+"""The pictures of a run, as matplotlib figures that need no display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of the size in inches that draws into memory."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
+    """Loss and metric curves over optimiser steps, from the rows of ``metrics.csv``.
+
+    A panel for every figure; training and validation share one. A point marks the best value of a
+    validation curve (lowest loss, highest of everything else).
+    """
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for row in rows:
+        for name, text in row.items():
+            stage, _, figure_name = name.partition("/")
+            if stage not in ("train", "val") or not text or figure_name.endswith("_epoch"):
+                continue
+            panel = curves.setdefault(figure_name, {})
+            panel.setdefault(stage, []).append((int(row["step"]), float(text)))
+    columns = min(3, max(1, len(curves)))
+    lines = max(1, math.ceil(len(curves) / columns))
+    figure = new_figure(4.2 * columns, 3.2 * lines)
+    for place, (name, stages) in enumerate(curves.items(), start=1):
+        axes = figure.add_subplot(lines, columns, place)
+        for stage, points in stages.items():
+            steps, values = zip(*points, strict=True)
+            colour = "C0" if stage == "train" else "C1"
+            axes.plot(steps, values, color=colour, label=stage, linewidth=1.2)
+            if stage == "val":
+                best = np.argmin(values) if name == "loss" else np.argmax(values)
+                label = f"best {values[best]:.4g}"
+                axes.plot(steps[best], values[best], "o", color="C3", markersize=5, label=label)
+        axes.set_title(name)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    return figure
+
+
+def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
+    """The confusion matrix twice: counts, and shares of each true class.
+
+    Args:
+        counts: ``(C, C)``; rows are the true classes, columns the predicted ones.
+        class_names: The ``C`` names.
+    """
+    classes = len(counts)
+    side = min(14.0, max(4.0, 0.55 * classes + 2))
+    figure = new_figure(2 * side, side + 0.5)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    for place, (title, values) in enumerate((("counts", counts), ("share of the true class", shares))):
+        axes = figure.add_subplot(1, 2, place + 1)
+        top = values.max() if place == 0 else 1.0
+        axes.imshow(values, cmap="Blues", vmin=0, vmax=max(top, 1e-9))
+        axes.set_title(title)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        if classes > 30:  # names and numbers would not be readable
+            continue
+        axes.set_xticks(range(classes), class_names, rotation=90)
+        axes.set_yticks(range(classes), class_names)
+        for row in range(classes):
+            for column in range(classes):
+                value = values[row, column]
+                if value > 0:
+                    text = f"{int(value)}" if place == 0 else f"{value:.2f}"
+                    colour = "white" if value > top / 2 else "black"
+                    axes.text(
+                        column, row, text, ha="center", va="center", color=colour, fontsize="small"
+                    )
+    return figure
+
+
+def draw_reliability(bins: NDArray[Any], error: float) -> Figure:
+    """Accuracy against confidence, and how many samples lie in each bin of confidence.
+
+    Args:
+        bins: ``(N, 3)``: samples, mean confidence and accuracy of each of ``N`` equal bins.
+        error: The expected calibration error, for the title.
+    """
+    figure = new_figure(4.6, 5.2)
+    grid = figure.add_gridspec(2, 1, height_ratios=[3, 1])
+    count, width = len(bins), 1 / len(bins)
+    centres = (np.arange(count) + 0.5) * width
+    filled = bins[:, 0] > 0
+    axes = figure.add_subplot(grid[0])
+    axes.bar(centres[filled], bins[filled, 2], width=0.9 * width, label="accuracy")
+    axes.plot(bins[filled, 1], bins[filled, 2], "k.", markersize=4)
+    axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfectly calibrated")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("accuracy")
+    axes.set_title(f"reliability, calibration error {error:.3f}")
+    axes.legend(fontsize="small", loc="upper left")
+    below = figure.add_subplot(grid[1])
+    below.bar(centres, bins[:, 0], width=0.9 * width, color="grey")
+    below.set_xlim(0, 1)
+    below.set_xlabel("confidence")
+    below.set_ylabel("samples")
+    return figure
+
+
+def draw_gallery(images: NDArray[np.uint8], titles: Sequence[str], headline: str = "") -> Figure:
+    """Images in a grid, each under its title.
+
+    Args:
+        images: ``(K, C, H, W)``, uint8, grey or RGB.
+        titles: One for each image.
+        headline: Above all.
+    """
+    columns = min(6, max(1, len(images)))
+    lines = max(1, math.ceil(len(images) / columns))
+    figure = new_figure(1.7 * columns, 1.95 * lines + 0.3)
+    if headline:
+        figure.suptitle(headline, fontsize="medium")
+    for place, (image, title) in enumerate(zip(images, titles, strict=True), start=1):
+        axes = figure.add_subplot(lines, columns, place)
+        picture = image.transpose(1, 2, 0)
+        axes.imshow(picture[..., 0] if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(title, fontsize="x-small")
+        axes.axis("off")
+    return figure

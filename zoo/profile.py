@@ -1,0 +1,98 @@
+"""What a net costs, found out without running it on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.errors import UserError
+
+
+@dataclass
+class Profile:
+    """A net's size and cost.
+
+    Args:
+        parameters: Trainable parameters.
+        flops: Floating point operations of one sample's forward pass in evaluation mode, a
+            multiply-add counted as two; None where the net cannot be run without real data.
+    """
+
+    parameters: int
+    flops: int | None
+
+
+def profile(net: nn.Module, example: Tensor) -> Profile:
+    """Counts parameters and the operations of a forward pass.
+
+    Args:
+        net: The network.
+        example: One sample on the meta device, ``(1, ...)``.
+    """
+    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    training = net.training
+    net.eval()
+    try:
+        with FlopCounterMode(display=False) as counter:
+            _dry_run(net, example)
+        flops: int | None = counter.get_total_flops()
+    except (NotImplementedError, RuntimeError):
+        flops = None  # its shapes depend on the data
+    finally:
+        net.train(training)
+    return Profile(parameters, flops)
+
+
+def check_net(net: nn.Module, example: Tensor, num_classes: int) -> None:
+    """Runs the smallest training batch through the net in training mode, on the meta device.
+
+    Args:
+        net: The network.
+        example: A batch on the meta device, ``(B, ...)``, as small as training will see.
+        num_classes: Classes of the data.
+
+    Raises:
+        UserError: A batch norm would see one value per channel, the input does not fit the net, or
+            the net gives another number of classes.
+    """
+    training = net.training
+    net.train()
+    try:
+        outputs = _dry_run(net, example)
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise UserError(
+                f"with batches of {len(example)} a batch norm would see a single value per channel; "
+                "set data.batch_size to 2 or more, or choose another norm (model.net.norm: group)"
+            ) from error
+        raise UserError(f"the net does not take this data: {error}") from error
+    except NotImplementedError:
+        return  # not runnable without real data; training itself will tell
+    except RuntimeError as error:
+        if "meta" in str(error).lower() or "fake" in str(error).lower():
+            return
+        shape = tuple(example.shape[1:])
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the net does not take images of {shape} (C, H, W): {reason}") from error
+    finally:
+        net.train(training)
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    if isinstance(logits, Tensor) and logits.shape[-1] != num_classes:
+        raise UserError(
+            f"the net gives {logits.shape[-1]} classes, but the data has {num_classes}; "
+            "set the net's argument for the number of classes"
+        )
+
+
+def _dry_run(net: nn.Module, example: Tensor) -> object:
+    def on_meta(tensor: Tensor) -> Tensor:
+        return torch.empty_like(tensor, device="meta")
+
+    state = {name: on_meta(p) for name, p in net.named_parameters(remove_duplicate=False)}
+    state |= {name: on_meta(b) for name, b in net.named_buffers(remove_duplicate=False)}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return functional_call(net, state, (example,))

@@ -1,0 +1,6 @@
+"""Tasks: what is learnt from which loss, and how it is measured."""
+
+from zoo.tasks.base import Task
+from zoo.tasks.image_classifier import ImageClassifier
+
+__all__ = ["ImageClassifier", "Task"]

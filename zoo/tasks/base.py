@@ -1,0 +1,360 @@
+"""What every task shares: optimisation by plain hyperparameters, exact figures, checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from math import inf
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
+from torchmetrics.aggregation import MeanMetric
+
+from zoo.callbacks.train_log import TrainLog
+from zoo.checkpoint import read_checkpoint
+from zoo.errors import NonFiniteLoss, UserError
+from zoo.optim import (
+    OptimizerName,
+    ScheduleName,
+    build_optimizer,
+    lr_factor,
+    restore_hyperparameters,
+)
+
+
+class Task(L.LightningModule):
+    """Base of all tasks: takes a net, and owns its optimisation and its figures.
+
+    A task defines the training and evaluation steps and, in :meth:`build_metrics`, a collection of
+    metrics. In training it calls :meth:`track`, which keeps sums on the device: nothing is copied to
+    the host between two log points. The loss is watched there, and a loss that is not finite stops
+    the run with the step at which it was seen first.
+
+    All randomness of a step (dropout, MixUp) comes from torch's generators, which are seeded anew
+    before each step from (seed, epoch, batch, process): a run that goes on from a checkpoint draws
+    what the uninterrupted run draws.
+
+    Args:
+        net: Any module whose ``forward`` fits the task.
+        optimizer: ``adamw`` (arXiv 1711.05101), ``sgd`` with Nesterov momentum, or ``muon`` for
+            matrices and filters with AdamW for the rest.
+        lr: Learning rate at its highest; left out: 0.001 for adamw, 0.1 for sgd, 0.002 for muon.
+        weight_decay: Left out: 0.01 for adamw and muon, 0.0005 for sgd. Norms and biases never decay.
+        momentum: Momentum of sgd (left out: 0.9) and muon (0.95), beta 1 of adamw (0.9).
+        schedule: How the learning rate falls, step by step, after the warm-up.
+        warmup_steps: Optimiser steps of linear warm-up.
+        milestones: Of ``step``: fractions of the run at which the rate falls by ``gamma``.
+        gamma: Of ``step``: the factor at each milestone.
+        ema_decay: Keeps an exponential moving average of the weights with this decay, which is what
+            is validated, tested and saved. Left out: no average.
+        channels_last: Keeps image tensors in the memory order that convolutions like best.
+    """
+
+    #: The metric that picks the best checkpoint, and whether more or less of it is better.
+    monitor: ClassVar[str] = "val/loss"
+    mode: ClassVar[Literal["min", "max"]] = "min"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        optimizer: OptimizerName = "adamw",
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        schedule: ScheduleName = "cosine",
+        warmup_steps: int = 0,
+        milestones: list[float] | None = None,
+        gamma: float = 0.1,
+        ema_decay: float | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum)):
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}; it must not be negative")
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {warmup_steps}; give 0 or more optimiser steps")
+        if ema_decay is not None and not 0 < ema_decay < 1:
+            raise ValueError(f"ema_decay is {ema_decay}; give a number between 0 and 1, 0.999 say")
+        self.save_hyperparameters(ignore=["net"], logger=False)
+        self.net = net.to(memory_format=torch.channels_last) if channels_last else net
+        self.optimizer_name: OptimizerName = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.schedule: ScheduleName = schedule
+        self.warmup_steps = warmup_steps
+        self.milestones = tuple(milestones or (0.5, 0.75))
+        self.gamma = gamma
+        self.ema_decay = ema_decay
+        self.channels_last = channels_last
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        self.train_sums = TrainSums()
+        self._configured: list[dict[str, Any]] = []
+
+    def build_metrics(self, stage: Literal["val", "test"]) -> MetricCollection:
+        """The metrics of a stage, without the loss; called once the data's facts are known."""
+        return MetricCollection({})
+
+    # ---------------------------------------------------------------- optimisation
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Builds optimiser and schedule; the schedule is stepped at every optimiser step."""
+        total = self.trainer.estimated_stepping_batches
+        if total in (float("inf"), 0):
+            if self.schedule != "constant":
+                raise UserError(
+                    f"schedule {self.schedule!r} needs to know where training ends; "
+                    "set trainer.max_epochs or trainer.max_steps, or take schedule: constant"
+                )
+            total = 1
+        optimizer = build_optimizer(
+            self.net,
+            self.optimizer_name,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+        )
+        schedule = LambdaLR(
+            optimizer,
+            lambda step: lr_factor(
+                self.schedule,
+                step,
+                total_steps=int(total),
+                warmup_steps=self.warmup_steps,
+                milestones=self.milestones,
+                gamma=self.gamma,
+            ),
+        )
+        self._configured = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in optimizer.param_groups
+        ]
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The training log, and the weights' moving average where it is asked for."""
+        has_log = any(isinstance(callback, TrainLog) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks: list[Callback] = [] if has_log else [TrainLog()]
+        if self.ema_decay is not None:
+            callbacks.append(EMAWeightAveraging(decay=self.ema_decay))
+        return callbacks
+
+    def on_train_start(self) -> None:
+        """Lets this run's hyperparameters win over those of the checkpoint that it goes on from."""
+        optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        if isinstance(optimizer, torch.optim.Optimizer) and isinstance(schedule, LambdaLR):
+            restore_hyperparameters(optimizer, schedule, self._configured)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeds the step's randomness by its place in the run."""
+        place = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        words = np.random.SeedSequence(place).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
+
+    # ---------------------------------------------------------------- figures
+
+    def setup(self, stage: str) -> None:
+        """Builds the metrics of the stages to come."""
+        if stage in ("fit", "validate"):
+            self.val_loss = MeanMetric()
+            self.val_metrics = self.build_metrics("val")
+        if stage == "test":
+            self.test_loss = MeanMetric()
+            self.test_metrics = self.build_metrics("test")
+        for module in self._metric_modules():
+            module.to(self.device)
+
+    def _metric_modules(self) -> list[nn.Module]:
+        names = ("val_loss", "val_metrics", "test_loss", "test_metrics")
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    def track(self, loss: Tensor, count: int, **correct: Tensor) -> None:
+        """Adds a training batch to the running figures, on the device.
+
+        Args:
+            loss: The batch's mean loss.
+            count: How many samples it is the mean of.
+            correct: Sums over the batch by metric name, such as the number of correct answers.
+        """
+        self.train_sums.add(loss.detach(), count, self.trainer.global_step + 1, correct)
+
+    def train_figures(self, since: Literal["log", "epoch"]) -> dict[str, float]:
+        """Means since the last log point or over the epoch so far, summed over all processes.
+
+        This is where the device is waited for, and where a loss that was not finite is noticed.
+
+        Raises:
+            NonFiniteLoss: A training loss since the start was not finite.
+        """
+        figures, first_bad = self.train_sums.figures(since, self._over_processes)
+        if first_bad is not None:
+            raise NonFiniteLoss("train/loss", first_bad)
+        return {f"train/{name}": value for name, value in figures.items()}
+
+    def check_finite(self) -> None:
+        """Raises :class:`~zoo.errors.NonFiniteLoss` if a training loss was not finite."""
+        self.train_figures("epoch")
+
+    def _over_processes(self, values: Tensor, op: Literal["sum", "min"]) -> Tensor:
+        if self.trainer.world_size == 1:
+            return values
+        reduced = self.trainer.strategy.reduce(values.to(self.device), reduce_op=op)
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+    def on_validation_epoch_end(self) -> None:
+        """Computes the validation figures over all processes and hands them to the callbacks."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Computes the test figures over all processes."""
+        self._finish("test")
+
+    def _finish(self, stage: Literal["val", "test"]) -> None:
+        loss, metrics = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_metrics")
+        figures = {f"{stage}/loss": loss.compute(), **metrics.compute()}
+        figures = {name: value.item() for name, value in figures.items()}
+        loss.reset()
+        metrics.reset()
+        if not np.isfinite(figures[f"{stage}/loss"]):
+            raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step)
+        # The loggers get these from TrainLog, under the step that training counts by.
+        self.log_dict(figures, logger=False)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the file needs to stand on its own, as plain data."""
+        hparams = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {})
+        if (spec := net_spec(self.net)) is not None:
+            hparams["net"] = spec
+        hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
+        hparams["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = hparams
+        facts: dict[str, Any] = {
+            "monitor": self.monitor,
+            "train_sums": self.train_sums.state(self._over_processes),
+        }
+        data = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "resolved"):
+            facts["data"] = data.resolved()
+            facts["inputs"] = data.inputs_spec()
+        checkpoint["zoo"] = facts
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up the running figures of the epoch that the checkpoint lies in."""
+        state = checkpoint.get("zoo", {}).get("train_sums")
+        if state is not None:
+            self.train_sums = TrainSums(state if self.global_rank == 0 else None)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str, map_location: Any = None, **kwargs: Any
+    ) -> Any:
+        """Rebuilds the task with its net from a checkpoint file.
+
+        Args:
+            checkpoint_path: A local file; only plain data is read.
+            map_location: Where the weights go, as for ``torch.load``.
+            kwargs: Constructor arguments that replace the saved ones; ``net=`` is required where the
+                checkpoint was made in Python around a net that does not record its arguments.
+
+        Raises:
+            UserError: The file cannot be read, or it needs ``net=``.
+        """
+        hparams = read_checkpoint(checkpoint_path).get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if "net" not in hparams and "net" not in kwargs:
+            raise UserError(
+                f"{str(checkpoint_path)!r} was saved around a net that does not record how it was "
+                "made; build that net again and pass it: load_from_checkpoint(path, net=...)"
+            )
+        if "net" in kwargs:  # a plain construction: the saved specification of the net is not used
+            checkpoint = read_checkpoint(checkpoint_path, map_location or "cpu")
+            saved = {k: v for k, v in hparams.items() if not k.startswith("_") and k != "net"}
+            task = cls(**{**saved, **kwargs})
+            task.load_state_dict(checkpoint["state_dict"])
+            return task
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location=map_location, weights_only=True, **kwargs
+        )
+
+
+Reduce = Callable[[Tensor, Literal["sum", "min"]], Tensor]
+
+
+class TrainSums:
+    """Sums of the training figures since the last log point and over the epoch, on the device.
+
+    Args:
+        state: What :meth:`state` gave, to go on from.
+    """
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        state = state or {}
+        self.names: list[str] = list(state.get("names", []))
+        self.sums: dict[str, Tensor] = dict(state.get("sums", {}))  # (1 + names,) each
+        self.counts: dict[str, int] = dict(state.get("counts", {"log": 0, "epoch": 0}))
+        self.first_bad: Tensor | None = None
+
+    def add(self, loss: Tensor, count: int, step: int, correct: dict[str, Tensor]) -> None:
+        """Adds one batch: a few kernels, no wait."""
+        row = torch.stack([loss.double() * count if loss.device.type != "mps" else loss * count])
+        if correct:
+            row = torch.cat([row, torch.stack([v.to(row.dtype) for v in correct.values()])])
+        self.names = list(correct)
+        for since in ("log", "epoch"):
+            total = self.sums.get(since)
+            self.sums[since] = row.clone() if total is None else total.to(row.device) + row
+            self.counts[since] += count
+        never = torch.full_like(loss, inf) if self.first_bad is None else self.first_bad
+        # Steps below 2^24 are exact in float32; a bad loss keeps the smallest step.
+        self.first_bad = torch.where(loss.isfinite(), never, never.clamp(max=step))
+
+    def figures(self, since: str, over: Reduce) -> tuple[dict[str, float], int | None]:
+        """The means, and the first step whose loss was not finite; waits for the device once."""
+        total = self.sums.get(since)
+        if total is None or self.first_bad is None:
+            return {}, None
+        bad = over(self.first_bad.to(total).reshape(1), "min")
+        seen = total.new_full((1,), float(self.counts[since]))
+        first_bad, count, *sums = torch.cat([bad, over(torch.cat([seen, total]), "sum")]).tolist()
+        means = [value / max(1.0, count) for value in sums]
+        names = ["loss", *self.names]
+        return dict(zip(names, means, strict=True)), None if first_bad == inf else int(first_bad)
+
+    def restart(self, since: str) -> None:
+        """Forgets one of the two intervals."""
+        self.sums.pop(since, None)
+        self.counts[since] = 0
+
+    def state(self, over: Reduce) -> dict[str, Any]:
+        """Plain data for a checkpoint, summed over all processes."""
+        sums, counts = {}, {}
+        for since in ("log", "epoch"):
+            total = self.sums.get(since, torch.zeros(1 + len(self.names), dtype=torch.float64))
+            seen = total.new_full((1,), float(self.counts[since]))
+            reduced = over(torch.cat([seen, total]), "sum").cpu()
+            sums[since], counts[since] = reduced[1:].clone(), int(reduced[0])
+        return {"names": self.names, "sums": sums, "counts": counts}
+
+
+def net_spec(net: nn.Module) -> dict[str, Any] | None:
+    """How to make the net again, where it records its constructor's arguments; else None."""
+    config = getattr(net, "_hub_mixin_config", None)
+    if config is None:
+        return None
+    return {
+        "class_path": f"{type(net).__module__}.{type(net).__qualname__}",
+        "init_args": dict(config),
+    }
