@@ -65,7 +65,8 @@ def listing(kind: str | None, pattern: str | None) -> str:
 def _source(module: str) -> Path:
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)  # a top-level name: nothing is imported
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     path = Path(spec.submodule_search_locations[0], *rest)
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 

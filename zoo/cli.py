@@ -17,14 +17,13 @@ import jsonargparse
 import lightning as L
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  the classes that recipes name have to be known to the parser
-import zoo.nets  # noqa: F401
+import zoo.nets
 import zoo.tasks  # noqa: F401
 from datamodules.errors import DataError
 from zoo.callbacks.checkpoints import Checkpoints
@@ -49,7 +48,7 @@ from zoo.loggers import MetricsCSV, RunWandb, WandbMode, wandb_mode
 from zoo.messages import explain
 from zoo.profile import Profile, check_net, profile
 from zoo.report import describe, test_figures, write_predictions, write_report
-from zoo.run import RunFolder, latest_checkpoint, new_run, run_of
+from zoo.run import RunFolder, is_first_process, latest_checkpoint, new_run, run_of
 
 #: The packages whose classes a recipe may name; refused before anything of another is imported.
 TRUSTED = (
@@ -76,13 +75,15 @@ class ZooTrainer(L.Trainer):
         """Predict labels and probabilities with a checkpoint.
 
         Args:
+            args: As for Lightning's Trainer.
             inputs: Files and folders to predict; the data's test set where it is left out.
+            kwargs: As for Lightning's Trainer.
         """
         return super().predict(*args, **kwargs)
 
 
 class ZooParser(LightningArgumentParser):
-    """A parser whose errors are one sentence, and which takes no abbreviated options."""
+    """A parser whose errors are one sentence and which takes no abbreviations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -164,6 +165,9 @@ class ZooCLI(LightningCLI):
             "test": evaluation,
             "predict": evaluation,
         }
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the checkpoint is a layer below the recipes, where Lightning lets it win."""
 
     def instantiate_classes(self) -> None:
         """Builds data and task; what their constructors refuse is the user's to put right."""
@@ -260,7 +264,7 @@ class ZooCLI(LightningCLI):
             name = f"{self.run.recipe}-{self.run.id}"
             self.wandb = RunWandb(self.run.path, self.run.id, name, mode)
             loggers.append(self.wandb)
-            if rank_zero_only.rank == 0:
+            if is_first_process():
                 print(self.wandb.start())
                 self.wandb.log_hyperparams(self.recipe)
                 monitor = getattr(self.model, "monitor", None)
@@ -271,7 +275,7 @@ class ZooCLI(LightningCLI):
     def before_fit(self) -> None:
         """Says what starts and where."""
         self.started = time.monotonic()
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             print(describe(self.model, self.datamodule, self.profile))
             verb = "goes on in" if self.run.resumed else "in"
             print(f"run {verb} {os.path.relpath(self.run.path)}", flush=True)
@@ -282,10 +286,14 @@ class ZooCLI(LightningCLI):
         saved = next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
         best = saved.best_model_path or saved.last_model_path
         figures: dict[str, float] = {}
-        if best and self.datamodule is not None and not self.trainer.fast_dev_run:
+        if (
+            best
+            and self.datamodule is not None
+            and not getattr(self.trainer, "fast_dev_run", False)
+        ):
             self.trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
             figures = test_figures(self.trainer)
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             report = {
                 "test": figures,
                 "checkpoint": best,
@@ -304,7 +312,7 @@ class ZooCLI(LightningCLI):
 
     def after_test(self) -> None:
         """Reports the figures of ``test`` or ``validate``."""
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             report = {
                 self.verb: test_figures(self.trainer),
                 "checkpoint": self.request.ckpt_path,
@@ -316,8 +324,8 @@ class ZooCLI(LightningCLI):
 
     def predict(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Predicts, prints a line for each input and writes ``predictions.csv``."""
-        batches = self.trainer.predict(model, **kwargs)
-        if rank_zero_only.rank == 0:
+        batches: Any = self.trainer.predict(model, **kwargs)
+        if is_first_process():
             write_predictions(self.run, batches, self.datamodule)
 
     def validate(self, model: L.LightningModule, **kwargs: Any) -> None:
@@ -498,8 +506,9 @@ def run(argv: list[str]) -> int:
             f"{_first_mismatch(error)}"
         ) from error
     finally:
-        if getattr(cli, "wandb", None) is not None:
-            cli.wandb.finish(code)
+        wandb_run = getattr(cli, "wandb", None)
+        if wandb_run is not None:
+            wandb_run.finish(code)
     return code
 
 

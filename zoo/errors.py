@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something that the user can put right: the sentence names the option or file and what would do.
+    """Something that the user can put right; the sentence names the option or file and a remedy.
 
     The command line prints it on stderr without a traceback and exits with 2.
     """

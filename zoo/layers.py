@@ -191,7 +191,9 @@ def read_layer(path: Path) -> dict[str, Any]:
 def class_paths() -> dict[str, str]:
     """Short names of our classes and where they are; they win over equal names elsewhere."""
     return {
-        name: f"{module}.{name}" for kind in ("nets", "tasks", "data") for name, module in exports(kind)
+        name: f"{module}.{name}"
+        for kind in ("nets", "tasks", "data")
+        for name, module in exports(kind)
     }
 
 
@@ -244,9 +246,7 @@ def optimizer_resets(layers: list[dict[str, Any]], flags: list[str]) -> list[str
     A layer that chooses another optimiser than the one in force is preceded by a layer which puts
     that optimiser's numbers back to its own.
     """
-    reset = json.dumps(
-        {"model": {"init_args": dict.fromkeys(_OWNED_BY_THE_OPTIMIZER)}}
-    )
+    reset = json.dumps({"model": {"init_args": dict.fromkeys(_OWNED_BY_THE_OPTIMIZER)}})
     current, before = _FIRST_OPTIMIZER, []
     for layer in [*layers, None]:
         given = [layer] if layer is not None else []
@@ -270,8 +270,8 @@ def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
             value = value_of(key.replace(".init_args.", "."), [], flags) if value is None else value
             if value is not None:
                 raise UserError(
-                    f"{key.replace('.init_args', '')} is set to {value!r}, but the data says what it "
-                    "is; leave it out"
+                    f"{key.replace('.init_args', '')} is set to {value!r}, but the data says what "
+                    "it is; leave it out"
                 )
 
 

@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from zoo.run import is_first_process
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 
@@ -34,7 +36,7 @@ class MetricsCSV(Logger):
         self.path = folder / "metrics.csv"
         self.columns = ["epoch", "step"]
         self.rows: list[dict[str, str]] = []
-        if keep_until is not None and self.path.is_file() and rank_zero_only.rank == 0:
+        if keep_until is not None and self.path.is_file() and is_first_process():
             columns, rows = read_metrics(self.path)
             self.rows = [row for row in rows if int(row["step"]) <= keep_until]
             used = {name for row in self.rows for name, value in row.items() if value}
@@ -130,7 +132,7 @@ def _guarded(method: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(method)
     def call(self: RunWandb, *args: Any, **kwargs: Any) -> None:
-        if self.gave_up or rank_zero_only.rank != 0:
+        if self.gave_up or not is_first_process():
             return
         try:
             method(self, *args, **kwargs)
@@ -199,10 +201,10 @@ class RunWandb(WandbLogger):
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         print(f"W&B: failed ({reason}); training goes on without it", file=sys.stderr)
 
-    log_metrics = _guarded(WandbLogger.log_metrics)  # type: ignore[assignment]
-    log_hyperparams = _guarded(WandbLogger.log_hyperparams)  # type: ignore[assignment]
-    log_image = _guarded(WandbLogger.log_image)  # type: ignore[assignment]
-    log_table = _guarded(WandbLogger.log_table)  # type: ignore[assignment]
+    log_metrics = _guarded(WandbLogger.log_metrics)
+    log_hyperparams = _guarded(WandbLogger.log_hyperparams)
+    log_image = _guarded(WandbLogger.log_image)
+    log_table = _guarded(WandbLogger.log_table)
 
     @_guarded
     def best_in_summary(self, metric: str, mode: Literal["min", "max"]) -> None:
@@ -229,7 +231,7 @@ class RunWandb(WandbLogger):
 
     def finish(self, exit_code: int, wait_s: float = 60.0) -> None:
         """Ends the run; what cannot be uploaded within ``wait_s`` seconds stays in its folder."""
-        if self.gave_up or self._experiment is None or rank_zero_only.rank != 0:
+        if self.gave_up or self._experiment is None or not is_first_process():
             return
         run = self._experiment
 

@@ -131,21 +131,40 @@ def _missing(found: re.Match[str], place: str, options: list[str], names: list[s
 
 
 _SENTENCES: list[tuple[str, _Sentence]] = [
-    (r": option (?P<name>[\w.]+) (?P<rest>(?:is|names|cannot|needs) .+?)(?= - Expected a| Given value|$)", _quoted),
-    (r"- option (?P<name>[\w.]+) (?P<rest>(?:is|names|cannot|needs) .+?)(?= - Expected a| Given value|$)", _quoted),
+    (
+        r"[:-] option (?P<name>[\w.]+) (?P<rest>(?:is|names|cannot|needs) .+?)"
+        r"(?= - Expected a| Given value|$)",
+        _quoted,
+    ),
     (r"argument (?P<name>\S+): expected", _needs_value),
-    (r"[Ii]mport path (?P<name>\S+) does not correspond to a subclass of (?P<base>\w+)", _no_subclass),
+    (
+        r"[Ii]mport path (?P<name>\S+) does not correspond to a subclass of (?P<base>\w+)",
+        _no_subclass,
+    ),
     (r"Importing '(?P<name>[^']+)' is not allowed", _not_trusted),
     (r"unrecognized arguments: (?P<name>\S+)", _unrecognised),
     (r"Option '(?P<name>[^']+)' is not accepted(?P<hint>; did you mean '[^']+'\?)?", _unknown),
     (r"does not accept option '(?P<name>[^']+)'(?P<hint>; did you mean '[^']+'\?)?", _unknown),
     (r'(?:Key|Option) ["\'](?P<name>[^"\']+)["\'] is required', _missing),
     (r"option (?P<name>[\w.]+) is missing", _missing),
-    (r"Expected a typing.Literal\[(?P<choices>[^]]*)\]\. Got value: (?P<value>.+?)(?: - |$)", _choice),
+    (
+        r"Expected a typing.Literal\[(?P<choices>[^]]*)\]\. Got value: (?P<value>.+?)(?: - |$)",
+        _choice,
+    ),
     (r"Expected a dot import path string: (?P<name>\S+)", _unknown_class),
-    (r"Problem with given class_path '(?P<name>[^']+)': (?:No module|module|cannot import|.* has no attribute)", _unknown_class),
-    (r"Problem with given class_path '(?P<name>[^']+)': (?P<why>.+?)(?: - Expected|$)", _wrong_class),
+    (
+        r"Problem with given class_path '(?P<name>[^']+)': "
+        r"(?:No module|module|cannot import|.* has no attribute)",
+        _unknown_class,
+    ),
+    (
+        r"Problem with given class_path '(?P<name>[^']+)': (?P<why>.+?)(?: - Expected|$)",
+        _wrong_class,
+    ),
     (r"Expected a (?P<types><class '[^']+'>)\. Got value: (?P<value>.+?)(?: - |$)", _type),
-    (r"Subtypes: \[(?P<types>(?:(?!Subtypes: \[).)*?)\] Errors: (?:(?!Subtypes: \[).)*?"
-     r"Given value: (?P<value>(?!NestedArg)(?:(?! - ).)+)", _type),
+    (
+        r"Subtypes: \[(?P<types>(?:(?!Subtypes: \[).)*?)\] Errors: (?:(?!Subtypes: \[).)*?"
+        r"Given value: (?P<value>(?!NestedArg)(?:(?! - ).)+)",
+        _type,
+    ),
 ]

@@ -26,6 +26,7 @@ class ReliabilityBins(Metric):
         self.add_state("totals", torch.zeros(bins, 3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
+        """Adds a batch."""
         confidence, predicted = probabilities.max(dim=1)
         index = (confidence * self.bins).long().clamp(max=self.bins - 1)
         rows = torch.stack(
@@ -34,6 +35,7 @@ class ReliabilityBins(Metric):
         self.totals.index_add_(0, index, rows.to(self.totals.dtype))
 
     def compute(self) -> Tensor:
+        """Samples, mean confidence and accuracy of each bin."""
         counts = self.totals[:, :1]
         return torch.cat([counts, self.totals[:, 1:] / counts.clamp(min=1)], dim=1)
 
@@ -41,8 +43,8 @@ class ReliabilityBins(Metric):
 class MostWrong(Metric):
     """The wrongly classified images of which the model was surest.
 
-    Update: probabilities ``(B, C)``, labels ``(B,)`` and images ``(B, ...)``. Compute: a dictionary of
-    ``probability``, ``prediction``, ``label`` (each ``(K,)``, surest first) and ``image``.
+    Update: probabilities ``(B, C)``, labels ``(B,)`` and images ``(B, ...)``. Compute: a dictionary
+    of ``probability``, ``prediction``, ``label`` (each ``(K,)``, surest first) and ``image``.
 
     Args:
         keep: The most to keep.
@@ -61,18 +63,18 @@ class MostWrong(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, probabilities: Tensor, labels: Tensor, images: Tensor) -> None:
+        """Keeps the worst of what was kept and of a batch."""
         probability, prediction = probabilities.max(dim=1)
         # A correct sample gets -1, so that the choice needs no boolean mask, hence no device sync.
         score = torch.where(prediction == labels, -1.0, probability)
         new = {"probability": score, "prediction": prediction, "label": labels, "image": images}
-        joined = {
-            name: torch.cat([*getattr(self, name), values]) for name, values in new.items()
-        }
+        joined = {name: torch.cat([*getattr(self, name), values]) for name, values in new.items()}
         top = joined["probability"].topk(min(self.keep, len(joined["probability"]))).indices
         for name, values in joined.items():
             setattr(self, name, [values[top]])
 
     def compute(self) -> dict[str, Tensor]:
+        """The worst of all processes."""
         states = {name: _joined(getattr(self, name)) for name in self._defaults}
         order = states["probability"].argsort(descending=True, stable=True)[: self.keep]
         order = order[states["probability"][order] >= 0]

@@ -29,7 +29,8 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     Matrices, filters and embeddings (two dimensions or more) decay; norms' scales and shifts and
     biases (one dimension) do not: pulling those to zero changes the function without limiting it.
     """
-    decay, keep = [], []
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             (decay if parameter.ndim >= 2 else keep).append(parameter)
@@ -73,7 +74,7 @@ class MuonAdamW(AdamW):
             group["momentum"] = momentum
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Takes one step; a closure is evaluated once."""
         loss = None
         if closure is not None:

@@ -64,7 +64,9 @@ def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
     side = min(14.0, max(4.0, 0.55 * classes + 2))
     figure = new_figure(2 * side, side + 0.5)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    for place, (title, values) in enumerate((("counts", counts), ("share of the true class", shares))):
+    for place, (title, values) in enumerate(
+        (("counts", counts), ("share of the true class", shares))
+    ):
         axes = figure.add_subplot(1, 2, place + 1)
         top = values.max() if place == 0 else 1.0
         axes.imshow(values, cmap="Blues", vmin=0, vmax=max(top, 1e-9))
@@ -132,7 +134,9 @@ def draw_gallery(images: NDArray[np.uint8], titles: Sequence[str], headline: str
     for place, (image, title) in enumerate(zip(images, titles, strict=True), start=1):
         axes = figure.add_subplot(lines, columns, place)
         picture = image.transpose(1, 2, 0)
-        axes.imshow(picture[..., 0] if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
+        axes.imshow(
+            picture[..., 0] if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255
+        )
         axes.set_title(title, fontsize="x-small")
         axes.axis("off")
     return figure

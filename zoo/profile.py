@@ -66,7 +66,7 @@ def check_net(net: nn.Module, example: Tensor, num_classes: int) -> None:
     except ValueError as error:
         if "more than 1 value per channel" in str(error):
             raise UserError(
-                f"with batches of {len(example)} a batch norm would see a single value per channel; "
+                f"with batches of {len(example)}, a batch norm would see one value per channel; "
                 "set data.batch_size to 2 or more, or choose another norm (model.net.norm: group)"
             ) from error
         raise UserError(f"the net does not take this data: {error}") from error

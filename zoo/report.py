@@ -13,7 +13,9 @@ from zoo.profile import Profile
 from zoo.run import RunFolder, provenance
 
 
-def describe(model: L.LightningModule, data: L.LightningDataModule | None, cost: Profile | None) -> str:
+def describe(
+    model: L.LightningModule, data: L.LightningDataModule | None, cost: Profile | None
+) -> str:
     """One line about what is trained on what."""
     net = getattr(model, "net", model)
     words = [type(net).__name__]
@@ -43,7 +45,13 @@ def write_report(
     parameters = cost.parameters if cost else None
     flops = cost.flops if cost else None
     folder.write_summary(
-        {**report, "parameters": parameters, "flops_per_sample": flops, "seed": seed, **provenance()}
+        {
+            **report,
+            "parameters": parameters,
+            "flops_per_sample": flops,
+            "seed": seed,
+            **provenance(),
+        }
     )
     stage = next((name for name in ("test", "validate") if name in report), None)
     lines: list[tuple[str, str]] = []
@@ -55,15 +63,15 @@ def write_report(
         lines.append(("FLOPs", f"{_readable(flops)}per sample"))
     seconds = report.get("fit_seconds", report.get("seconds"))
     lines.append(("time", f"{seconds} s"))
-    lines.append(("checkpoint", os.path.relpath(report["checkpoint"]) if report["checkpoint"] else "none"))
+    lines.append(
+        ("checkpoint", os.path.relpath(report["checkpoint"]) if report["checkpoint"] else "none")
+    )
     lines.append(("run", os.path.relpath(folder.path)))
     width = max(len(name) for name, _ in lines)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in lines), flush=True)
 
 
-def write_predictions(
-    folder: RunFolder, batches: list[dict[str, torch.Tensor]], data: Any
-) -> None:
+def write_predictions(folder: RunFolder, batches: list[dict[str, torch.Tensor]], data: Any) -> None:
     """Prints label and probability of each input and writes ``predictions.csv``.
 
     The file has a row for each input: its name, the label, its probability, and the probability of

@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from zoo.errors import UserError
 
 _SHARED_ID = "ZOO_RUN_ID"
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and prints, of all that train together."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 @dataclass

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from zoo.callbacks.train_log import log_interval
 from zoo.errors import Interrupted, UserError
 
 
@@ -82,10 +83,8 @@ class Checkpoints(Checkpoint):
         score = trainer.callback_metrics.get(self.monitor)
         if score is None:
             known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
-            raise UserError(
-                f"checkpoint.monitor is {self.monitor!r}, but validation gives {known}"
-            )
-        best, now = self.best_model_score, float(score)
+            raise UserError(f"checkpoint.monitor is {self.monitor!r}, but validation gives {known}")
+        best, now = self.best_model_score, score.item()
         if best is None or (now > best if self.mode == "max" else now < best):
             self.best_model_score = now
             self._best_is_due = True
@@ -106,7 +105,7 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
         if hasattr(pl_module, "check_finite"):
-            pl_module.check_finite()
+            pl_module.check_finite()  # type: ignore[operator]
         path = str(self.folder / f"{name}.ckpt")
         # Set first, so that the file knows its own name.
         setattr(self, f"{name}_model_path", path)
@@ -159,7 +158,7 @@ class Checkpoints(Checkpoint):
             return self._signal is not None
         # All processes have to stop at the same step. They agree at log points, where the device
         # is waited for in any case, and at epochs' ends.
-        if trainer.global_step % trainer.log_every_n_steps and not trainer.is_last_batch:
+        if trainer.global_step % log_interval(trainer) and not trainer.is_last_batch:
             return False
         asked = torch.tensor(self._signal or 0, device=trainer.strategy.root_device)
         agreed = trainer.strategy.reduce(asked, reduce_op="max")

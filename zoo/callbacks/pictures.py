@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
 from zoo.loggers import RunWandb, read_metrics
@@ -26,7 +26,7 @@ class Pictures(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws a training batch."""
-        data = getattr(trainer, "datamodule", None)
+        data: Any = getattr(trainer, "datamodule", None)
         if hasattr(data, "draw_batch"):
             self._keep(trainer, "batch", data.draw_batch("train"))
 
@@ -59,9 +59,7 @@ class Pictures(Callback):
 
         names = class_names(trainer, pl_module)
         error = float(trainer.callback_metrics.get("test/ece", float("nan")))
-        self._keep(
-            trainer, "confusion", draw_confusion(views["confusion"].cpu().numpy(), names)
-        )
+        self._keep(trainer, "confusion", draw_confusion(views["confusion"].cpu().numpy(), names))
         bins = views["reliability"].cpu().numpy()
         self._keep(trainer, "reliability", draw_reliability(bins, error))
         wrong = {name: values.cpu() for name, values in views["wrong"].items()}
@@ -102,7 +100,7 @@ def class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
 
 def visible(trainer: Trainer, images: Tensor) -> Tensor:
     """Images as a person sees them: uint8 ``(B, C, H, W)`` with 1 or 3 channels."""
-    data = getattr(trainer, "datamodule", None)
+    data: Any = getattr(trainer, "datamodule", None)
     if hasattr(data, "denormalize"):
         shown: Tensor = data.denormalize(images)
     else:  # somebody else's data: stretch each image's values

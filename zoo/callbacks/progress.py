@@ -26,7 +26,8 @@ class Progress(TQDMProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The last logged training loss."""
-        latest = _log(trainer).latest if _log(trainer) else {}
+        log = _log(trainer)
+        latest = log.latest if log else {}
         return {"loss": f"{latest['train/loss']:.4g}"} if "train/loss" in latest else {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -34,16 +34,17 @@ class TrainLog(Callback):
         self._logged_step = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Task, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # type: ignore[override]
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Logs the means since the last log point."""
         step = trainer.global_step
-        if step == self._logged_step or step % trainer.log_every_n_steps:
+        if step == self._logged_step or step % log_interval(trainer):
             return
         self._logged_step = step
-        seen = pl_module.train_sums.counts["log"]
-        row = pl_module.train_figures("log")
-        pl_module.train_sums.restart("log")
+        task = cast("Task", pl_module)
+        seen = task.train_sums.counts["log"]
+        row = task.train_figures("log")
+        task.train_sums.restart("log")
         now = time.monotonic()
         if self._mark[1]:  # the first interval includes the start-up
             row["time/samples_per_s"] = seen * trainer.world_size / (now - self._mark[0])
@@ -60,10 +61,11 @@ class TrainLog(Callback):
         """Logs the test figures."""
         self._write(trainer, _figures(trainer, "test/"))
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Task) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the epoch's training means."""
-        row = pl_module.train_figures("epoch")
-        pl_module.train_sums.restart("epoch")
+        task = cast("Task", pl_module)
+        row = task.train_figures("epoch")
+        task.train_sums.restart("epoch")
         self._write(trainer, {f"{name}_epoch": value for name, value in row.items()})
 
     def _write(self, trainer: Trainer, row: dict[str, float]) -> None:
@@ -82,6 +84,11 @@ class TrainLog(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on counting from an earlier session."""
         self.seconds = state_dict["seconds"]
+
+
+def log_interval(trainer: Trainer) -> int:
+    """Optimiser steps between two log points."""
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
 
 def _figures(trainer: Trainer, prefix: str) -> dict[str, float]:

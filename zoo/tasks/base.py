@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from math import inf
@@ -31,8 +32,8 @@ from zoo.optim import (
 class Task(L.LightningModule):
     """Base of all tasks: takes a net, and owns its optimisation and its figures.
 
-    A task defines the training and evaluation steps and, in :meth:`build_metrics`, a collection of
-    metrics. In training it calls :meth:`track`, which keeps sums on the device: nothing is copied to
+    A task defines the training and evaluation steps and, in :meth:`build_metrics`, its metrics.
+    In training it calls :meth:`track`, which keeps sums on the device: nothing is copied to
     the host between two log points. The loss is watched there, and a loss that is not finite stops
     the run with the step at which it was seen first.
 
@@ -45,7 +46,7 @@ class Task(L.LightningModule):
         optimizer: ``adamw`` (arXiv 1711.05101), ``sgd`` with Nesterov momentum, or ``muon`` for
             matrices and filters with AdamW for the rest.
         lr: Learning rate at its highest; left out: 0.001 for adamw, 0.1 for sgd, 0.002 for muon.
-        weight_decay: Left out: 0.01 for adamw and muon, 0.0005 for sgd. Norms and biases never decay.
+        weight_decay: Left out: 0.01 for adamw and muon, 0.0005 for sgd. Norms and biases have none.
         momentum: Momentum of sgd (left out: 0.9) and muon (0.95), beta 1 of adamw (0.9).
         schedule: How the learning rate falls, step by step, after the warm-up.
         warmup_steps: Optimiser steps of linear warm-up.
@@ -105,7 +106,7 @@ class Task(L.LightningModule):
 
     # ---------------------------------------------------------------- optimisation
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Builds optimiser and schedule; the schedule is stepped at every optimiser step."""
         total = self.trainer.estimated_stepping_batches
         if total in (float("inf"), 0):
@@ -237,20 +238,26 @@ class Task(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the file needs to stand on its own, as plain data."""
         hparams = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {})
+        hparams = {name: value for name, value in hparams.items() if name in self._arguments()}
         if (spec := net_spec(self.net)) is not None:
             hparams["net"] = spec
-        hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
+        hparams["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         hparams["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = hparams
         facts: dict[str, Any] = {
             "monitor": self.monitor,
             "train_sums": self.train_sums.state(self._over_processes),
         }
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
         if hasattr(data, "resolved"):
             facts["data"] = data.resolved()
             facts["inputs"] = data.inputs_spec()
         checkpoint["zoo"] = facts
+
+    def _arguments(self) -> set[str]:
+        """Names of the constructor's arguments; the command line records facts besides them."""
+        classes = [c for c in type(self).__mro__ if issubclass(c, Task)]
+        return {name for c in classes for name in inspect.signature(c.__init__).parameters}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the running figures of the epoch that the checkpoint lies in."""
@@ -267,8 +274,8 @@ class Task(L.LightningModule):
         Args:
             checkpoint_path: A local file; only plain data is read.
             map_location: Where the weights go, as for ``torch.load``.
-            kwargs: Constructor arguments that replace the saved ones; ``net=`` is required where the
-                checkpoint was made in Python around a net that does not record its arguments.
+            kwargs: Constructor arguments that replace the saved ones; ``net=`` is required where
+                the checkpoint was made in Python around a net that does not record its arguments.
 
         Raises:
             UserError: The file cannot be read, or it needs ``net=``.

@@ -24,12 +24,12 @@ from zoo.tasks.base import Task
 class ImageClassifier(Task):
     """Puts an image into one of several classes: cross-entropy on logits.
 
-    A batch starts with images ``(B, C, H, W)``, floats, and labels ``(B,)``, integers. The net gives
-    logits ``(B, num_classes)``: probabilities would be squashed a second time by the loss's softmax.
+    A batch starts with images ``(B, C, H, W)``, floats, and labels ``(B,)``, integers. The net
+    gives logits ``(B, num_classes)``: the loss's softmax would squash probabilities a second time.
     A net with auxiliary heads gives, in training, a tuple of the logits and the heads' logits, as
     torchvision's GoogLeNet and Inception v3 do.
 
-    Validation and test losses are the plain cross-entropy, without label smoothing or class weights.
+    Validation and test losses are the plain cross-entropy, without smoothing or class weights.
 
     Args:
         net: The network.
@@ -49,6 +49,7 @@ class ImageClassifier(Task):
         ValueError: An option lies outside what it may be.
     """
 
+    class_weights: Tensor | None
     monitor: ClassVar[str] = "val/acc"
     mode: ClassVar[Literal["min", "max"]] = "max"
 
