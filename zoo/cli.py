@@ -98,7 +98,7 @@ class ZooParser(LightningArgumentParser):
         raise explain(message, options, list(class_paths())) from ex
 
     def add_function_arguments(self, *args: Any, linked_targets: Any = None, **kwargs: Any) -> Any:
-        """Adds a function's parameters; jsonargparse hands link targets to classes and functions."""
+        """Adds a function's parameters; without the links' targets, which only classes take."""
         return super().add_function_arguments(*args, **kwargs)
 
 
@@ -369,7 +369,7 @@ def quiet() -> None:
 
 
 def trust(packages: list[str]) -> None:
-    """Sets which packages' classes a recipe may name; all others are refused before their import."""
+    """Sets whose classes a recipe may name; all others are refused before their import."""
     jsonargparse.set_parsing_settings(
         import_path_denylist=["*"],
         import_path_allowlist=[*TRUSTED, *packages],

@@ -243,17 +243,22 @@ def value_of(key: str, layers: list[dict[str, Any]], flags: list[str]) -> Any:
 def optimizer_resets(layers: list[dict[str, Any]], flags: list[str]) -> list[str | None]:
     """For each layer, and for the flags as the last: what has to stand before it, or None.
 
-    A layer that chooses another optimiser than the one in force is preceded by a layer which puts
-    that optimiser's numbers back to its own.
+    A layer that chooses another optimiser than the one in force is preceded by a layer which takes
+    back the numbers that earlier layers gave the other one.
     """
     reset = json.dumps({"model": {"init_args": dict.fromkeys(_OWNED_BY_THE_OPTIMIZER)}})
-    current, before = _FIRST_OPTIMIZER, []
+    current, inherited = _FIRST_OPTIMIZER, False
+    before: list[str | None] = []
     for layer in [*layers, None]:
         given = [layer] if layer is not None else []
         chosen = value_of("model.init_args.optimizer", given, flags if layer is None else [])
-        changed = chosen is not None and chosen != current
+        changed = chosen is not None and chosen != current and inherited
         current = chosen or current
         before.append(reset if changed else None)
+        inherited = inherited or any(
+            value_of(f"model.init_args.{key}", given, []) is not None
+            for key in _OWNED_BY_THE_OPTIMIZER
+        )
     return before
 
 

@@ -99,6 +99,7 @@ class MuonAdamW(AdamW):
             state = self.state[p]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(matrix)
+                state["step"] = torch.tensor(0.0)  # which AdamW's load_state_dict looks for
             buffers.append(state["momentum_buffer"])
         muon(
             matrices,
