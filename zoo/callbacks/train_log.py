@@ -54,12 +54,8 @@ class TrainLog(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the validation figures."""
-        if not trainer.sanity_checking:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._write(trainer, _figures(trainer, "val/"))
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the test figures."""
-        self._write(trainer, _figures(trainer, "test/"))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the epoch's training means."""

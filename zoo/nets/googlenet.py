@@ -385,6 +385,7 @@ class GoogLeNet(
         transform_input: bool | None = None,
     ) -> None:
         super().__init__()
+        self.num_classes = num_classes
         _check_choice("layout", layout, get_args(Layout))
         _check_choice("stem", stem, get_args(Stem))
         _check_choice("norm", norm, ("auto", *get_args(NormName)))

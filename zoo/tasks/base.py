@@ -229,9 +229,10 @@ class Task(L.LightningModule):
         loss.reset()
         metrics.reset()
         if not np.isfinite(figures[f"{stage}/loss"]):
+            self.check_finite()  # a training loss of this epoch may have been the first
             raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step)
-        # The loggers get these from TrainLog, under the step that training counts by.
-        self.log_dict(figures, logger=False)
+        # While training, the loggers get these from TrainLog, under the step it counts by.
+        self.log_dict(figures, logger=self.trainer.state.fn != "fit")
 
     # ---------------------------------------------------------------- checkpoints
 
