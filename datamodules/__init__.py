@@ -1,0 +1,8 @@
+"""Where data lives and how a batch of it is made. Each import below is one data set."""
+
+from datamodules.cifar import CIFAR10, CIFAR100
+from datamodules.digits import Digits
+from datamodules.image_folder import ImageFolder
+from datamodules.image_inputs import ImageInputs
+
+__all__ = ["CIFAR10", "CIFAR100", "Digits", "ImageFolder", "ImageInputs"]

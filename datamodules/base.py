@@ -1,0 +1,504 @@
+"""What every image data set shares: splits, loaders, preparation on the device."""
+
+import inspect
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.arrays import ArrayImages, ImageBatch, ResidentBatch
+from datamodules.augment import Augmentation, Shelf
+from datamodules.errors import DataError
+from datamodules.sampling import (
+    EpochBatches,
+    PositionedLoader,
+    as_is,
+    split_rows,
+    torch_generator,
+    training_position,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "ArrayImages",
+    "DataError",
+    "EpochBatches",
+    "ImageBatch",
+    "ImageDataModule",
+    "PreparedImages",
+    "ResidentBatch",
+]
+
+Stage = Literal["train", "val", "test", "predict"]
+
+
+class PreparedImages(pl.LightningDataModule):
+    """Images that are cast and normalised on the device, batch by batch.
+
+    The facts `num_classes`, `class_names`, `in_channels` and `image_size` are right as soon as the
+    object is built. Every constructor argument of a subclass is kept under its own name; `resolved`
+    relies on it.
+
+    Args:
+        batch_size: samples in a batch, over all processes together.
+        num_workers: processes that gather batches; 0 is fastest for images in memory.
+        mean: mean per channel on the scale 0 to 1; by default the training split's.
+        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    num_classes: int
+    class_names: list[str]
+    in_channels: int
+    image_size: int
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.batch_size = at_least("batch_size", batch_size, 1)
+        self.num_workers = at_least("num_workers", num_workers, 0)
+        if (mean is None) != (std is None):
+            raise DataError(f"mean: {mean} and std: {std} belong together; give both or neither")
+        if std is not None and min(std, default=1.0) <= 0:
+            raise DataError(f"std: {std} must be above 0 for each channel")
+        self.mean = mean
+        self.std = std
+        self._affines: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+        self.class_names = list(class_names)
+        self.num_classes = len(self.class_names)
+        self.in_channels = in_channels
+        self.image_size = image_size
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != in_channels:
+                raise DataError(
+                    f"{name}: {values} must hold one number for each of {in_channels} channels"
+                )
+
+    def _shard(self) -> tuple[int, int]:
+        """This process's rank and how many there are, counting those that see different data."""
+        if self.trainer is None:
+            return 0, 1
+        kwargs = self.trainer.distributed_sampler_kwargs  # None for a single device
+        if kwargs is None:
+            return 0, 1
+        return int(kwargs["rank"]), int(kwargs["num_replicas"])
+
+    def _loader(self, dataset: Any, batches: EpochBatches) -> PositionedLoader:
+        if self.num_workers == 0:
+            # Lightning advises more workers whenever there are none; a gather is over sooner than
+            # its batch could be handed from one process to another.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        return PositionedLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=as_is,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch_generator(),
+        )
+
+    def _evaluation_loader(self, dataset: Any) -> PositionedLoader:
+        rank, world_size = self._shard()
+        batches = EpochBatches(
+            len(dataset), self.batch_size, training=False, rank=rank, world_size=world_size
+        )
+        return self._loader(dataset, batches)
+
+    def _prediction_loader(self, dataset: Any) -> PositionedLoader:
+        # Lightning wraps the sampler to keep track of the indices, and warns because it cannot look
+        # into a foreign one. Ours returns every index, which is what the warning asks to make sure
+        # of.
+        warnings.filterwarnings("ignore", message=".*batch sampler `EpochBatches` for prediction.*")
+        return self._evaluation_loader(dataset)
+
+    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Scale and shift for a whole pixel row, float32 (W * C,)."""
+        if device not in self._affines:
+            if self.mean is None or self.std is None:
+                raise DataError("mean and std are not known yet: call setup() first, or give both")
+            mean = torch.tensor(self.mean, dtype=torch.float64)
+            std = torch.tensor(self.std, dtype=torch.float64)
+            scale = (1 / (255 * std)).repeat(self.image_size).float().to(device)
+            shift = (-mean / std).repeat(self.image_size).float().to(device)
+            self._affines[device] = scale, shift
+        return self._affines[device]
+
+    def _normalise(self, rows: Tensor) -> Tensor:
+        """Normalise floats from 0 to 255, (B, H, W * C), in place."""
+        scale, shift = self._affine(rows.device)
+        return torch.addcmul(shift, rows, scale, out=rows)  # one pass over memory
+
+    def _dtype(self) -> torch.dtype:
+        module = None if self.trainer is None else self.trainer.lightning_module
+        if module is None or not isinstance(module.dtype, torch.dtype):
+            return torch.float32
+        return module.dtype if module.dtype.is_floating_point else torch.float32
+
+    def _finish(self, rows: Tensor, label: Tensor, index: Tensor) -> ImageBatch:
+        image = rows.view(len(rows), self.image_size, self.image_size, self.in_channels)
+        return ImageBatch(image.permute(0, 3, 1, 2).to(self._dtype()), label, index)
+
+    def prepare_batch(
+        self, batch: ImageBatch | ResidentBatch, *, training: bool, epoch: int
+    ) -> ImageBatch:
+        """Cast and normalise a batch where it lies.
+
+        Args:
+            batch: what a loader gave, moved to any device.
+            training: whether to augment; without effect here.
+            epoch: the epoch, from 0; without effect here.
+
+        Returns:
+            The batch with floats (B, C, H, W), channels_last, of the trained module's type or
+            float32.
+        """
+        assert isinstance(batch, ImageBatch)
+        rows = batch.image.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
+        return self._finish(self._normalise(rows), batch.label, batch.index)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Prepare the batch on the device that it has just reached."""
+        if not isinstance(batch, ImageBatch | ResidentBatch):
+            return batch
+        training = self.trainer is not None and self.trainer.training
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        return self.prepare_batch(batch, training=training, epoch=epoch)
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Turn normalised images (B, C, H, W) back into uint8 of the same shape."""
+        if self.mean is None or self.std is None:
+            raise DataError("mean and std are not known yet: call setup() first, or give both")
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def resolved(self) -> dict[str, Any]:
+        """How to build this object again with all that it has found out.
+
+        Returns:
+            `class_path` and `init_args`, of plain Python types, so that it may go into a
+            checkpoint.
+        """
+        names: dict[str, None] = {}
+        for cls in type(self).__mro__:
+            parameters = inspect.signature(cls).parameters
+            passed_on = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
+            names.update(dict.fromkeys(name for name in parameters if name not in passed_on))
+            if not passed_on:
+                break
+        cls = type(self)
+        return {
+            "class_path": f"{cls.__module__}.{cls.__qualname__}",
+            "init_args": {name: _plain(getattr(self, name)) for name in names},
+        }
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `ImageInputs` that prepares raw files as this object does its own, less `inputs`."""
+        return {
+            "class_path": "datamodules.image_inputs.ImageInputs",
+            "init_args": {
+                "class_names": _plain(self.class_names),
+                "image_size": self.image_size,
+                "in_channels": self.in_channels,
+                "mean": _plain(self.mean),
+                "std": _plain(self.std),
+                "batch_size": self.batch_size,
+            },
+        }
+
+
+class ImageDataModule(PreparedImages):
+    """A data set of images with three disjoint splits.
+
+    A subclass calls `_set_facts` in its constructor and implements `load_fit` and `load_test`.
+
+    Args:
+        batch_size: samples in a batch, over all processes together.
+        num_workers: processes that gather batches; 0 is fastest for images in memory.
+        resident: keep all images on the device, so that a batch costs no transfer.
+        split_seed: chooses the validation (and where there is none, the test) samples; apart from
+            `seed`, so that runs with several seeds share their splits.
+        seed: chooses order and augmentation; by default the one given to Lightning's
+            seed_everything, or 0.
+        crop_padding: black pixels added on each side before a random crop of the original size.
+        horizontal_flip: mirror half of the training images.
+        cutout: side in pixels of a square set to the mean colour at a random place; 0 for none.
+        brightness: scale each training image by a factor from 1 - brightness to 1 + brightness.
+        contrast: scale each training image's distance to its mean likewise.
+        mean: mean per channel on the scale 0 to 1; by default the training split's.
+        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        resident: bool = False,
+        split_seed: int = 0,
+        seed: int | None = None,
+        crop_padding: int = 0,
+        horizontal_flip: bool = False,
+        cutout: int = 0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, mean=mean, std=std)
+        self.resident = resident
+        self.split_seed = split_seed
+        self.seed = seed
+        self.crop_padding = at_least("crop_padding", crop_padding, 0)
+        self.horizontal_flip = horizontal_flip
+        self.cutout = at_least("cutout", cutout, 0)
+        self.brightness = share("brightness", brightness, inclusive=True)
+        self.contrast = share("contrast", contrast, inclusive=True)
+        self._augmentation = Augmentation(
+            crop_padding, horizontal_flip, cutout, brightness, contrast
+        )
+        self._splits: dict[Stage, ArrayImages] = {}
+        self._shelves: dict[tuple[str, torch.device], tuple[Shelf, int]] = {}
+
+    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+        super()._set_facts(class_names, in_channels, image_size)
+        for name in ("crop_padding", "cutout"):
+            if getattr(self, name) > image_size:
+                raise DataError(
+                    f"{name}: {getattr(self, name)} is more than the image's side; "
+                    f"give at most {image_size}"
+                )
+
+    def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
+        """Read the training and the validation split."""
+        raise NotImplementedError
+
+    def load_test(self) -> ArrayImages:
+        """Read the test split."""
+        raise NotImplementedError
+
+    @property
+    def order_seed(self) -> int:
+        """The seed in force: `seed`, else Lightning's, else 0."""
+        if self.seed is not None:
+            return self.seed
+        return int(os.environ.get("PL_GLOBAL_SEED") or 0)
+
+    @property
+    def smallest_train_batch(self) -> int:
+        """Samples in the smallest training batch of one process; batch normalisation needs 2."""
+        return self._train_batches().smallest_batch
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs; None loads everything.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict". Only the last two read the test split.
+
+        Raises:
+            DataError: if a split is empty or holds a label without a class.
+        """
+        if stage in ("fit", "validate", None) or self.mean is None:
+            self._load_fit()
+        if stage in ("test", "predict", None) and "test" not in self._splits:
+            self._add("test", self.load_test())
+
+    def _load_fit(self) -> None:
+        if "train" in self._splits:
+            return
+        train, val = self.load_fit()
+        self._add("train", train)
+        self._add("val", val)
+        if self.mean is None:
+            self.mean, std = train.moments()
+            # A channel without any contrast has nothing to divide by.
+            self.std = [value if value > 0 else 1.0 for value in std]
+            self._affines.clear()
+
+    def _add(self, stage: Stage, dataset: ArrayImages) -> None:
+        name = f"{type(self).__name__}'s {stage} split"
+        if len(dataset) == 0:
+            option = f"{stage}_fraction"
+            share = f"a larger {option} or" if hasattr(self, option) else "it"
+            raise DataError(f"{name} is empty; give {share} more images")
+        labels = dataset.labels[dataset.rows]
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if len(wrong):
+            raise DataError(
+                f"{name} holds {len(wrong)} labels outside its {self.num_classes} classes, which "
+                f"are numbered 0 to {self.num_classes - 1}: {wrong[0]} for one; mend the labels"
+            )
+        dataset.resident = self.resident
+        self._splits[stage] = dataset
+
+    def split(self, stage: Stage) -> ArrayImages:
+        """A split's dataset; setup() must have loaded it. To predict means the test split."""
+        try:
+            return self._splits["test" if stage == "predict" else stage]
+        except KeyError:
+            raise DataError(f"the {stage} split is not loaded; call setup() first") from None
+
+    def _train_batches(self) -> EpochBatches:
+        rank, world_size = self._shard()
+        return EpochBatches(
+            len(self.split("train")),
+            self.batch_size,
+            training=True,
+            seed=self.order_seed,
+            rank=rank,
+            world_size=world_size,
+            position=self._position,
+        )
+
+    def _position(self) -> tuple[int, int]:
+        epoch, first = training_position(self.trainer)
+        # To overfit a few batches they must be the same ones in every epoch.
+        overfit = getattr(self.trainer, "overfit_batches", 0) > 0
+        return (0 if overfit else epoch), first
+
+    def train_dataloader(self) -> PositionedLoader:
+        """Shuffled batches, going on from the Trainer's position."""
+        return self._loader(self.split("train"), self._train_batches())
+
+    def val_dataloader(self) -> PositionedLoader:
+        """The validation split in order."""
+        return self._evaluation_loader(self.split("val"))
+
+    def test_dataloader(self) -> PositionedLoader:
+        """The test split in order."""
+        return self._evaluation_loader(self.split("test"))
+
+    def predict_dataloader(self) -> PositionedLoader:
+        """The test split in order."""
+        return self._prediction_loader(self.split("predict"))
+
+    def _shelf(self, source: str, device: torch.device) -> tuple[Shelf, int]:
+        """The resident images of a source and the number of the first."""
+        if (source, device) not in self._shelves:
+            dataset = next(data for data in self._splits.values() if data.source == source)
+            images = torch.from_numpy(np.asarray(dataset.images)).to(device)
+            # Only training moves images about.
+            options = self._augmentation if source == "fit" else Augmentation()
+            self._shelves[source, device] = Shelf(images, options), dataset.first
+        return self._shelves[source, device]
+
+    def prepare_batch(
+        self, batch: ImageBatch | ResidentBatch, *, training: bool, epoch: int
+    ) -> ImageBatch:
+        """Augment (in training), cast and normalise a batch where it lies.
+
+        Args:
+            batch: what a loader gave, moved to any device.
+            training: whether to augment.
+            epoch: the epoch, from 0; augmentation is a function of it, the seed and the sample's
+                index.
+
+        Returns:
+            The batch with floats (B, C, H, W), channels_last, of the trained module's type or
+            float32.
+        """
+        index, draw = batch.index, None
+        if training:
+            draw = self._augmentation.draw(
+                self.image_size, index, seed=self.order_seed, epoch=epoch
+            )
+        if isinstance(batch, ResidentBatch):
+            shelf, first = self._shelf(batch.source, index.device)
+            rows = index - first
+            images = shelf.gather(rows) if draw is None else draw.gather(shelf, rows)
+        else:
+            images = batch.image.permute(0, 2, 3, 1)
+            images = images if draw is None else draw.move(images)
+        floats = images.flatten(2).to(torch.float32)
+        if draw is None:
+            floats = self._normalise(floats)
+        else:
+            floats = draw.cut(self._normalise(draw.shade(floats)), self.in_channels)
+        return self._finish(floats, batch.label, index)
+
+    def draw_batch(self, stage: Stage = "train") -> "Figure":
+        """Draw a prepared batch as the network sees it, up to 36 images with their class names.
+
+        Args:
+            stage: the split; "train" shows augmented images.
+        """
+        from datamodules.picture import draw_images
+
+        dataset = self.split(stage)
+        if stage == "train":
+            batches = EpochBatches(len(dataset), 36, training=True, seed=self.order_seed)
+        else:
+            batches = EpochBatches(len(dataset), 36, training=False)
+        batch = dataset.__getitems__(next(iter(batches))[:36])
+        prepared = self.prepare_batch(batch, training=stage == "train", epoch=0)
+        titles = [self.class_names[label] for label in prepared.label.tolist()]
+        return draw_images(self.denormalize(prepared.image), titles)
+
+    def _carve(
+        self, labels: "np.ndarray[Any, np.dtype[np.int64]]", sizes: Mapping[str, int]
+    ) -> list["np.ndarray[Any, np.dtype[np.int64]]"]:
+        """Stratified splits of the given sizes and the rest, as rows."""
+        taken = sum(sizes.values())
+        if taken >= len(labels):
+            options = " and ".join(sizes)
+            raise DataError(
+                f"{options}: {taken} of {len(labels)} images would leave none to train on; choose "
+                "smaller ones or add images"
+            )
+        return split_rows(labels, list(sizes.values()), self.split_seed)
+
+
+def at_least(name: str, value: int, lowest: int) -> int:
+    """The value, unless it is too low.
+
+    Raises:
+        DataError: naming the option.
+    """
+    if value < lowest:
+        raise DataError(f"{name}: {value} is not possible; give {lowest} or more")
+    return value
+
+
+def share(name: str, value: float, *, inclusive: bool = False) -> float:
+    """The value, if it is from 0 to 1; 1 itself only where it is inclusive.
+
+    Raises:
+        DataError: naming the option.
+    """
+    if not (0 <= value < 1 or (inclusive and value == 1)):
+        raise DataError(f"{name}: {value} is not possible; give a number from 0 to 1")
+    return float(value)
+
+
+def _plain(value: Any) -> Any:
+    """The value in plain Python types, as a checkpoint may hold them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, str | Path | os.PathLike):
+        return str(value)
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

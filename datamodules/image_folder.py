@@ -1,0 +1,243 @@
+"""Images in folders, one folder per class."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.arrays import ArrayImages
+from datamodules.base import ImageDataModule, at_least, share
+from datamodules.errors import DataError
+from datamodules.image_cache import DecodedImages, decoded
+from datamodules.image_files import list_images, read_image
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass
+class _Part:
+    """Files that are decoded together."""
+
+    files: list[Path]
+    labels: Rows
+
+
+class ImageFolder(ImageDataModule):
+    """Your own images: a folder with one folder per class, `root/<class>/*.png`.
+
+    The size is whatever the folder holds, and the licence is the images' own. A folder for each
+    split, `root/{train,val,test}/<class>/*.png`, is taken as it is; a split without a folder is cut
+    out of the training images, stratified and chosen by `split_seed`. Any size and kind of image
+    will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range), EXIF
+    orientation. The shorter side is resized to `image_size` and the middle of the longer one is
+    kept. Hidden files and files without an image's extension are ignored.
+
+    Images are decoded once into `$ZOO_CACHE` (by default `~/.cache/lightning_zoo`) and mapped from
+    there, so that a second run starts at once and a set may be larger than the memory.
+
+    Args:
+        root: the folder.
+        image_size: height and width in pixels to which each image is brought.
+        in_channels: 1 for grey, 3 for colour.
+        class_names: the classes in the order of their numbers; by default the folders' names,
+            sorted.
+        val_fraction: share of the images for validation, where there is no folder `val`.
+        test_fraction: share of the images for the test, where there is no folder `test`.
+        skip_broken: leave out images that cannot be read, instead of stopping at the first.
+
+    Raises:
+        DataError: if the folder does not hold classes with images, or an option's value is not
+            possible.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        image_size: int = 224,
+        in_channels: Literal[1, 3] = 3,
+        class_names: list[str] | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        skip_broken: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.root = str(root)
+        self.val_fraction = share("val_fraction", val_fraction)
+        self.test_fraction = share("test_fraction", test_fraction)
+        self.skip_broken = skip_broken
+        self._find(class_names)
+        self._set_facts(self.class_names, in_channels, at_least("image_size", image_size, 1))
+
+    @property
+    def names(self) -> list[str]:
+        """The files' paths; `batch.index` numbers them."""
+        files = [*self._fit.files, *(self._test.files if self._test is not None else [])]
+        return [str(path) for path in files]
+
+    def _find(self, class_names: list[str] | None) -> None:
+        """List the files; nothing is read."""
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise DataError(
+                f"root: {self.root!r} is not a folder; give one that holds a folder per class"
+            )
+        folders = _folders(root)
+        if not folders:
+            raise DataError(
+                f"root: {self.root!r} holds no class folders; put each class's images in one"
+            )
+        split = "train" in folders
+        if not split and set(folders) <= {"val", "test"}:
+            raise DataError(
+                f"root: {self.root!r} holds {' and '.join(folders)} but no folder 'train'"
+            )
+        train = root / "train" if split else root
+        found = _folders(train)
+        if not found:
+            raise DataError(
+                f"root: {str(train)!r} holds no class folders; put each class's images in one"
+            )
+        self.class_names = list(class_names) if class_names is not None else found
+        self._match(found, train)
+        fit = self._list(train, every=True)
+        self._val_rows: Rows | None = None
+        self._test: _Part | None = None
+        if split and "val" in folders:
+            val = self._list(root / "val")
+            self._val_rows = np.arange(len(fit.files), len(fit.files) + len(val.files))
+            fit = _Part([*fit.files, *val.files], np.concatenate([fit.labels, val.labels]))
+        if split and "test" in folders:
+            self._test = self._list(root / "test")
+        self._fit = fit
+
+    def _match(self, found: list[str], folder: Path) -> None:
+        """Compare the classes with the folders."""
+        if len(set(self.class_names)) < len(self.class_names):
+            raise DataError(f"class_names: {self.class_names} holds a name twice")
+        unnamed = [name for name in found if name not in self.class_names]
+        if unnamed:
+            raise DataError(
+                f"class_names: {self.class_names} lacks {unnamed[0]!r}, which {str(folder)!r} holds"
+            )
+        absent = [name for name in self.class_names if name not in found]
+        if absent:
+            raise DataError(f"class_names: {absent[0]!r} has no folder in {str(folder)!r}")
+
+    def _list(self, folder: Path, *, every: bool = False) -> _Part:
+        files: list[Path] = []
+        labels: list[int] = []
+        for name in _folders(folder):
+            if name not in self.class_names:
+                raise DataError(
+                    f"{folder / name}: the training images lack this class; add some or remove it"
+                )
+        for label, name in enumerate(self.class_names):
+            images = list_images(folder / name)
+            if not images and every:
+                raise DataError(f"{folder / name}: holds no images; add some or remove the folder")
+            files += images
+            labels += [label] * len(images)
+        if not files:
+            raise DataError(f"{folder}: holds no images; add some or remove the folder")
+        return _Part(files, np.array(labels, dtype=np.int64))
+
+    def prepare_data(self) -> None:
+        """Decode what the run will read, in one process while the others wait."""
+        stage = None if self.trainer is None else self.trainer.state.fn
+        if stage in ("fit", "validate"):
+            self._decode(self._fit)
+        elif stage in ("test", "predict"):
+            self._decode(self._test if self._test is not None else self._fit)
+
+    def _decode(self, part: _Part) -> DecodedImages:
+        root = Path(self.root).expanduser()
+        stats = [path.stat() for path in part.files]
+        key = [
+            str(root.resolve()),
+            [
+                [str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns]
+                for path, stat in zip(part.files, stats, strict=True)
+            ],
+        ]
+        return decoded(
+            key,
+            len(part.files),
+            self.image_size,
+            self.in_channels,
+            lambda: lambda row: read_image(part.files[row], self.image_size, self.in_channels),
+        )
+
+    def _usable(self, part: _Part) -> tuple[DecodedImages, Rows]:
+        """The images and the rows that could be read."""
+        images = self._decode(part)
+        if not images.broken:
+            return images, np.arange(len(part.files))
+        first = next(iter(images.broken.values()))
+        if not self.skip_broken:
+            more = len(images.broken) - 1
+            others = f" ({more} more cannot be read either)" if more else ""
+            raise DataError(f"{first}{others}, or leave such images out by skip_broken: true")
+        warnings.warn(
+            f"skip_broken: left out {len(images.broken)} of {len(part.files)} images, the first "
+            f"being {first}",
+            stacklevel=2,
+        )
+        rows = np.setdiff1d(np.arange(len(part.files)), list(images.broken))
+        return images, rows
+
+    def _cut(self, usable: Rows) -> tuple[Rows, Rows, Rows]:
+        """Training, validation and test rows among the files that are not in a folder `test`."""
+        if self._val_rows is None:
+            pool, val = usable, None
+        else:
+            pool = np.setdiff1d(usable, self._val_rows)
+            val = np.intersect1d(usable, self._val_rows)
+        sizes = {}
+        if self._test is None:
+            sizes["test_fraction"] = _some(self.test_fraction, len(pool))
+        if val is None:
+            sizes["val_fraction"] = _some(self.val_fraction, len(pool))
+        parts = [pool[rows] for rows in self._carve(self._fit.labels[pool], sizes)]
+        train = parts.pop()
+        if val is None:
+            val = parts.pop()
+        test = parts.pop() if parts else np.array([], dtype=np.int64)
+        return train, val, test
+
+    def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
+        """Read the training and the validation split."""
+        images, usable = self._usable(self._fit)
+        train, val, _ = self._cut(usable)
+        labels = self._fit.labels
+        return (
+            ArrayImages(images.images, labels, train, sums=images.sums),
+            ArrayImages(images.images, labels, val, sums=images.sums),
+        )
+
+    def load_test(self) -> ArrayImages:
+        """Read the test split."""
+        if self._test is None:
+            images, usable = self._usable(self._fit)
+            _, _, test = self._cut(usable)
+            return ArrayImages(images.images, self._fit.labels, test)
+        images, usable = self._usable(self._test)
+        first = len(self._fit.files)
+        return ArrayImages(images.images, self._test.labels, usable, first=first, source="test")
+
+
+def _folders(root: Path) -> list[str]:
+    with os.scandir(root) as entries:
+        return sorted(
+            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+        )
+
+
+def _some(fraction: float, count: int) -> int:
+    """That share of them, and at least one unless none is wanted."""
+    return max(round(fraction * count), 1 if fraction > 0 else 0)

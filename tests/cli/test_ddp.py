@@ -1,0 +1,57 @@
+"""Two processes on the CPU give the figures and the gradient of one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+# One step of plain gradient descent with rate 1: the weights' difference is the gradient's.
+RECIPE = """
+model:
+  class_path: ImageClassifier
+  init_args:
+    net: {class_path: GoogLeNet, init_args: {norm: group}}
+    optimizer: sgd
+    lr: 1.0
+    momentum: 0.0
+    weight_decay: 0.0
+    schedule: constant
+data: {class_path: Digits, init_args: {batch_size: 128, crop_padding: 1}}
+trainer: {max_epochs: 1, limit_train_batches: 1, accelerator: cpu, log_every_n_steps: 1}
+"""
+
+
+def fit(folder: Path, processes: int) -> tuple[dict[str, Any], dict[str, torch.Tensor], Path]:
+    (folder / "shared.yaml").write_text(RECIPE)
+    command = [sys.executable, "-m", "zoo", "fit", "--config", "shared.yaml", "--wandb", "off"]
+    command += ["--trainer.devices", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert result.returncode == 0, result.stderr
+    (run,) = (folder / "runs" / "shared").iterdir()
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return summary, saved["state_dict"], run
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one, weights_of_one, folder_of_one = fit(tmp_path / "one", 1)
+    two, weights_of_two, folder_of_two = fit(tmp_path / "two", 2)
+    for name, value in weights_of_one.items():
+        torch.testing.assert_close(weights_of_two[name], value, atol=1e-5, rtol=0, msg=name)
+    # 359 test images and 180 validation images: the shards of two processes are uneven.
+    assert one["test"].keys() == two["test"].keys()
+    for name, value in one["test"].items():
+        assert two["test"][name] == pytest.approx(value, abs=1e-6), name
+    assert two["val/acc"] == pytest.approx(one["val/acc"], abs=1e-6)
+    names = {path.name for path in folder_of_one.iterdir()}
+    assert {path.name for path in folder_of_two.iterdir()} == names
