@@ -17,8 +17,8 @@ from datamodules.randomness import permutation
 def training_position(trainer: pl.Trainer | None) -> tuple[int, int]:
     """The epoch and the batch in it that training goes on from, out of the Trainer's counters.
 
-    The batches that are processed, not those that are ready: workers ask before Lightning has
-    tidied up after a restart, when a batch on which the last run died still counts as ready.
+    The batches that are processed, not those that are ready: until Lightning has tidied up after a
+    restart, a batch on which the last run died still counts as ready.
     """
     if trainer is None:
         return 0, 0

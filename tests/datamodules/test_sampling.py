@@ -1,10 +1,11 @@
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from datamodules.base import DataError, EpochBatches
-from datamodules.sampling import split_rows
+from datamodules.sampling import split_rows, training_position
 
 
 def training(size: int, batch: int, **kwargs) -> EpochBatches:
@@ -87,6 +88,14 @@ def test_what_cannot_be_shared() -> None:
         training(100, 10, world_size=3)
     with pytest.raises(DataError, match="2 samples cannot be shared by 3"):
         EpochBatches(2, 12, training=False, world_size=3)
+
+
+def test_training_position() -> None:
+    batch = SimpleNamespace(current=SimpleNamespace(ready=7, started=7, processed=6, completed=6))
+    epoch = SimpleNamespace(current=SimpleNamespace(ready=3, started=3, processed=2, completed=2))
+    loop = SimpleNamespace(epoch_progress=epoch, epoch_loop=SimpleNamespace(batch_progress=batch))
+    assert training_position(SimpleNamespace(fit_loop=loop)) == (2, 6)
+    assert training_position(None) == (0, 0)
 
 
 def test_split_is_stratified_and_disjoint() -> None:
