@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 VERBS = ("fit", "validate", "test", "predict")
 
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return run(argv)
     except UserError as error:
         if os.environ.get("ZOO_DEBUG") == "1":
-            raise
+            traceback.print_exc()
         print(f"zoo: {error}", file=sys.stderr)
         return 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch import LightningModule
 
 from zoo.errors import UserError
+
+#: How torch says that a file names a class or function that it does not know to be harmless.
+_OBJECTS = re.compile(r"unsupported (global|class)|not an allowed global|instantiate", re.I)
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
@@ -35,28 +40,69 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
             f"ckpt_path {text!r} is a URL; download the file, check where it comes from, "
             "and give its local path"
         )
+    if os.path.isdir(text):
+        raise UserError(f"ckpt_path {text!r} is a folder; give a file in it, best.ckpt say")
     if not os.path.isfile(text):
-        raise UserError(f"ckpt_path {text!r}: there is no such file")
+        raise UserError(
+            f"ckpt_path {text!r} is not there; runs keep theirs in <run folder>/checkpoints"
+        )
     try:
         checkpoint = torch.load(text, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower():
-            raise UserError(f"ckpt_path {text!r} is not a checkpoint, or is damaged") from error
+    except Exception as error:  # a damaged file raises nearly anything
+        if isinstance(error, pickle.UnpicklingError) and _OBJECTS.search(str(error)):
+            raise UserError(
+                f"ckpt_path {text!r} holds objects that are not plain data, and is not opened; "
+                "save it again with tensors, numbers, strings, lists and dictionaries only"
+            ) from error
         raise UserError(
-            f"ckpt_path {text!r} holds objects that are not plain data, and is not opened; "
-            "save it again with tensors, numbers, strings, lists and dictionaries only"
+            f"ckpt_path {text!r} is damaged, or is no checkpoint; give a file that `fit` saved"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"ckpt_path {text!r} cannot be read, it is truncated or damaged; "
-            "take another checkpoint of the run"
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(
             f"ckpt_path {text!r} is not a training checkpoint: it has no 'state_dict'; "
             "give a file that `fit` saved"
         )
     return checkpoint
+
+
+def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
+    """Checks that a checkpoint has what Lightning needs for a verb.
+
+    Raises:
+        UserError: A part is missing, as from a file with weights alone.
+    """
+    needed = ["pytorch-lightning_version"]
+    if verb == "fit":
+        needed += ["epoch", "global_step", "loops", "optimizer_states", "lr_schedulers"]
+    missing = [name for name in needed if name not in checkpoint]
+    if missing:
+        raise UserError(
+            f"ckpt_path {path!r} has no {missing[0]!r}, which {verb} needs; "
+            "give a file that `fit` saved"
+        )
+
+
+def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -> None:
+    """Compares names and shapes of a checkpoint's weights with those of a task.
+
+    Raises:
+        UserError: They differ.
+    """
+    saved, wanted = checkpoint["state_dict"], module.state_dict()
+    for name in [*wanted, *saved] if module.strict_loading else []:
+        shapes = [tuple(getattr(of.get(name), "shape", ())) for of in (saved, wanted)]
+        if name not in saved:
+            difference = f"it lacks {name}"
+        elif name not in wanted:
+            difference = f"the net has no {name}"
+        elif shapes[0] != shapes[1]:
+            difference = f"{name} is {shapes[0]} there and {shapes[1]} in the net"
+        else:
+            continue
+        raise UserError(
+            f"ckpt_path {path!r} does not fit the net of this run: {difference}; "
+            "leave the net's options as they were when it was saved"
+        )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

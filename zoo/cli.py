@@ -30,22 +30,23 @@ from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.pictures import Pictures
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
-from zoo.checkpoint import AtomicCheckpointIO, read_checkpoint
-from zoo.errors import Interrupted, NonFiniteLoss, UserError
+from zoo.checkpoint import AtomicCheckpointIO, check_complete, check_fits, read_checkpoint
+from zoo.checks import check_monitor, check_trainer
+from zoo.errors import Interrupted, NonFiniteLoss, OptionError, UserError
 from zoo.layers import (
     FACTS,
     Request,
     checkpoint_layer,
-    class_paths,
     expand_flags,
+    locate,
     optimizer_resets,
     read_layer,
     refuse_facts,
     take_apart,
     value_of,
 )
-from zoo.loggers import MetricsCSV, RunWandb, WandbMode, wandb_mode
-from zoo.messages import explain
+from zoo.loggers import MetricsCSV, RunWandb, WandbMode
+from zoo.messages import explain, root_of, sentence_of, with_section
 from zoo.profile import Profile, check_net, profile
 from zoo.report import describe, test_figures, write_predictions, write_report
 from zoo.run import RunFolder, is_first_process, latest_checkpoint, new_run, run_of
@@ -94,8 +95,10 @@ class ZooParser(LightningArgumentParser):
         Raises:
             UserError: Always.
         """
-        options = [name.lstrip("-") for name in self._option_string_actions]
-        raise explain(message, options, list(class_paths())) from ex
+        verbs = self._subcommands_action
+        parsers = [self, *(verbs.choices.values() if verbs else [])]
+        options = [name.lstrip("-") for each in parsers for name in each._option_string_actions]
+        raise explain(message, ex, options) from ex
 
     def add_function_arguments(self, *args: Any, linked_targets: Any = None, **kwargs: Any) -> Any:
         """Adds a function's parameters; without the links' targets, which only classes take."""
@@ -169,20 +172,38 @@ class ZooCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: the checkpoint is a layer below the recipes, where Lightning lets it win."""
 
+    def _dump_config(self) -> None:
+        super()._dump_config()
+        # All arguments of a small net may be facts of the data; the dump leaves these out, and
+        # Lightning, which records their values, misses the mapping that they stand in.
+        net = (self.config_dump.get("model") or {}).get("init_args", {}).get("net")
+        if isinstance(net, dict):
+            net.setdefault("init_args", {})
+
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not 0 <= int(seed) < 2**32:
+            raise UserError(
+                f"option seed_everything is {seed}; give a number from 0 to {2**32 - 1}"
+            )
+        super()._set_seed()
+
     def instantiate_classes(self) -> None:
         """Builds data and task; what their constructors refuse is the user's to put right."""
         try:
             super().instantiate_classes()
-        except (UserError, DataError):
+        except UserError:
             raise
         except (ValueError, OSError, MisconfigurationException) as error:
-            raise UserError(_sentence(error)) from error
+            sentence = sentence_of(root_of(error))
+            raise UserError(with_section(sentence, self.config[self.verb])) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Builds the Trainer around a run folder, and checks everything before it is created."""
         options = self.config_init[self.verb]["trainer"]
+        check_trainer(options)
+        check_monitor(self.config[self.verb]["checkpoint"]["monitor"], self.model)
         self.run = self._choose_folder(Path(options["default_root_dir"]))
-        _check_processes(options)
         extra = options.get("logger")
         plugins = options.get("plugins") or []
         trainer = super().instantiate_trainer(
@@ -198,6 +219,8 @@ class ZooCLI(LightningCLI):
         )
         _check_callbacks(trainer, self.run.path)
         self.profile = self._check_data_and_net(trainer)
+        if self.checkpoint is not None:
+            check_fits(self.checkpoint, self.model, str(self.request.ckpt_path))
         if trainer.is_global_zero:
             self.run.open()
             self.run.write_recipe(self._recipe_text())
@@ -239,6 +262,8 @@ class ZooCLI(LightningCLI):
         data.trainer = trainer
         data.prepare_data()
         data.setup(self.verb)
+        if self.verb == "fit":
+            data.setup("test")  # a fault in the test split had better show before the training
         if self.verb == "fit" and hasattr(data, "smallest_train_batch"):
             check_net(net, example(data.smallest_train_batch), classes)
         return profile(net, example(1))
@@ -258,17 +283,20 @@ class ZooCLI(LightningCLI):
         keep = self.checkpoint["global_step"] if self.checkpoint and self.run.resumed else None
         loggers: list[Logger] = [MetricsCSV(self.run.path, keep)]
         loggers += [logger for logger in self._as_list(extra) if isinstance(logger, Logger)]
-        mode = wandb_mode(self.config_init[self.verb]["wandb"])
+        options = self.config_init[self.verb]
         self.wandb: RunWandb | None = None
-        if mode != "off" and self.verb != "predict":
+        tried_out = self.verb == "predict" or options["trainer"]["fast_dev_run"]
+        if options["wandb"] != "off" and not tried_out:
             name = f"{self.run.recipe}-{self.run.id}"
-            self.wandb = RunWandb(self.run.path, self.run.id, name, mode)
+            upload_s = 600 if options["wandb_checkpoint"] else 60  # a checkpoint may be large
+            self.wandb = RunWandb(self.run.path, self.run.id, name, options["wandb"], upload_s)
             loggers.append(self.wandb)
             if is_first_process():
-                print(self.wandb.start())
+                self.wandb.start()
                 self.wandb.log_hyperparams(self.recipe)
-                monitor = getattr(self.model, "monitor", None)
-                if monitor is not None:
+                self.wandb.best_in_summary("val/loss", "min")
+                monitor = getattr(self.model, "monitor", "val/loss")
+                if monitor != "val/loss":
                     self.wandb.best_in_summary(monitor, self.model.mode)
         return loggers
 
@@ -387,13 +415,24 @@ def build_arguments(request: Request) -> tuple[dict[str, Any] | None, list[str]]
     Raises:
         UserError: A file that cannot be used, a missing checkpoint, a fact set by hand.
     """
+    if request.verb == "fit" and not request.recipes and request.ckpt_path is None:
+        named = {flag.partition("=")[0] for flag in request.flags}
+        asks = any(name.endswith(("help", "-h", "print_config")) for name in named)
+        if not asks and not {"--model", "--data"} <= named:
+            raise UserError(
+                "fit needs a recipe: give --config NAME, `zoo list recipes` shows those at hand "
+                "(or name --model and --data)"
+            )
     defaults = read_layer(Path(__file__).with_name("defaults.yaml"))
     recipes = [read_layer(path) for path in request.recipes]
+    request.layers = {
+        f"recipe {str(path)!r}": layer for path, layer in zip(request.recipes, recipes, strict=True)
+    }
     for layer in recipes:
         in_file = layer.pop("ckpt_path", None)
         request.ckpt_path = request.ckpt_path or in_file
     refuse_facts(recipes, request.flags)
-    root = Path(value_of("trainer.default_root_dir", [defaults, *recipes], request.flags))
+    root = Path(str(value_of("trainer.default_root_dir", [defaults, *recipes], request.flags)))
     if request.ckpt_path in ("last", "best"):
         if not request.recipes:
             raise UserError(f"ckpt_path {request.ckpt_path!r} needs --config, to know whose run")
@@ -406,7 +445,9 @@ def build_arguments(request: Request) -> tuple[dict[str, Any] | None, list[str]]
     checkpoint, layers = None, [defaults]
     if request.ckpt_path is not None:
         checkpoint = read_checkpoint(request.ckpt_path)
-        layers.append(checkpoint_layer(checkpoint, request.inputs))
+        check_complete(checkpoint, request.ckpt_path, request.verb)
+        layers.append(checkpoint_layer(request.ckpt_path, checkpoint, request.inputs))
+        request.layers = {f"ckpt_path {request.ckpt_path!r}": layers[-1], **request.layers}
     layers += recipes
     flags = expand_flags(request.flags)
     arguments = [request.verb]
@@ -422,17 +463,6 @@ def build_arguments(request: Request) -> tuple[dict[str, Any] | None, list[str]]
     return checkpoint, arguments
 
 
-def _check_processes(options: Any) -> None:
-    devices, cores = options.get("devices"), os.cpu_count() or 1
-    on_cpu = options.get("accelerator") == "cpu" or not torch.accelerator.is_available()
-    wanted = int(devices) if str(devices).isdigit() else 0
-    if on_cpu and wanted > cores:
-        raise UserError(
-            f"trainer.devices is {wanted}, but this machine has {cores} CPU cores and no "
-            f"accelerator that is asked for; give at most {cores}"
-        )
-
-
 def _check_callbacks(trainer: L.Trainer, folder: Path) -> None:
     """Keeps checkpoints inside the run folder, whatever a recipe names."""
     for callback in trainer.checkpoint_callbacks:
@@ -441,10 +471,6 @@ def _check_callbacks(trainer: L.Trainer, folder: Path) -> None:
             raise UserError(
                 f"a callback's dirpath {str(path)!r} lies outside the run folder; leave it out"
             )
-
-
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _last_good(cli: ZooCLI | None) -> str:
@@ -487,6 +513,9 @@ def run(argv: list[str]) -> int:
     except DataError as error:
         code = 2
         raise UserError(str(error)) from error
+    except OptionError as error:
+        code = 2
+        raise UserError(locate(error, request.layers)) from error
     except UserError:
         code = 2
         raise
@@ -509,6 +538,10 @@ def run(argv: list[str]) -> int:
         wandb_run = getattr(cli, "wandb", None)
         if wandb_run is not None:
             wandb_run.finish(code)
+        if hasattr(cli, "run"):
+            if code == 2:
+                cli.run.discard()
+            cli.run.close()
     return code
 
 

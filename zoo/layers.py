@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from zoo.catalog import exports, recipe_names, recipes_folder
-from zoo.errors import UserError
+from zoo.errors import OptionError, UserError
 
 #: What the data says about itself; the command line hands it to the arguments of the same name.
 FACTS = ("num_classes", "in_channels", "image_size")
@@ -26,6 +26,10 @@ FACTS = ("num_classes", "in_channels", "image_size")
 _OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum")
 _FIRST_OPTIMIZER = "adamw"
 _CLASS_KEYS = {"class_path", "model", "net", "data"}
+#: What only the command line may say.
+_NOT_IN_RECIPES = ("trust", "config", "inputs")
+
+Layer = dict[str, Any]
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Request:
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         argv: The command line as given.
+        layers: What each recipe and checkpoint says, by what it is called in a message.
         recipes: The files behind ``--config``, in order.
         flags: All other arguments.
         trust: Packages that ``--trust`` adds to those a recipe may name classes of.
@@ -44,6 +49,7 @@ class Request:
 
     verb: str
     argv: list[str] = field(default_factory=list)
+    layers: dict[str, Layer] = field(default_factory=dict)
     recipes: list[Path] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     trust: list[str] = field(default_factory=list)
@@ -76,9 +82,13 @@ def take_apart(argv: list[str]) -> Request:
         name, equals, value = argument.partition("=")
         if name in ("--config", "-c", "--trust", "--ckpt_path"):
             given = value if equals else next(arguments, None)
-            if given is None or (not equals and given.startswith("--")):
+            if not given or (not equals and given.startswith("--")):
                 raise UserError(f"option {name} needs a value")
             if name == "--trust":
+                names = given.split(".")
+                # jsonargparse itself could change what is trusted
+                if names[0] == "jsonargparse" or not all(map(str.isidentifier, names)):
+                    raise UserError(f"option --trust is {given!r}; give the name of a package")
                 request.trust.append(given)
             elif name == "--ckpt_path":
                 request.ckpt_path = given
@@ -98,8 +108,19 @@ def take_apart(argv: list[str]) -> Request:
             continue
         else:
             request.flags.append(argument)
+            pending = next(arguments, None)
+            if _lacks_value(argument, pending):
+                raise UserError(f"option {argument} needs a value")
         pending = pending if pending is not None else next(arguments, None)
     return request
+
+
+def _lacks_value(argument: str, following: str | None) -> bool:
+    """Whether an option of a class stands alone, for which the parser would blame the section."""
+    alone = following is None or following.startswith("--")
+    lists_classes = argument in ("--model.help", "--data.help")
+    section = argument.startswith(("--model", "--data")) and not lists_classes
+    return section and alone and "=" not in argument
 
 
 def find_recipe(name: str) -> Path:
@@ -116,13 +137,10 @@ def find_recipe(name: str) -> Path:
     if packaged.is_file():
         return packaged
     if path.is_dir():
-        raise UserError(f"--config {name!r} is a folder; give a YAML file in it")
+        raise UserError(f"recipe {name!r} is a folder; give a YAML file in it")
     near = difflib.get_close_matches(key, recipe_names(), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(
-        f"--config {name!r}: there is no such file, nor a packaged recipe of that name; "
-        f"{hint}`zoo list recipes` shows them"
-    )
+    hint = f"did you mean {near[0]!r}?" if near else "`zoo list recipes` shows what there is"
+    raise UserError(f"recipe {name!r} is neither a file nor the name of a packaged recipe; {hint}")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -139,6 +157,9 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# The parser takes JSON from here, which has no dates; they stay the text that they are.
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
+
 # YAML 1.1 takes 1e-3 for a word; everybody who writes it in a recipe means the number.
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -147,7 +168,7 @@ _StrictLoader.add_implicit_resolver(
 )
 
 
-def read_layer(path: Path) -> dict[str, Any]:
+def read_layer(path: Path) -> Layer:
     """Reads a recipe strictly.
 
     Raises:
@@ -164,16 +185,22 @@ def read_layer(path: Path) -> dict[str, Any]:
         raise UserError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        problem = error.problem or "is not YAML"
-        if "'\\t'" in problem:
+        problem = f"is not YAML ({error.problem}); mend it there"
+        if "'\\t'" in (error.problem or ""):
             problem = "has a tab; indent with spaces"
-        raise UserError(f"recipe {str(path)!r}, line {line}: {problem}") from error
+        raise UserError(f"recipe {str(path)!r}, line {line}, {problem}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"recipe {str(path)!r} is not YAML: {error}") from error
+        problem = " ".join(str(error).split())
+        raise UserError(f"recipe {str(path)!r} is not a YAML file: {problem}") from error
     if content is None:
         raise UserError(f"recipe {str(path)!r} is empty; it needs model: and data:")
     if not isinstance(content, dict):
-        raise UserError(f"recipe {str(path)!r} must hold options such as model: and data:")
+        raise UserError(
+            f"recipe {str(path)!r} is no mapping; it has to hold options such as model: and data:"
+        )
+    _check_layer(path, content)
+    if content.get("wandb") is False:
+        content["wandb"] = "off"  # which YAML takes for false
     names = class_paths()
     for place, node in _mappings(content):
         beside = [key for key in node if key not in ("class_path", "init_args", "dict_kwargs")]
@@ -186,6 +213,61 @@ def read_layer(path: Path) -> dict[str, Any]:
             if isinstance(node[key], str):
                 node[key] = names.get(node[key], node[key])
     return content
+
+
+def _check_layer(path: Path, content: Layer) -> None:
+    """Refuses what the parser would read in a way of its own, or not at all."""
+    try:
+        json.dumps(content)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"recipe {str(path)!r} holds something else than texts, numbers, lists and mappings: "
+            f"{error}"
+        ) from error
+    for name in _NOT_IN_RECIPES:
+        if name in content:
+            raise UserError(
+                f"recipe {str(path)!r}: {name} is an option of the command line alone; "
+                f"remove it and give --{name}"
+            )
+    for name in ("trainer", "checkpoint"):
+        if not isinstance(content.get(name, {}), dict):
+            raise UserError(
+                f"recipe {str(path)!r}: {name} is {json.dumps(content[name])}; "
+                "it has to hold options, or be left out"
+            )
+    if not isinstance(content.get("ckpt_path", ""), str):
+        raise UserError(
+            f"recipe {str(path)!r}: ckpt_path is {content['ckpt_path']!r}; give a file's name"
+        )
+
+
+def locate(error: OptionError, layers: dict[str, Layer]) -> str:
+    """The sentence of a refused option, with the file that it stands in.
+
+    Args:
+        error: The refusal.
+        layers: What each file says, in order.
+    """
+    likely = [
+        (_depth(layer, error.key.split(".")), error.value in json.dumps(layer), number, name)
+        for number, (name, layer) in enumerate(layers.items())
+    ]
+    if not error.in_file or not any(depth for depth, *_ in likely):
+        return str(error)
+    return f"{max(likely)[-1]}: {error}"
+
+
+def _depth(node: Any, key: list[str]) -> int:
+    """How many parts of a dotted key a layer holds."""
+    if isinstance(node, list):
+        return max((_depth(item, key) for item in node), default=0)
+    if not isinstance(node, dict) or not key:
+        return 0
+    for name in (key[0], f"{key[0]}+"):
+        if name in node:
+            return 1 + _depth(node[name], key[1:])
+    return _depth(node.get("init_args"), key)
 
 
 def class_paths() -> dict[str, str]:
@@ -280,13 +362,28 @@ def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
                 )
 
 
-def checkpoint_layer(checkpoint: dict[str, Any], inputs: list[str]) -> dict[str, Any]:
+def checkpoint_layer(path: str, checkpoint: dict[str, Any], inputs: list[str]) -> Layer:
     """The model and data sections that a checkpoint file holds.
 
     With inputs to predict, the data section is what prepares single files the way the training
     data was prepared.
+
+    Raises:
+        UserError: They are not as ``fit`` saves them.
     """
-    layer: dict[str, Any] = {}
+    try:
+        layer = _sections(checkpoint, inputs)
+        json.dumps(layer)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"ckpt_path {path!r} does not hold model and data as `fit` saves them, at least not "
+            f"for this; give another checkpoint ({type(error).__name__}: {error})"
+        ) from error
+    return layer
+
+
+def _sections(checkpoint: dict[str, Any], inputs: list[str]) -> Layer:
+    layer: Layer = {}
     hparams = dict(checkpoint.get("hyper_parameters") or {})
     class_path = hparams.pop("_class_path", None)
     hparams.pop("_instantiator", None)
@@ -300,10 +397,8 @@ def checkpoint_layer(checkpoint: dict[str, Any], inputs: list[str]) -> dict[str,
         layer["model"] = {"class_path": class_path, "init_args": kept}
     facts = checkpoint.get("zoo", {})
     if inputs:
-        if "inputs" not in facts:
-            raise UserError("this checkpoint does not say how to prepare files for it")
         spec = facts["inputs"]
         layer["data"] = {**spec, "init_args": {**spec["init_args"], "inputs": inputs}}
     elif "data" in facts:
-        layer["data"] = facts["data"]
+        layer["data"] = {**facts["data"]}
     return layer

@@ -69,23 +69,32 @@ def check_net(net: nn.Module, example: Tensor, num_classes: int) -> None:
                 f"with batches of {len(example)}, a batch norm would see one value per channel; "
                 "set data.batch_size to 2 or more, or choose another norm (model.net.norm: group)"
             ) from error
-        raise UserError(f"the net does not take this data: {error}") from error
+        raise _refusal(net, example, error) from error
     except NotImplementedError:
         return  # not runnable without real data; training itself will tell
     except RuntimeError as error:
         if "meta" in str(error).lower() or "fake" in str(error).lower():
             return
-        shape = tuple(example.shape[1:])
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the net does not take images of {shape} (C, H, W): {reason}") from error
+        raise _refusal(net, example, error) from error
     finally:
         net.train(training)
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    if isinstance(logits, Tensor) and logits.shape[-1] != num_classes:
+    if isinstance(logits, Tensor) and logits.shape[1:] != (num_classes,):
+        shape = "x".join(map(str, logits.shape[1:])) or "no"
         raise UserError(
-            f"the net gives {logits.shape[-1]} classes, but the data has {num_classes}; "
-            "set the net's argument for the number of classes"
+            f"option model.net: {type(net).__name__} gives {shape} numbers for an image, but the "
+            f"data has {num_classes} classes; choose a net that gives one number for each class"
         )
+
+
+def _refusal(net: nn.Module, example: Tensor, error: Exception) -> UserError:
+    channels, height, width = example.shape[1:]
+    reason = " ".join(str(error).split())[:200]
+    return UserError(
+        f"option model.net: {type(net).__name__} does not take images of {channels} "
+        f"channel{'' if channels == 1 else 's'} and {height}x{width} pixels ({reason}); "
+        "choose another net or other data, or set the net's options"
+    )
 
 
 def _dry_run(net: nn.Module, example: Tensor) -> object:

@@ -6,9 +6,11 @@ import datetime
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,7 @@ class RunFolder:
 
     path: Path
     resumed: bool = False
+    _lock: FileLock | None = None
 
     @property
     def id(self) -> str:
@@ -55,6 +58,8 @@ class RunFolder:
         Raises:
             UserError: It cannot be written, or another process writes it.
         """
+        parents = (self.path.parent, self.path.parent.parent)
+        self._made = [folder for folder in parents if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=self.resumed)
             self._lock = FileLock(self.path / ".lock")
@@ -68,6 +73,23 @@ class RunFolder:
                 f"the run folder {str(self.path)!r} cannot be written ({error.strerror}); "
                 "set trainer.default_root_dir to a folder that can"
             ) from error
+
+    def discard(self) -> None:
+        """Removes a folder that this process made and that holds nothing but the recipe."""
+        if self.resumed or self._lock is None or not self.path.is_dir():
+            return
+        if {path.name for path in self.path.iterdir()} - {".lock", "recipe.yaml"}:
+            return
+        self.close()
+        shutil.rmtree(self.path)
+        with suppress(OSError):  # another run has come into it
+            for folder in self._made:
+                folder.rmdir()
+
+    def close(self) -> None:
+        """Lets other processes go on with the run."""
+        if self._lock is not None:
+            self._lock.release()
 
     def write_recipe(self, text: str) -> None:
         """Writes ``recipe.yaml``; an earlier session's different one is kept beside it."""

@@ -62,7 +62,10 @@ class Pictures(Callback):
         self._keep(trainer, "confusion", draw_confusion(views["confusion"].cpu().numpy(), names))
         bins = views["reliability"].cpu().numpy()
         self._keep(trainer, "reliability", draw_reliability(bins, error))
-        wrong = {name: values.cpu() for name, values in views["wrong"].items()}
+        # torchmetrics takes the dimension away from a single value
+        wrong = {
+            name: v.cpu()[None] if v.ndim == 0 else v.cpu() for name, v in views["wrong"].items()
+        }
         if not len(wrong["label"]):
             return
         images = visible(trainer, wrong["image"]).numpy()
@@ -76,20 +79,15 @@ class Pictures(Callback):
         headline = "most wrong: true class, prediction, its probability"
         self._keep(trainer, "wrong", draw_gallery(images, titles, headline))
         for logger in _wandb(trainer):
-            import wandb
-
-            table = [
-                [wandb.Image(image.transpose(1, 2, 0).squeeze()), *row]
-                for image, row in zip(images, rows, strict=True)
-            ]
-            columns = ["image", "label", "prediction", "probability"]
-            logger.log_table("wrong_predictions", columns=columns, data=table)
+            pixels = [image.transpose(1, 2, 0).squeeze() for image in images]
+            columns = ["label", "prediction", "probability"]
+            logger.log_gallery("wrong_predictions", pixels, columns, rows, trainer.global_step)
 
     def _keep(self, trainer: Trainer, name: str, figure: Figure) -> None:
         path = Path(trainer.default_root_dir) / f"{name}.png"
         figure.savefig(path, dpi=110)
         for logger in _wandb(trainer):
-            logger.log_image(f"pictures/{name}", [str(path)])
+            logger.log_image(f"pictures/{name}", [str(path)], step=trainer.global_step)
 
 
 def class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
@@ -111,4 +109,5 @@ def visible(trainer: Trainer, images: Tensor) -> Tensor:
 
 
 def _wandb(trainer: Trainer) -> list[RunWandb]:
-    return [logger for logger in trainer.loggers if isinstance(logger, RunWandb)]
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, RunWandb)]
+    return [logger for logger in loggers if logger.active]

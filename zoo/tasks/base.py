@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from collections.abc import Callable
+from functools import cache
 from math import inf
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
@@ -84,7 +88,10 @@ class Task(L.LightningModule):
             raise ValueError(f"warmup_steps is {warmup_steps}; give 0 or more optimiser steps")
         if ema_decay is not None and not 0 < ema_decay < 1:
             raise ValueError(f"ema_decay is {ema_decay}; give a number between 0 and 1, 0.999 say")
-        self.save_hyperparameters(ignore=["net"], logger=False)
+        # From the command line these are the recipe's words, the net's specification included; in
+        # Python they would be the net itself, which is no plain data.
+        from_recipe = _given_hyperparameters.get() is not None
+        self.save_hyperparameters(ignore=[] if from_recipe else ["net"], logger=False)
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
         self.optimizer_name: OptimizerName = optimizer
         self.lr = lr
@@ -240,8 +247,11 @@ class Task(L.LightningModule):
         """Adds what the file needs to stand on its own, as plain data."""
         hparams = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {})
         hparams = {name: value for name, value in hparams.items() if name in self._arguments()}
-        if (spec := net_spec(self.net)) is not None:
-            hparams["net"] = spec
+        spec = net_spec(self.net) or hparams.get("net")
+        if spec is not None:
+            taken = accepted_arguments(spec["class_path"])
+            kept = {name: value for name, value in spec["init_args"].items() if name in taken}
+            hparams["net"] = {**spec, "init_args": kept}
         hparams["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         hparams["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = hparams
@@ -355,6 +365,20 @@ class TrainSums:
             reduced = over(torch.cat([seen, total]), "sum").cpu()
             sums[since], counts[since] = reduced[1:].clone(), int(reduced[0])
         return {"names": self.names, "sums": sums, "counts": counts}
+
+
+@cache
+def accepted_arguments(class_path: str) -> frozenset[str]:
+    """The arguments that a class or function takes, those behind its ``**kwargs`` included.
+
+    The command line offers the data's facts to every net and records them all; a net of somebody
+    else's may not take each of them.
+    """
+    module, _, name = class_path.rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if inspect.isclass(target) else parser.add_function_arguments
+    return frozenset(key.removeprefix("net.") for key in add(target, "net", fail_untyped=False))
 
 
 def net_spec(net: nn.Module) -> dict[str, Any] | None:

@@ -1,0 +1,787 @@
+"""What a user can do wrong ends in one sentence, at once, with nothing written."""
+
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from zoo.run import RunFolder
+
+Refuse = Callable[..., str]
+FIT = "fit --config r.yaml --wandb off "
+CANARY = """
+from pathlib import Path
+from torch import nn
+Path("CANARY").touch()
+class Net(nn.Module):
+    def __init__(self, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(image_size**2, num_classes))
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+
+def files() -> set[str]:
+    """All that lies in the working folder, but for the cache of decoded images."""
+    paths = [path for path in Path().rglob("*") if "__pycache__" not in path.parts]
+    return {str(path) for path in paths if path.parts[0] != "cache"}
+
+
+@pytest.fixture
+def refuse(zoo: Callable[[str], Any]) -> Refuse:
+    """Runs a command line that has to be refused; gives the sentence."""
+
+    def run(command: str, *words: str) -> str:
+        before = files()
+        ended = zoo(command)
+        assert ended.code == 2
+        assert files() == before
+        assert ended.err.startswith("zoo: ")
+        assert ended.err.endswith("\n")
+        sentence = ended.err.removeprefix("zoo: ").removesuffix("\n")
+        assert "\n" not in sentence
+        assert len(sentence) < 400
+        for word in ("Traceback", "usage:", "Namespace", "<class", "Subtypes"):
+            assert word not in sentence
+        for word in words:
+            assert word in sentence
+        return sentence
+
+    return run
+
+
+@pytest.fixture
+def canary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A module beside the recipe; the file appears once it is imported."""
+    monkeypatch.syspath_prepend(tmp_path)  # as `python -m zoo` has it
+    monkeypatch.delitem(sys.modules, "canary_pkg", raising=False)
+    (tmp_path / "canary_pkg.py").write_text(CANARY)
+    return tmp_path / "CANARY"
+
+
+# -------------------------------------------------------------------------------- options
+
+OPTIONS = {
+    # unknown
+    "--wandbb off": "option --wandbb is not known; did you mean --wandb?",
+    "--trainr.max_epochs 3": "option --trainr.max_epochs is not known; "
+    "did you mean --trainer.max_epochs?",
+    "--max_epochs 3": "option --max_epochs is not known; did you mean --trainer.max_epochs?",
+    "--trainer.max_epoch 3": "option --trainer.max_epoch is not known; "
+    "did you mean --trainer.max_epochs?",
+    "--checkpoint.moniter val/acc": "option --checkpoint.moniter is not known; "
+    "did you mean --checkpoint.monitor?",
+    "--model.lrr 1": "option model.lrr is not known; did you mean model.lr?",
+    "--model.net.layuot cifar": "option model.net.layuot is not known; "
+    "did you mean model.net.layout?",
+    "--data.batchsize 3": "option data.batchsize is not known; did you mean data.batch_size?",
+    "--lr 1": "option --lr is not known; options of the task start with --model., of its net "
+    "with --model.net., of the data with --data., of Lightning's Trainer with --trainer.",
+    "nonsense": "option names start with two dashes, unlike 'nonsense'",
+    "--data.root x": "option data.root is not known; there are batch_size, brightness, contrast, "
+    "crop_padding, cutout, horizontal_flip, mean, num_workers, resident, seed, split_seed, std, "
+    "test_fraction, val_fraction",
+    "--model.optimizer.lr 1": "option model.optimizer has no options of its own; "
+    "give adamw, sgd or muon",
+    # abbreviated
+    "--see 3": "option --see is not known; did you mean --seed_everything?",
+    "--trainer.max_ep 3": "option --trainer.max_ep is not known; "
+    "did you mean --trainer.max_epochs?",
+    "--model.optim sgd": "option model.optim is not known; did you mean model.optimizer?",
+    "--model.net.lay cifar": "option model.net.lay is not known; did you mean model.net.layout?",
+    "--data.batch 3": "option data.batch is not known; did you mean data.batch_size?",
+    # of another type
+    "--trainer.max_epochs many": "option trainer.max_epochs is 'many'; give a whole number or null",
+    "--data.batch_size 1.5": "option data.batch_size is 1.5; give a whole number",
+    "--data.batch_size x": "option data.batch_size is 'x'; give a whole number",
+    "--model.lr fast": "option model.lr is 'fast'; give a number or null",
+    "--model.lr nan": "option model.lr is 'nan'; give a number or null",
+    "--model.channels_last perhaps": "option model.channels_last is 'perhaps'; give true or false",
+    "--model.net.aux_heads 7": "option model.net.aux_heads is 7; give true, false or null",
+    "--model.optimizer adam": "option model.optimizer is 'adam'; "
+    "give adamw, sgd or muon; did you mean 'adamw'?",
+    "--model.net.layout papr": "option model.net.layout is 'papr'; "
+    "give paper, torchvision or cifar; did you mean 'paper'?",
+    "--model.milestones 3": "option model.milestones is 3; "
+    "give a list of numbers ([1, 2.5]) or null",
+    "--wandb maybe": "option wandb is 'maybe'; give auto, online, offline or off",
+    "--seed_everything -4": "option seed_everything is -4; give a number from 0 to 4294967295",
+    "--trainer 5": "option trainer is 5; set its options one by one, --trainer.NAME VALUE",
+    # without a value
+    "--wandb": "option --wandb needs a value",
+    "--config": "option --config needs a value",
+    "--ckpt_path": "option --ckpt_path needs a value",
+    "--trust": "option --trust needs a value",
+    "--trainer.max_epochs": "option --trainer.max_epochs needs a value",
+    "--trainer.max_epochs --model.lr 3": "option --trainer.max_epochs needs a value",
+    "--model": "option --model needs a value",
+    "--model.lr --data.batch_size 3": "option --model.lr needs a value",
+    "--model.net.layout": "option --model.net.layout needs a value",
+    "--data.batch_size": "option --data.batch_size needs a value",
+    # classes
+    "--model ImageClasifier": "option model: there is no class 'ImageClasifier'; "
+    "did you mean 'ImageClassifier'?",
+    "--model.net GoogleNet": "option model.net: there is no class 'GoogleNet'; "
+    "did you mean 'GoogLeNet'?",
+    "--model.net torchvision.models.resnet81": "option model.net: there is no class "
+    "'torchvision.models.resnet81'; did you mean 'torchvision.models.resnet18'?",
+    "--model.net zoo.nosuch.Net": "option model.net: there is no class 'zoo.nosuch.Net'; "
+    "give the whole path, package.module.Class",
+    "--data Digit": "option data: there is no class 'Digit'; did you mean 'Digits'?",
+    "--trainer.callbacks+=EarlyStoping": "option trainer.callbacks: there is no class "
+    "'EarlyStoping'; did you mean 'EarlyStopping'?",
+    "--model.net torch.nn.Linear": "option model.net.in_features is missing; "
+    "set it in a recipe or on the command line",
+    "--data ImageFolder": "option data.root is missing; set it in a recipe or on the command line",
+    "--model.net torch.optim.SGD": "option model.net is 'torch.optim.SGD', which is not a net "
+    "(see `zoo list nets`)",
+    "--model.net Digits": "option model.net is 'datamodules.digits.Digits', which is not a net "
+    "(see `zoo list nets`)",
+    "--data GoogLeNet": "option data is 'zoo.nets.googlenet.GoogLeNet', which is not a data set "
+    "(see `zoo list data`)",
+    # impossible values
+    "--data.batch_size 0": "data.batch_size: 0 is not possible; give 1 or more",
+    "--data.batch_size -3": "data.batch_size: -3 is not possible; give 1 or more",
+    "--data.val_fraction 0": "Digits's val split is empty; "
+    "give a larger val_fraction or more images",
+    "--data.test_fraction 0": "Digits's test split is empty; "
+    "give a larger test_fraction or more images",
+    "--data.val_fraction 0.9": "data.test_fraction and val_fraction: 1976 of 1797 images would "
+    "leave none to train on; choose smaller ones or add images",
+    "--data.crop_padding 99": "data.crop_padding: 99 is more than the image's side; give at most 8",
+    "--model.lr -1": "model.lr is -1.0; it must not be negative",
+    "--model.warmup_steps -1": "model.warmup_steps is -1; give 0 or more optimiser steps",
+    "--model.label_smoothing 2": "model.label_smoothing is 2.0; give a number from 0 to 1",
+    "--model.class_weights [1.0,2.0]": "model.class_weights has 2 numbers, "
+    "but there are 10 classes",
+    "--model.net.dropout 3": "model.net.dropout=3.0 must be at least 0 and less than 1",
+    "--checkpoint.monitor val/nope": "option checkpoint.monitor is 'val/nope', "
+    "but validation gives val/loss, val/acc, val/f1, val/top5",
+    "--checkpoint.every_n_train_steps -1": "checkpoint.every_n_train_steps is -1; "
+    "give 0 (off) or more",
+    "--trainer.max_epochs -5": "option trainer.max_epochs is -5; "
+    "give -1 or more (-1 sets no limit)",
+    "--trainer.log_every_n_steps 0": "option trainer.log_every_n_steps is 0; give 1 or more",
+    "--trainer.accumulate_grad_batches 0": "option trainer.accumulate_grad_batches is 0; "
+    "give 1 or more",
+    "--trainer.limit_train_batches -1": "option trainer.limit_train_batches is -1; give 0 or more",
+    "--trainer.val_check_interval 7.5": "option trainer.val_check_interval is 7.5: You have "
+    "passed invalid value 7.5 for val_check_interval, it has to be in [0.0, 1.0] or an int.",
+    "--trainer.accelerator gqu": "option trainer.accelerator is 'gqu'; "
+    "choose one of auto, cpu, cuda, gpu, mps, tpu",
+    "--trainer.strategy dpp": "option trainer.strategy is 'dpp', which there is not; "
+    "did you mean 'ddp'?",
+    "--trainer.devices x": "option trainer.devices is 'x'; give auto or a number",
+    "--trainer.default_root_dir=": "option trainer.default_root_dir is ''; "
+    "give a folder on this machine",
+    "--trainer.default_root_dir s3://bucket/runs": "option trainer.default_root_dir is "
+    "'s3://bucket/runs'; give a folder on this machine",
+    # what the data decides
+    "--model.num_classes 7": "model.num_classes is set to '7', but the data says what it is; "
+    "leave it out",
+    "--model.net.num_classes=7": "model.net.num_classes is set to '7', but the data says what "
+    "it is; leave it out",
+    # of another verb
+    "--inputs x.png": "option --inputs belongs to predict, not to fit",
+}
+
+
+@pytest.mark.parametrize("flags", OPTIONS)
+def test_option_is_refused(flags: str, refuse: Refuse) -> None:
+    assert refuse(FIT + flags) == OPTIONS[flags]
+
+
+FRAGMENTS = {
+    # unknown
+    "nonsense: 3": "option nonsense is not known; there are checkpoint, ckpt_path, data, model, "
+    "seed_everything, trainer, wandb, wandb_checkpoint",
+    "trainr: {max_epochs: 1}": "option trainr.max_epochs is not known; "
+    "did you mean trainer.max_epochs?",
+    "trainer: {max_epoch: 1}": "option trainer.max_epoch is not known; "
+    "did you mean trainer.max_epochs?",
+    "checkpoint: {moniter: x}": "option checkpoint.moniter is not known; "
+    "did you mean checkpoint.monitor?",
+    "model: {init_args: {lrr: 1}}": "option model.lrr is not known; did you mean model.lr?",
+    "model: {init_args: {net: {class_path: GoogLeNet, init_args: {layuot: paper}}}}": "option "
+    "model.net.layuot is not known; did you mean model.net.layout?",
+    "data: {class_path: Digits, init_args: {batchsize: 3}}": "option data.batchsize is not "
+    "known; did you mean data.batch_size?",
+    "trainer: {callbacks: [{class_path: EarlyStopping, init_args: {monitr: x}}]}": "option "
+    "trainer.callbacks.monitr is not known; did you mean trainer.callbacks.monitor?",
+    # of another type
+    "trainer: {max_epochs: 1.5}": "option trainer.max_epochs is 1.5; give a whole number or null",
+    "model: {init_args: {lr: fast}}": "option model.lr is 'fast'; give a number or null",
+    "model: {init_args: {lr: 2020-01-01}}": "option model.lr is '2020-01-01'; "
+    "give a number or null",
+    "model: {init_args: {channels_last: 3}}": "option model.channels_last is 3; give true or false",
+    "model: {init_args: {optimizer: adam}}": "option model.optimizer is 'adam'; "
+    "give adamw, sgd or muon; did you mean 'adamw'?",
+    "model: {init_args: {net: {class_path: GoogLeNet, init_args: {layout: papr}}}}": "option "
+    "model.net.layout is 'papr'; give paper, torchvision or cifar; did you mean 'paper'?",
+    "data: {class_path: Digits, init_args: {batch_size: x}}": "option data.batch_size is 'x'; "
+    "give a whole number",
+    "model: 3": "option model is 3; give a task (see `zoo list tasks`) or null",
+    # classes
+    "model: {class_path: ImageClasifier}": "option model: there is no class 'ImageClasifier'; "
+    "did you mean 'ImageClassifier'?",
+    "model: {init_args: {net: {class_path: GoogleNet}}}": "option model.net: there is no class "
+    "'GoogleNet'; did you mean 'GoogLeNet'?",
+    "data: {class_path: Digit}": "option data: there is no class 'Digit'; did you mean 'Digits'?",
+    "trainer: {callbacks: [{class_path: EarlyStoping}]}": "option trainer.callbacks: there is no "
+    "class 'EarlyStoping'; did you mean 'EarlyStopping'?",
+}
+
+
+@pytest.mark.parametrize("text", FRAGMENTS)
+def test_option_of_a_recipe_is_refused_with_the_file(text: str, refuse: Refuse) -> None:
+    """The file is named, among several."""
+    Path("mine.yaml").write_text(text)
+    Path("last.yaml").write_text("trainer: {max_epochs: 3}")
+    sentence = refuse("fit --config r.yaml --config mine.yaml --config last.yaml --wandb off")
+    assert sentence == f"recipe 'mine.yaml': {FRAGMENTS[text]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "model: {init_args: {net: {class_path: torch.nn.Linear}}}",
+            "option model.net.in_features is missing; set it in a recipe or on the command line",
+        ),
+        (
+            "trainer: {callbacks: [{class_path: EarlyStopping}]}",
+            "option trainer.callbacks.monitor is missing; "
+            "set it in a recipe or on the command line",
+        ),
+        (
+            "model: {init_args: {num_classes: 3}}",
+            "model.num_classes is set to 3, but the data says what it is; leave it out",
+        ),
+    ],
+)
+def test_argument_is_missing_or_too_many(text: str, sentence: str, refuse: Refuse) -> None:
+    Path("mine.yaml").write_text(text)
+    assert refuse("fit --config r.yaml --config mine.yaml --wandb off") == sentence
+
+
+@pytest.mark.parametrize(
+    ("verb", "end"),
+    [
+        ("fti", "did you mean 'fit'?"),
+        ("lst", "did you mean 'list'?"),
+        ("xyz", "give one of fit, validate, test, predict, list"),
+    ],
+)
+def test_verb(verb: str, end: str, refuse: Refuse) -> None:
+    assert refuse(verb) == f"there is no verb {verb!r}; {end}"
+
+
+# -------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("incepton", "did you mean 'inception'?"),
+        ("xyz.yaml", "`zoo list recipes` shows what there is"),
+    ],
+)
+def test_recipe_is_not_there(name: str, end: str, refuse: Refuse) -> None:
+    sentence = f"recipe {name!r} is neither a file nor the name of a packaged recipe; {end}"
+    assert refuse(f"fit --config {name}") == sentence
+
+
+def test_recipe_is_a_folder(refuse: Refuse) -> None:
+    Path("recipes").mkdir()
+    assert refuse("fit --config recipes") == (
+        "recipe 'recipes' is a folder; give a YAML file in it"
+    )
+
+
+RECIPES = {
+    b"": " is empty; it needs model: and data:",
+    b"# nothing\n": " is empty; it needs model: and data:",
+    b"model:\n\tclass_path: X\n": ", line 2, has a tab; indent with spaces",
+    b"# caf\xe9\nmodel: {}\n": " is not UTF-8 text; save it as UTF-8",
+    b"\x00\x01": " is not a YAML file: ",
+    b"model: [1, 2\n": ", line 2, is not YAML (",
+    b"a: b: c\n": ", line 1, is not YAML (",
+    b"- a\n": " is no mapping; it has to hold options such as model: and data:",
+    b"word\n": " is no mapping; it has to hold options such as model: and data:",
+    b"trainer: {}\ndata: {}\ntrainer: {}\n": ": key 'trainer' stands twice, in lines 1 and 3; "
+    "remove one of them",
+    b"trainer:\n  devices: 1\n  max_epochs: 1\n  devices: 2\n": ": key 'devices' stands twice, "
+    "in lines 2 and 4; remove one of them",
+    b"data:\n  class_path: Digits\n  batch_size: 3\n": ": data has 'batch_size' beside "
+    "class_path; arguments of the class belong under init_args",
+    b"model: {init_args: {net: {class_path: GoogLeNet, layout: paper}}}": ": model.init_args.net "
+    "has 'layout' beside class_path; arguments of the class belong under init_args",
+    b"a: !!python/object/apply:os.mkdir [CANARY]": ", line 1, is not YAML (",
+    b"a: &a [*a]": " holds something else than texts, numbers, lists and mappings: ",
+    b"a: !!set {b}": " holds something else than texts, numbers, lists and mappings: ",
+    b"trainer:\n": ": trainer is null; it has to hold options, or be left out",
+    b"trainer: [1]": ": trainer is [1]; it has to hold options, or be left out",
+    b"ckpt_path: 3": ": ckpt_path is 3; give a file's name",
+    b"trust: [canary_pkg]": ": trust is an option of the command line alone; "
+    "remove it and give --trust",
+    b"config: other.yaml": ": config is an option of the command line alone; "
+    "remove it and give --config",
+}
+
+
+@pytest.mark.parametrize("content", RECIPES)
+def test_recipe_cannot_be_read(content: bytes, refuse: Refuse) -> None:
+    Path("mine.yaml").write_bytes(content)
+    sentence = refuse("fit --config mine.yaml --wandb off")
+    assert sentence.startswith(f"recipe 'mine.yaml'{RECIPES[content]}")
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("data: {class_path: Digits}", "model"),
+        ("model: {class_path: ImageClassifier, init_args: {net: {class_path: GoogLeNet}}}", "data"),
+        ("data: {class_path: Digits}\nmodel: {class_path: ImageClassifier}", "model.net"),
+    ],
+)
+def test_recipe_lacks_a_part(text: str, missing: str, refuse: Refuse) -> None:
+    Path("mine.yaml").write_text(text)
+    sentence = f"option {missing} is missing; set it in a recipe or on the command line"
+    assert refuse("fit --config mine.yaml --wandb off") == sentence
+
+
+def test_fit_without_a_recipe(refuse: Refuse) -> None:
+    refuse("fit", "fit needs a recipe: give --config NAME", "`zoo list recipes`")
+    refuse("fit --model.lr 0.1", "fit needs a recipe: give --config NAME")
+
+
+def test_off_needs_no_quotes_in_yaml(zoo: Callable[[str], Any]) -> None:
+    Path("mine.yaml").write_text("wandb: off\n")
+    ended = zoo("fit --config r.yaml --config mine.yaml")
+    assert ended.code == 0
+    assert "W&B" not in ended.out + ended.err
+
+
+# -------------------------------------------------------------------------------- trust
+
+UNTRUSTED = "which is not among the packages that a recipe may use; if you trust it, add --trust "
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--model canary_pkg.Net",
+        "--model.net canary_pkg.Net",
+        "--model.net=canary_pkg.Net",
+        "--model.net canary_pkg.Net --trust another_pkg",
+        "--data canary_pkg.Net",
+        "--trainer.callbacks+=canary_pkg.Net",
+        "--trainer.logger canary_pkg.Net",
+        "--trainer.plugins canary_pkg.Net",
+        "--model.help canary_pkg.Net",
+        "--model.net.help canary_pkg.Net",
+    ],
+)
+def test_untrusted_class_is_not_imported(flags: str, refuse: Refuse, canary: Path) -> None:
+    refuse(FIT + flags, "names 'canary_pkg.Net'", UNTRUSTED + "canary_pkg")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: {class_path: canary_pkg.Net}",
+        "model: {init_args: {net: {class_path: canary_pkg.Net}}}",
+        "data: {class_path: canary_pkg.Net}",
+        "trainer: {callbacks: [{class_path: canary_pkg.Net}]}",
+        "trainer: {callbacks+: [{class_path: canary_pkg.Net}]}",
+    ],
+)
+def test_untrusted_class_in_a_recipe(text: str, refuse: Refuse, canary: Path) -> None:
+    Path("mine.yaml").write_text(text)
+    command = "fit --config r.yaml --config mine.yaml --wandb off"
+    sentence = refuse(command, "names 'canary_pkg.Net'", UNTRUSTED + "canary_pkg")
+    assert sentence.startswith("recipe 'mine.yaml': option ")
+    assert not canary.exists()
+
+
+def test_untrusted_strategy(refuse: Refuse, canary: Path) -> None:
+    refuse(FIT + "--trainer.strategy canary_pkg.Net", "trainer.strategy is 'canary_pkg.Net'")
+    assert not canary.exists()
+
+
+def test_trusted_class_trains(zoo: Callable[[str], Any], canary: Path) -> None:
+    ended = zoo(FIT + "--model.net canary_pkg.Net --trust canary_pkg")
+    assert ended.code == 0, ended.err
+    assert canary.exists()
+    (path,) = Path("runs").glob("r/*/checkpoints/best.ckpt")
+    assert any("layers.1" in name for name in torch.load(path)["state_dict"])
+
+
+@pytest.mark.parametrize("name", ["*", "./canary_pkg", "jsonargparse", "jsonargparse.x"])
+def test_what_cannot_be_trusted(name: str, refuse: Refuse) -> None:
+    assert refuse(FIT + f"--trust {name}") == (
+        f"option --trust is {name!r}; give the name of a package"
+    )
+
+
+@pytest.mark.parametrize("section", ["model", "net", "data"])
+def test_untrusted_class_in_a_checkpoint(
+    section: str, refuse: Refuse, canary: Path, checkpoint: Path
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    settings = content["hyper_parameters"]
+    settings["_instantiator"] = "canary_pkg.Net"
+    if section == "model":
+        settings["_class_path"] = "canary_pkg.Net"
+    elif section == "net":
+        settings["net"] = {"class_path": "canary_pkg.Net", "init_args": {}}
+    else:
+        content["zoo"]["data"] = {"class_path": "canary_pkg.Net", "init_args": {}}
+    torch.save(content, "mine.ckpt")
+    for verb in ("test", "fit", "fit --config r.yaml"):
+        refuse(
+            f"{verb} --ckpt_path mine.ckpt --wandb off",
+            "ckpt_path 'mine.ckpt': option ",
+            "names 'canary_pkg.Net'",
+        )
+    assert not canary.exists()
+
+
+# -------------------------------------------------------------------------------- data
+
+
+def picture(path: Path, side: int = 16) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of twelve images each."""
+    for name in ("cat", "dog"):
+        for number in range(12):
+            picture(tmp_path / "images" / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+FOLDER = FIT + "--data ImageFolder --data.root images --data.image_size 16 --data.batch_size 4 "
+
+
+def test_data_folder_is_missing_or_empty(refuse: Refuse) -> None:
+    assert refuse(FOLDER) == (
+        "data.root: 'images' is not a folder; give one that holds a folder per class"
+    )
+    Path("images").mkdir()
+    assert refuse(FOLDER) == (
+        "data.root: 'images' holds no class folders; put each class's images in one"
+    )
+    sentence = refuse(FIT + "--data CIFAR10 --data.root images --data.download false")
+    assert sentence.startswith("data.root: 'images' holds no CIFAR-10 and download is false; ")
+
+
+def test_class_without_images(refuse: Refuse, folder: Path) -> None:
+    (folder / "emu").mkdir()
+    assert refuse(FOLDER) == "images/emu: holds no images; add some or remove the folder"
+
+
+def test_truncated_image(refuse: Refuse, folder: Path, zoo: Callable[[str], Any]) -> None:
+    broken = folder / "cat" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    refuse(FOLDER, "images/cat/3.png: cannot be read as an image", "skip_broken: true")
+    with pytest.warns(UserWarning, match="left out 1 of 24 images, the first being .*cat/3.png"):
+        assert zoo(FOLDER + "--data.skip_broken true").code == 0
+
+
+def cifar_parquet(folder: Path, labels: list[int]) -> None:
+    folder.mkdir()
+    buffer = BytesIO()
+    Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(buffer, "PNG")
+    image = {"bytes": buffer.getvalue(), "path": None}
+    table = pa.table({"img": [image] * len(labels), "label": labels})
+    pq.write_table(table, folder / "train-0.parquet")
+    pq.write_table(table, folder / "test-0.parquet")
+
+
+def test_label_outside_the_classes(refuse: Refuse) -> None:
+    cifar_parquet(Path("cifar"), [*range(11)] * 3)
+    assert refuse(FIT + "--data CIFAR10 --data.root cifar --data.val_size 5") == (
+        "CIFAR10's train split holds 3 labels outside its 10 classes, which are numbered 0 to 9: "
+        "10 for one; mend the labels"
+    )
+
+
+class Touch:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("CANARY"),)
+
+
+def cifar_pickles(folder: Path, labels: Any) -> None:
+    folder.mkdir(parents=True)
+    for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
+        content = {b"data": np.zeros((20, 3072), dtype=np.uint8), b"labels": labels}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+
+
+def test_cifar_of_another_sum(refuse: Refuse, zoo: Callable[[str], Any]) -> None:
+    cifar_pickles(Path("data/cifar-10-batches-py"), [*range(10)] * 2)
+    command = FIT + "--data CIFAR10 --data.val_size 10 --data.batch_size 8 "
+    assert refuse(command) == (
+        "data/cifar-10-batches-py/data_batch_1: its md5 sum is not that of the original; "
+        "fetch it again, or set verify: false if it is meant to differ"
+    )
+    assert zoo(command + "--data.verify false").code == 0
+
+
+def test_cifar_pickle_runs_nothing(refuse: Refuse) -> None:
+    cifar_pickles(Path("data/cifar-10-batches-py"), Touch())
+    refuse(
+        FIT + "--data CIFAR10 --data.verify false",
+        "data/cifar-10-batches-py/data_batch_1: is no CIFAR-10 file",
+    )
+    assert not Path("CANARY").exists()
+
+
+def test_no_network(refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    Path("empty").mkdir()
+    start = time.monotonic()
+    refuse(
+        FIT + "--data CIFAR10 --data.root empty",
+        "data.root: 'empty' holds no CIFAR-10 and 127.0.0.1 cannot be reached",
+        "unpack cifar-10-python.tar.gz",
+    )
+    assert time.monotonic() - start < 15
+
+
+# -------------------------------------------------------------------------------- nets and data
+
+
+def test_batch_norm_of_one_value(refuse: Refuse, zoo: Callable[[str], Any]) -> None:
+    """The last map of this net is of 1x1 pixels."""
+    command = FIT + "--model.net.stem large --data.batch_size "
+    assert refuse(command + "1") == (
+        "with batches of 1, a batch norm would see one value per channel; set data.batch_size to "
+        "2 or more, or choose another norm (model.net.norm: group)"
+    )
+    # 1,258 images are left to train on: three batches of 419, and one image, which joins the last.
+    ended = zoo(command + "419 --trainer.limit_train_batches null")
+    assert ended.code == 0, ended.err
+
+
+def test_net_does_not_fit_the_data(refuse: Refuse) -> None:
+    assert refuse(FIT + "--model.net torchvision.models.resnet18") == (
+        "option model.net: ResNet does not take images of 1 channel and 8x8 pixels "
+        "(Invalid channel dimensions); choose another net or other data, or set the net's options"
+    )
+    assert refuse(FIT + "--model.net torch.nn.Flatten") == (
+        "option model.net: Flatten gives 64 numbers for an image, but the data has 10 classes; "
+        "choose a net that gives one number for each class"
+    )
+    assert refuse(FIT + "--model.net torch.nn.Identity") == (
+        "option model.net: Identity gives 1x8x8 numbers for an image, but the data has "
+        "10 classes; choose a net that gives one number for each class"
+    )
+
+
+# -------------------------------------------------------------------------------- devices, folders
+
+
+def test_too_many_devices(refuse: Refuse) -> None:
+    sentence = refuse(FIT + "--trainer.accelerator cpu --trainer.devices 99999")
+    assert sentence.startswith("option trainer.devices is 99999, but there are ")
+    assert "CPU cores; give a number from 1 to " in sentence
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="has an accelerator")
+@pytest.mark.parametrize("name", ["gpu", "cuda", "tpu"])
+def test_no_accelerator(name: str, refuse: Refuse) -> None:
+    assert refuse(FIT + f"--trainer.accelerator {name} --trainer.devices 2") == (
+        f"option trainer.accelerator is {name!r}, but this machine has none that torch can use; "
+        "give auto for the best that it has, or cpu"
+    )
+
+
+def test_run_folder_cannot_be_written(refuse: Refuse) -> None:
+    Path("runs").write_text("in the way")
+    refuse(FIT, "the run folder 'runs/r/", "set trainer.default_root_dir to a folder that can")
+    refuse(FIT + "--trainer.default_root_dir /proc/runs", "the run folder '/proc/runs/r/")
+
+
+def test_callback_writes_elsewhere(refuse: Refuse, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere"
+    refuse(
+        FIT + f"--trainer.callbacks+=ModelCheckpoint --trainer.callbacks.dirpath {other}",
+        f"a callback's dirpath '{other}' lies outside the run folder; leave it out",
+    )
+
+
+def test_checkpoints_cannot_be_written(
+    zoo: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_recipe = RunFolder.write_recipe
+
+    def in_the_way(self: RunFolder, text: str) -> None:
+        write_recipe(self, text)
+        (self.path / "checkpoints").touch()
+
+    monkeypatch.setattr(RunFolder, "write_recipe", in_the_way)
+    ended = zoo(FIT)
+    assert ended.code == 2
+    assert ended.err.startswith("zoo: the checkpoint 'runs/r/")
+    assert ended.err.endswith("best.ckpt' cannot be written: File exists\n")
+
+
+# -------------------------------------------------------------------------------- checkpoints
+
+
+@pytest.mark.parametrize("verb", ["test", "validate", "predict"])
+def test_no_checkpoint(verb: str, refuse: Refuse) -> None:
+    refuse(verb, f"{verb} needs a checkpoint: give --ckpt_path FILE")
+    refuse(f"{verb} --config r.yaml --wandb off", f"{verb} needs a checkpoint: give --ckpt_path")
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_no_run_to_go_on_with(which: str, refuse: Refuse) -> None:
+    assert refuse(FIT + f"--ckpt_path {which}") == (
+        f"ckpt_path '{which}': there is no run of 'r' in 'runs'; leave ckpt_path out to start one"
+    )
+
+
+@pytest.mark.parametrize("url", ["http://a.b/c.ckpt", "s3://b/c.ckpt", "file:///tmp/c.ckpt"])
+def test_checkpoint_is_a_url(url: str, refuse: Refuse) -> None:
+    sentence = (
+        f"ckpt_path '{url}' is a URL; download the file, check where it comes from, and give its "
+        "local path"
+    )
+    assert refuse(FIT + f"--ckpt_path {url}") == sentence
+    assert refuse(f"test --ckpt_path {url}") == sentence
+    Path("mine.yaml").write_text(f"ckpt_path: {url}")
+    assert refuse(FIT + "--config mine.yaml") == sentence
+
+
+def test_checkpoint_is_no_checkpoint(refuse: Refuse, checkpoint: Path) -> None:
+    def says(*words: str) -> None:
+        for verb in ("fit --config r.yaml", "test"):
+            refuse(f"{verb} --ckpt_path mine.ckpt --wandb off", "ckpt_path 'mine.ckpt'", *words)
+
+    says("is not there; runs keep theirs in <run folder>/checkpoints")
+    mine = Path("mine.ckpt")
+    content = checkpoint.read_bytes()
+    for kept in (0, 100, len(content) // 2, len(content) - 1):
+        mine.write_bytes(content[:kept])
+        says("is damaged, or is no checkpoint; give a file that `fit` saved")
+    for content in (b"some text\n", bytes(range(256)) * 9):
+        mine.write_bytes(content)
+        says("is damaged, or is no checkpoint; give a file that `fit` saved")
+    for content in ({"weight": torch.zeros(3)}, [1, 2], torch.zeros(3)):
+        torch.save(content, mine)
+        says("is not a training checkpoint: it has no 'state_dict'; give a file that `fit` saved")
+    mine.unlink()
+    mine.mkdir()
+    says("is a folder; give a file in it")
+
+
+@pytest.mark.parametrize("place", ["top", "hyper_parameters", "state_dict"])
+@pytest.mark.parametrize("value", [Touch(), Path("x"), np.float64(1), slice(1)], ids=type)
+def test_checkpoint_holds_objects(place: str, value: Any, refuse: Refuse) -> None:
+    content: dict[str, Any] = {"state_dict": {}, "hyper_parameters": {}}
+    (content if place == "top" else content[place])["x"] = value
+    torch.save(content, "mine.ckpt")
+    for verb in ("fit --config r.yaml", "test", "predict --inputs r.yaml"):
+        assert refuse(f"{verb} --ckpt_path mine.ckpt --wandb off") == (
+            "ckpt_path 'mine.ckpt' holds objects that are not plain data, and is not opened; "
+            "save it again with tensors, numbers, strings, lists and dictionaries only"
+        )
+    assert not Path("CANARY").exists()
+
+
+def test_checkpoint_of_another_net(refuse: Refuse, checkpoint: Path) -> None:
+    for verb in ("test", "fit --config r.yaml"):
+        sentence = refuse(f"{verb} --ckpt_path {checkpoint} --wandb off --model.net.layout paper")
+        assert sentence.startswith(f"ckpt_path '{checkpoint}' does not fit the net of this run: ")
+    for net in ("torchvision.models.alexnet", "torch.nn.Identity"):
+        command = f"test --ckpt_path {checkpoint} --wandb off --model.net {net}"
+        refuse(command, f"ckpt_path '{checkpoint}' does not fit the net of this run: ")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"optimizer_states": None},
+        {"loops": None, "optimizer_states": None, "lr_schedulers": None},
+        {"pytorch-lightning_version": None},
+        {"hyper_parameters": [1]},
+        {"zoo": {"data": 3}},
+    ],
+    ids=str,
+)
+def test_checkpoint_lacks_a_part(changed: dict[str, Any], refuse: Refuse, checkpoint: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    for name, value in changed.items():
+        content[name] = value
+        if value is None:
+            del content[name]
+    torch.save(content, "mine.ckpt")
+    refuse("fit --config r.yaml --ckpt_path mine.ckpt --wandb off", "ckpt_path 'mine.ckpt'")
+
+
+# -------------------------------------------------------------------------------- inputs
+
+
+def test_inputs(refuse: Refuse, checkpoint: Path) -> None:
+    predict = f"predict --ckpt_path {checkpoint} --wandb off --inputs"
+    assert refuse(predict) == "option --inputs needs at least one file or folder"
+    assert refuse(f"{predict} nowhere.png") == (
+        "data.inputs: 'nowhere.png' does not exist; give image files or folders"
+    )
+    Path("empty").mkdir()
+    refuse(f"{predict} empty", "data.inputs: no image found in 'empty'")
+
+
+def test_inputs_cannot_be_read(zoo: Callable[[str], Any], checkpoint: Path) -> None:
+    picture(Path("whole.png"))
+    Path("broken.png").write_bytes(Path("whole.png").read_bytes()[:200])
+    for name in ("r.yaml", "broken.png", "whole.png broken.png"):
+        ended = zoo(f"predict --ckpt_path {checkpoint} --wandb off --inputs {name}")
+        assert ended.code == 2
+        last = name.split()[-1]
+        assert ended.err.startswith(f"zoo: {last}: cannot be read as an image (")
+        assert ended.err.count("\n") == 1
+        assert not Path("runs").exists()
+
+
+# -------------------------------------------------------------------------------- the process
+
+
+def test_traceback_on_demand(zoo: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_DEBUG", "1")
+    ended = zoo(FIT + "--model.lrr 1")
+    assert ended.code == 2
+    assert "Traceback (most recent call last)" in ended.err
+    assert ended.err.endswith("zoo: option model.lrr is not known; did you mean model.lr?\n")
+
+
+def test_in_a_process_of_its_own(zoo: Callable[[str], Any], folder: Path) -> None:
+    """No library says anything beside the sentence."""
+    (folder / "cat" / "3.png").write_bytes(b"")
+    command = [sys.executable, "-m", "zoo", *FOLDER.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("zoo: images/cat/3.png: cannot be read as an image (")
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
+    assert not Path("runs").exists()

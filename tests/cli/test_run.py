@@ -1,0 +1,260 @@
+"""What a run leaves behind, what it prints, and how it ends."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from zoo.tasks import ImageClassifier
+
+Zoo = Callable[[str], Any]
+
+SMALL = """
+model:
+  class_path: ImageClassifier
+  init_args: {net: {class_path: GoogLeNet, init_args: {dropout: 0.1}}}
+data: {class_path: Digits, init_args: {batch_size: 400, crop_padding: 1}}
+trainer: {max_epochs: 2, accelerator: cpu, devices: 1, log_every_n_steps: 2}
+"""
+
+
+def small(text: str = SMALL) -> None:
+    Path("small.yaml").write_text(text)
+
+
+def the_run(recipe: str = "small") -> Path:
+    (found,) = Path("runs", recipe).iterdir()
+    return found
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        found = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in found]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["--version"], ["list"], ["list", "recipes"], ["list", "nets"]]
+)
+def test_quick_answers_import_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; from zoo.__main__ import main; code = main(sys.argv[1:]); "
+        "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules); sys.exit(code)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_list_says_what_there_is(zoo: Zoo) -> None:
+    everything = zoo("list").out
+    for name in ("GoogLeNet", "ImageClassifier", "CIFAR10", "cifar10/inception"):
+        assert name in everything
+    assert zoo("list recipes cifar*").out.split()[1] == "cifar10/inception"
+    assert zoo("list nets goog*").out.startswith("nets:\n  GoogLeNet")
+    assert zoo("list nets nothing*").code == 2
+
+
+def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
+    small()
+    ended = zoo("fit --config small.yaml --wandb off")
+    assert ended.code == 0
+    run = the_run()
+    expected = {
+        "recipe.yaml", "metrics.csv", "summary.json", "checkpoints", "batch.png", "curves.png",
+        "confusion.png", "reliability.png", "wrong.png", ".lock",
+    }  # fmt: skip
+    assert {path.name for path in run.iterdir()} == expected
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["parameters"] == 259_498
+    assert summary["flops_per_sample"] > 1e6
+    assert set(summary["test"]) == {"loss", "acc", "auroc", "ece", "f1", "top5"}
+    assert summary["seed"] == 0
+    assert torch.__version__.startswith(summary["versions"]["torch"])
+    for name, value in summary["test"].items():
+        assert f"test {name}" in ended.out
+        assert f"{value:.4f}" in ended.out
+    assert str(run) in ended.out
+    lines = [line for line in ended.out.splitlines() if line.startswith("epoch ")]
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    assert ended.err == ""
+    for picture in run.glob("*.png"):
+        with Image.open(picture) as image:
+            assert len(np.unique(np.asarray(image))) > 10  # something is drawn
+
+
+def test_test_is_run_once_on_the_best_checkpoint(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small()
+    calls: list[int] = []
+    original = ImageClassifier.on_test_epoch_end
+    monkeypatch.setattr(
+        ImageClassifier, "on_test_epoch_end", lambda self: (calls.append(1), original(self))[1]
+    )
+    assert zoo("fit --config small.yaml --wandb off").code == 0
+    assert calls == [1]
+    run = the_run()
+    best = zoo(f"test --ckpt_path {run}/checkpoints/best.ckpt --wandb off")
+    assert best.code == 0
+    (again,) = Path("runs/test").iterdir()
+    first, second = (json.loads((f / "summary.json").read_text())["test"] for f in (run, again))
+    assert first == second
+
+
+def test_the_checkpoint_alone_is_enough_to_predict(zoo: Zoo) -> None:
+    small()
+    assert zoo("fit --config small.yaml --wandb off").code == 0
+    checkpoint = next(the_run().glob("checkpoints/best.ckpt")).rename("alone.ckpt")
+    Path("small.yaml").unlink()
+    Path("folder").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for name in ("folder/b.png", "folder/c.jpg", "a.png"):
+        Image.fromarray(pixels).save(name)
+    ended = zoo(f"predict --ckpt_path {checkpoint} --inputs a.png folder --wandb off")
+    assert ended.code == 0
+    (path,) = Path("runs/predict").glob("*/predictions.csv")
+    with path.open() as file:
+        found = list(csv.DictReader(file))
+    assert [row["input"] for row in found] == ["a.png", "folder/b.png", "folder/c.jpg"]
+    for row in found:
+        chances = [float(row[f"p({digit})"]) for digit in range(10)]
+        assert sum(chances) == pytest.approx(1, abs=1e-4)
+        assert chances[int(row["label"])] == max(chances) == float(row["probability"])
+        assert f"{float(row['probability']):.4f}" in ended.out
+
+
+def test_same_seed_same_run_with_any_number_of_workers(zoo: Zoo) -> None:
+    small(SMALL.replace("crop_padding: 1", "crop_padding: 1, brightness: 0.3"))
+    found = []
+    for workers in (0, 0, 2):
+        root = f"root{len(found)}"
+        options = f"--data.num_workers {workers} --trainer.default_root_dir {root} --wandb off"
+        assert zoo(f"fit --config small.yaml {options}").code == 0
+        (run,) = Path(root, "small").iterdir()
+        saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        found.append((rows(run), saved["state_dict"]))
+    for other_rows, other_weights in found[1:]:
+        assert other_rows == found[0][0]
+        assert all(torch.equal(other_weights[k], v) for k, v in found[0][1].items())
+    assert zoo("fit --config small.yaml --seed_everything 1 --wandb off").code == 0
+    assert rows(the_run()) != found[0][0]
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
+    """Does something in the training step that leads to an optimiser step."""
+    original = ImageClassifier.training_step
+
+    def training_step(self: ImageClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == step - 1:
+            action()
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ImageClassifier, "training_step", training_step)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("step", [2, 4])  # in mid-epoch, and on an epoch's last batch
+def test_a_signal_saves_and_stops_and_the_run_goes_on(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch, signum: int, code: int, step: int
+) -> None:
+    small()
+    with monkeypatch.context() as patch:
+        at_step(patch, step, lambda: os.kill(os.getpid(), signum))
+        ended = zoo("fit --config small.yaml --wandb off")
+    assert ended.code == code
+    last = the_run() / "checkpoints" / "last.ckpt"
+    assert str(last) in ended.err
+    assert torch.load(last, weights_only=True)["global_step"] == step
+    assert zoo("fit --config small.yaml --wandb off --ckpt_path last").code == 0
+    whole = "--trainer.default_root_dir whole"
+    assert zoo(f"fit --config small.yaml --wandb off {whole}").code == 0
+    (reference,) = Path("whole/small").iterdir()
+    assert rows(the_run()) == rows(reference)
+
+
+def test_a_second_signal_stops_at_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    small()
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    at_step(monkeypatch, 2, twice)
+    ended = zoo("fit --config small.yaml --wandb off")
+    assert ended.code == 130
+    assert not (the_run() / "checkpoints").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small()
+    original = ImageClassifier._loss
+
+    def loss(self: ImageClassifier, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        factor = float("nan") if self.global_step == 6 else 1.0
+        return original(self, logits, targets) * factor
+
+    monkeypatch.setattr(ImageClassifier, "_loss", loss)
+    ended = zoo("fit --config small.yaml --wandb off")
+    assert ended.code == 1
+    last = the_run() / "checkpoints" / "last.ckpt"
+    assert "train/loss is not finite at step 7" in ended.err
+    assert str(last) in ended.err
+    saved = torch.load(last, weights_only=True)
+    assert saved["global_step"] == 4  # of the first epoch: the bad weights were not saved
+    assert all(value.isfinite().all() for value in saved["state_dict"].values())
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        "{class_path: torchvision.models.resnet18}",
+        "{class_path: timm.create_model, init_args: {model_name: resnet18}, "
+        "dict_kwargs: {num_classes: 10}}",
+    ],
+)
+def test_somebody_elses_net_trains_tests_and_predicts(zoo: Zoo, net: str) -> None:
+    for split, count in (("train", 8), ("val", 2), ("test", 2)):
+        for label in range(10):
+            folder = Path("images", split, str(label))
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (32, 32), (20 * label, 10 * number, 0)).save(
+                    folder / f"{number}.png"
+                )
+    small(
+        f"model: {{class_path: ImageClassifier, init_args: {{net: {net}}}}}\n"
+        "data: {class_path: ImageFolder, init_args: {root: images, image_size: 32}}\n"
+        "trainer: {max_epochs: 1, accelerator: cpu, devices: 1}\n"
+    )
+    assert zoo("fit --config small.yaml --wandb off").code == 0
+    best = the_run() / "checkpoints" / "best.ckpt"
+    assert zoo(f"test --ckpt_path {best} --wandb off").code == 0
+    assert zoo(f"predict --ckpt_path {best} --inputs images/test --wandb off").code == 0
+    task = ImageClassifier.load_from_checkpoint(str(best))
+    assert task(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_two_runs_never_share_a_folder(zoo: Zoo) -> None:
+    small(SMALL.replace("max_epochs: 2", "max_epochs: 1, limit_train_batches: 1"))
+    for _ in range(2):
+        assert zoo("fit --config small.yaml --wandb off").code == 0
+    assert len(list(Path("runs/small").iterdir())) == 2
+    recipe = yaml.safe_load((next(Path("runs/small").iterdir()) / "recipe.yaml").read_text())
+    assert recipe["trainer"]["default_root_dir"] == "runs"

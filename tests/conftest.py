@@ -1,0 +1,94 @@
+"""What the tests of all packages share."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+RECIPE = """\
+model:
+  class_path: ImageClassifier
+  init_args:
+    net: {class_path: GoogLeNet}
+data: {class_path: Digits, init_args: {batch_size: 64}}
+trainer:
+  {max_epochs: 1, limit_train_batches: 1, limit_val_batches: 1, limit_test_batches: 1,
+   accelerator: cpu, devices: 1, enable_progress_bar: false}
+"""
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@contextmanager
+def _unchanged_process() -> Iterator[None]:
+    """Puts back what a run in this process changes for the whole process."""
+    from jsonargparse import _common
+
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
+    settings, environment = dict(_common.parsing_settings), dict(os.environ)
+    argv, path, folder = list(sys.argv), list(sys.path), Path.cwd()
+    try:
+        yield
+    finally:
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        _common.parsing_settings.clear()
+        _common.parsing_settings.update(settings)
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        os.environ.update(environment)
+        sys.argv[:], sys.path[:] = argv, path
+        os.chdir(folder)
+
+
+@pytest.fixture
+def zoo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], Ended]:
+    """Runs a command line in this process; its folder holds a small recipe, ``r.yaml``."""
+    from zoo.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ZOO_DEBUG", raising=False)
+    Path("r.yaml").write_text(RECIPE)
+
+    def run(command: str) -> Ended:
+        capfd.readouterr()
+        with _unchanged_process():
+            code = main(command.split())
+        ended = Ended(code, *capfd.readouterr())
+        print(ended.err)  # shown if the test fails
+        return ended
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a run of the small recipe."""
+    from zoo.__main__ import main
+
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = folder / "r.yaml"
+    recipe.write_text(RECIPE)
+    root = ["--trainer.default_root_dir", str(folder)]
+    with _unchanged_process():
+        assert main(["fit", "--config", str(recipe), "--wandb", "off", *root]) == 0
+    (path,) = folder.glob("r/*/checkpoints/last.ckpt")
+    return path
