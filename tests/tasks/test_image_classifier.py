@@ -208,6 +208,16 @@ def test_this_runs_lr_wins_over_the_checkpoints(tmp_path: Path) -> None:
     assert {decay for _, decay in rates.seen} == {0.25}
 
 
+def test_another_optimizer_cannot_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    data = Digits(batch_size=400)
+    trainer(tmp_path).fit(ImageClassifier(Tiny(), optimizer="adamw"), data)
+    path = str(tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match="'adamw'"):
+        trainer(tmp_path, max_epochs=2).fit(
+            ImageClassifier(Tiny(), optimizer="muon"), data, ckpt_path=path, weights_only=True
+        )
+
+
 def test_the_average_is_what_is_saved(tmp_path: Path) -> None:
     task = ImageClassifier(Tiny(), ema_decay=0.5, lr=0.1)
     trainer(tmp_path, limit_train_batches=3).fit(task, Digits(batch_size=100))
@@ -225,6 +235,7 @@ def test_the_average_is_what_is_saved(tmp_path: Path) -> None:
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"mixup_alpha": -0.1}, "mixup_alpha"),
         ({"class_weights": [1.0, 2.0]}, "class_weights"),
+        ({"class_weights": [-1.0] * 10}, "class_weights"),
     ],
 )
 def test_a_bad_option_is_named(options: dict[str, Any], word: str) -> None:

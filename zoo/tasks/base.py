@@ -271,7 +271,18 @@ class Task(L.LightningModule):
         return {name for c in classes for name in inspect.signature(c.__init__).parameters}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the running figures of the epoch that the checkpoint lies in."""
+        """Takes up the running figures of the epoch that the checkpoint lies in.
+
+        Raises:
+            UserError: Training is to go on with another optimiser, whose state is not there.
+        """
+        saved = (checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {}).get("optimizer")
+        training = self._trainer is not None and self.trainer.state.fn == "fit"
+        if training and saved not in (None, self.optimizer_name):
+            raise UserError(
+                f"optimizer is {self.optimizer_name!r}, but the checkpoint holds the state of "
+                f"{saved!r}; go on with that one, or start anew without ckpt_path"
+            )
         state = checkpoint.get("zoo", {}).get("train_sums")
         if state is not None:
             self.train_sums = TrainSums(state if self.global_rank == 0 else None)

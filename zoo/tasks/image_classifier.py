@@ -78,6 +78,8 @@ class ImageClassifier(Task):
             raise ValueError(
                 f"class_weights has {len(class_weights)} numbers, but there are {classes} classes"
             )
+        if class_weights is not None and min(class_weights) < 0:
+            raise ValueError(f"class_weights is {class_weights}; give numbers of 0 or more")
         self.num_classes = classes
         self.label_smoothing = label_smoothing
         self.aux_weight = aux_weight
