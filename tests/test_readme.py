@@ -11,9 +11,7 @@ from zoo.__main__ import main
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-COMMANDS = [
-    line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line
-]
+COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line]
 ZOO = [line for line in COMMANDS if line.startswith("zoo ")]
 
 

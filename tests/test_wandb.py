@@ -265,8 +265,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
     short = ["--trainer.max_epochs", "1"]
+    server = {"WANDB_BASE_URL": Server().url, "TERM": "xterm"}
     first = [
-        Run(root / "whole", ["--wandb_checkpoint", "true"], terminal=True),
+        # With a server that answers, W&B by itself asks for a login here.
+        Run(root / "whole", ["--wandb_checkpoint", "true"], server, terminal=True),
         Run(root / "unreachable", short, login(nobody), NO_PICTURES),
         Run(root / "killed", ["--wandb", "offline", *short], patch=KILL_CORE + NO_PICTURES),
         Run(
@@ -285,7 +287,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     finally:
         driver.process.kill()
     found = {run.folder.name: run for run in first} | {"resumed": resumed}
-    found["whole"].environment = driver.environment
     return found
 
 
@@ -424,7 +425,8 @@ def test_checkpoint_is_an_artifact(records: list[dict[str, Any]], runs: dict[str
 
 def test_files_lie_in_the_run_folder(runs: dict[str, Run]) -> None:
     run = runs["whole"]
-    home = Path(run.environment["HOME"])
+    home = run.folder.parent / "home"
+    assert home.is_dir()
     assert list(home.rglob("*")) == []
     names = {path.name for path in run.folder.iterdir()}
     assert names == {"small.yaml", "out.txt", "err.txt", "runs"}
@@ -668,6 +670,18 @@ def test_end_is_bounded(
 def test_off_and_fast_dev_run(runs: dict[str, Run]) -> None:
     for name in ("off", "fast"):
         assert not (runs[name].path / "wandb").exists()
+
+
+def test_disabled(
+    clean: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clean.setenv("WANDB_MODE", "disabled")
+    run = Started(tmp_path / "run")
+    run.logger.log_metrics({"train/loss": 1.0}, 1)
+    run.logger.finish(0)
+    assert list(run.folder.iterdir()) == []
+    assert "WANDB_CACHE_DIR" not in os.environ
+    assert capfd.readouterr() == ("", "")
 
 
 def test_other_ranks_do_nothing(

@@ -232,7 +232,7 @@ class RunWandb(WandbLogger):
                     why = f"the server refused: {_sentence(error)}"
                     self._stop_process()  # it keeps the run's id to itself
             if mode == "disabled":
-                self.active = False
+                self._end(exit_code=0, seconds=0.0)
                 return
             self._open("offline")
         except Exception as error:

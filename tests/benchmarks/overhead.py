@@ -67,7 +67,7 @@ def by_hand(task: dict[str, Any], data: Digits) -> tuple[list[Tensor], float]:
     )
     losses = []
     start = time.perf_counter()
-    for epoch in range(EPOCHS):  # noqa: B007  the order of the batches asks for it
+    for epoch in range(EPOCHS):
         for number, rows in enumerate(batches):
             batch = data.prepare_batch(dataset.__getitems__(rows), training=True, epoch=epoch)
             torch.manual_seed(step_seed(epoch, number))
@@ -134,7 +134,9 @@ def main() -> int:
             data.trainer = None
             hand, hand_s = by_hand(task, data)
             zoo, zoo_s = by_zoo(task, data, path)
-            losses_equal &= len(hand) == len(zoo) and torch.equal(torch.stack(hand), torch.stack(zoo))
+            losses_equal &= len(hand) == len(zoo) and torch.equal(
+                torch.stack(hand), torch.stack(zoo)
+            )
             if number:  # the first round warms up
                 ratios.append(zoo_s / hand_s)
                 steps = len(hand)

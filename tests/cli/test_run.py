@@ -97,9 +97,7 @@ def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
             assert len(np.unique(np.asarray(image))) > 10  # something is drawn
 
 
-def test_test_is_run_once_on_the_best_checkpoint(
-    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_is_run_once_on_the_best_checkpoint(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     small()
     calls: list[int] = []
     original = ImageClassifier.on_test_epoch_end
@@ -200,9 +198,7 @@ def test_a_second_signal_stops_at_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch
     assert not (the_run() / "checkpoints").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(
-    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     small()
     original = ImageClassifier._loss
 

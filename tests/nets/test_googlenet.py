@@ -255,7 +255,8 @@ def test_a_block_says_which_branch_does_not_fit():
     assert "a map of 7x9" in said
     assert "the 4x4 branch 8x10" in said
     assert "the 3x3 branch 7x9" in said
-    assert "kernels of odd size" in said and "kernel_sizes=(3, 4)" in said
+    assert "kernels of odd size" in said
+    assert "kernel_sizes=(3, 4)" in said
     assert "\n" not in said
 
 
@@ -324,7 +325,8 @@ def test_another_number_of_classes_gets_fresh_heads(cached, reference):
 
 def test_auxiliary_heads_and_input_range_are_optional(cached, reference):
     net = GoogLeNet(aux_heads=False, transform_input=False, **PRETRAINED).eval()
-    assert net.aux1 is None and net.aux2 is None
+    assert net.aux1 is None
+    assert net.aux2 is None
     x = images(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(net(x), reference(x), rtol=0, atol=1e-5)
@@ -334,19 +336,23 @@ def test_a_broken_file_is_named(cached):
     cached.write_bytes(b"half a file")
     with pytest.raises(OSError, match="not a readable file of weights") as error:
         GoogLeNet(**PRETRAINED)
-    assert str(cached) in str(error.value) and "\n" not in str(error.value)
+    assert str(cached) in str(error.value)
+    assert "\n" not in str(error.value)
 
     torch.save(nn.Linear(2, 2).state_dict(), cached)
     with pytest.raises(OSError, match="holds other weights than GoogLeNet's") as error:
         GoogLeNet(**PRETRAINED)
-    assert str(cached) in str(error.value) and "\n" not in str(error.value)
+    assert str(cached) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_no_network_names_the_file_to_fetch(cache):
     with pytest.raises(OSError, match="could not be downloaded") as error:
         GoogLeNet(**PRETRAINED)
     said = str(error.value)
-    assert WEIGHTS.url in said and str(cache) in said and "\n" not in said
+    assert WEIGHTS.url in said
+    assert str(cache) in said
+    assert "\n" not in said
 
 
 def test_a_network_that_swallows_everything_does_not_hang(cache, monkeypatch):

@@ -55,7 +55,8 @@ def test_group_count_divides_any_width(channels):
     assert isinstance(norm, nn.GroupNorm)
     assert channels % norm.num_groups == 0
     larger = range(norm.num_groups + 1, min(channels, 32) + 1)
-    assert norm.num_groups <= 32 and not any(channels % count == 0 for count in larger)
+    assert norm.num_groups <= 32
+    assert not any(channels % count == 0 for count in larger)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,9 @@ class Recorder(ImageClassifier):
         return loss
 
 
-def first_loss(tmp_path: Path, net: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> float:
+def first_loss(
+    tmp_path: Path, net: nn.Module, images: Tensor, labels: Tensor, **options: Any
+) -> float:
     task = Recorder(net, **options)
     task.losses = []
     loader = DataLoader(TensorDataset(images, labels), batch_size=len(labels))

@@ -20,8 +20,8 @@ from zoo.errors import Interrupted, UserError
 class Checkpoints(Checkpoint):
     """Keeps two files in ``<run folder>/checkpoints``: ``best.ckpt`` and ``last.ckpt``.
 
-    ``best.ckpt`` is the epoch with the best validation figure. ``last.ckpt`` is written at every
-    epoch's end and, if asked, every few steps; ``fit --ckpt_path last`` goes on from it exactly.
+    ``best.ckpt`` is the epoch with the best validation figure, of equal ones the latest.
+    ``last.ckpt`` is written at every epoch's end and, if asked, every few steps; ``fit --ckpt_path last`` goes on from it exactly.
     Neither is written once a loss was not finite.
 
     Ctrl-C and SIGTERM are waited for: the step is finished, ``last.ckpt`` written, and the run ends
@@ -85,7 +85,8 @@ class Checkpoints(Checkpoint):
             known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
             raise UserError(f"checkpoint.monitor is {self.monitor!r}, but validation gives {known}")
         best, now = self.best_model_score, score.item()
-        if best is None or (now > best if self.mode == "max" else now < best):
+        # Of equals the later one: it has learnt for longer, and small sets tie often.
+        if best is None or (now >= best if self.mode == "max" else now <= best):
             self.best_model_score = now
             self._best_is_due = True
             if not trainer.is_last_batch:  # validation inside an epoch
