@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_images(images: Tensor, titles: list[str]) -> "Figure":
-    """Draw uint8 images (B, C, H, W) with 1 or 3 channels in a square grid.
+def draw_images(images: Tensor, titles: list[str], headline: str = "") -> "Figure":
+    """Draw uint8 images (B, C, H, W) with 1 or 3 channels in a square grid, each under its title.
 
     pyplot is left alone: it would pick a window system and keep every figure alive.
     """
@@ -21,6 +21,8 @@ def draw_images(images: Tensor, titles: list[str]) -> "Figure":
     rows = math.ceil(len(images) / side)
     figure = Figure(figsize=(1.4 * side, 1.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
+    if headline:
+        figure.suptitle(headline, fontsize=10)
     axes = list(figure.subplots(rows, side, squeeze=False).flat)  # the iterator serves only once
     for axis in axes:
         axis.axis("off")
@@ -31,5 +33,6 @@ def draw_images(images: Tensor, titles: list[str]) -> "Figure":
             axis.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         else:
             axis.imshow(image, interpolation="nearest")
-        axis.set_title(title if len(title) <= 16 else title[:15] + "…", fontsize=9)
+        lines = [line if len(line) <= 16 else line[:15] + "…" for line in title.split("\n")]
+        axis.set_title("\n".join(lines), fontsize=9)
     return figure

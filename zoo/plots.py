@@ -116,27 +116,3 @@ def draw_reliability(bins: NDArray[Any], error: float) -> Figure:
     below.set_xlabel("confidence")
     below.set_ylabel("samples")
     return figure
-
-
-def draw_gallery(images: NDArray[np.uint8], titles: Sequence[str], headline: str = "") -> Figure:
-    """Images in a grid, each under its title.
-
-    Args:
-        images: ``(K, C, H, W)``, uint8, grey or RGB.
-        titles: One for each image.
-        headline: Above all.
-    """
-    columns = min(6, max(1, len(images)))
-    lines = max(1, math.ceil(len(images) / columns))
-    figure = new_figure(1.7 * columns, 1.95 * lines + 0.3)
-    if headline:
-        figure.suptitle(headline, fontsize="medium")
-    for place, (image, title) in enumerate(zip(images, titles, strict=True), start=1):
-        axes = figure.add_subplot(lines, columns, place)
-        picture = image.transpose(1, 2, 0)
-        axes.imshow(
-            picture[..., 0] if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255
-        )
-        axes.set_title(title, fontsize="x-small")
-        axes.axis("off")
-    return figure

@@ -21,7 +21,8 @@ class Checkpoints(Checkpoint):
     """Keeps two files in ``<run folder>/checkpoints``: ``best.ckpt`` and ``last.ckpt``.
 
     ``best.ckpt`` is the epoch with the best validation figure, of equal ones the latest.
-    ``last.ckpt`` is written at every epoch's end and, if asked, every few steps; ``fit --ckpt_path last`` goes on from it exactly.
+    ``last.ckpt`` is written at every epoch's end and, if asked, every few steps;
+    ``fit --ckpt_path last`` goes on from it exactly.
     Neither is written once a loss was not finite.
 
     Ctrl-C and SIGTERM are waited for: the step is finished, ``last.ckpt`` written, and the run ends

@@ -55,7 +55,8 @@ class Pictures(Callback):
         views: dict[str, Any] = getattr(pl_module, "test_pictures", {})
         if not views:
             return
-        from zoo.plots import draw_confusion, draw_gallery, draw_reliability
+        from datamodules.picture import draw_images
+        from zoo.plots import draw_confusion, draw_reliability
 
         names = class_names(trainer, pl_module)
         error = float(trainer.callback_metrics.get("test/ece", float("nan")))
@@ -68,7 +69,7 @@ class Pictures(Callback):
         }
         if not len(wrong["label"]):
             return
-        images = visible(trainer, wrong["image"]).numpy()
+        images = visible(trainer, wrong["image"])
         rows = [
             [names[int(label)], names[int(prediction)], float(probability)]
             for label, prediction, probability in zip(
@@ -77,9 +78,9 @@ class Pictures(Callback):
         ]
         titles = [f"{label}\n→ {prediction} {p:.2f}" for label, prediction, p in rows]
         headline = "most wrong: true class, prediction, its probability"
-        self._keep(trainer, "wrong", draw_gallery(images, titles, headline))
+        self._keep(trainer, "wrong", draw_images(images, titles, headline))
         for logger in _wandb(trainer):
-            pixels = [image.transpose(1, 2, 0).squeeze() for image in images]
+            pixels = [image.permute(1, 2, 0).squeeze().numpy() for image in images]
             columns = ["label", "prediction", "probability"]
             logger.log_gallery("wrong_predictions", pixels, columns, rows, trainer.global_step)
 
