@@ -621,6 +621,21 @@ def test_a_dead_service_costs_no_training(runs: dict[str, Run]) -> None:
     assert run.seconds < runs["off"].seconds + 20
 
 
+def test_the_run_object_goes_on_working(
+    clean: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = Started(tmp_path / "run", "offline")
+    capfd.readouterr()
+    run.logger.give_up(RuntimeError("for a test"))
+    run.logger.experiment.log({"a": 1})
+    run.logger.experiment.summary["a"] = 1
+    run.logger.experiment.config.update({"a": 1})
+    wandb.log({"a": 1})
+    run.logger.finish(0)
+    assert wandb.run is None
+    assert capfd.readouterr() == ("", "W&B: failed (for a test); training goes on without it\n")
+
+
 def test_one_failure_leaves_the_rest(
     clean: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -660,7 +675,7 @@ def test_end_is_bounded(
     assert time.monotonic() - started < 15
     out, err = capfd.readouterr()
     assert out.startswith("W&B: http")
-    assert err.startswith("W&B: not everything was uploaded within 2 s; `wandb sync ")
+    assert err.startswith("W&B: not everything was uploaded within 2 s; `wandb sync --include")
     assert (out.count("\n"), err.count("\n")) == (1, 1)
 
 

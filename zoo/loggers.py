@@ -193,6 +193,7 @@ class RunWandb(WandbLogger):
         self.active = asked != "off"
         self.asked = asked
         self.upload_s = upload_s
+        self._stand_in: Any = None
         self._said: set[str] = set()
         self._best: dict[str, Literal["min", "max"]] = {}
         project = os.environ.get("WANDB_PROJECT", "lightning-zoo")
@@ -214,8 +215,10 @@ class RunWandb(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """W&B's run; something that swallows every call once there is none any more."""
-        return super().experiment if self.active else DummyLogger().experiment
+        """W&B's run; one that takes everything and keeps nothing once there is none any more."""
+        if self.active or not is_first_process():
+            return super().experiment
+        return self._stand_in or DummyLogger().experiment
 
     def start(self) -> None:
         """Starts the run, offline if it cannot be online, and says where it goes."""
@@ -233,6 +236,7 @@ class RunWandb(WandbLogger):
                     self._stop_process()  # it keeps the run's id to itself
             if mode == "disabled":
                 self._end(exit_code=0, seconds=0.0)
+                self._put_stand_in()
                 return
             self._open("offline")
         except Exception as error:
@@ -240,7 +244,7 @@ class RunWandb(WandbLogger):
             return
         hint = "; `wandb login` switches it on, --wandb off leaves it out"
         print(
-            f"W&B: offline ({why}); `wandb sync {self._files()}` uploads the run"
+            f"W&B: offline ({why}); {self._sync()} uploads the run"
             f"{hint if why == 'not logged in' else ''}"
         )
 
@@ -272,9 +276,12 @@ class RunWandb(WandbLogger):
         self._wandb_init["mode"] = mode
         _ = self.experiment
 
-    def _files(self) -> str:
-        mode = "run" if self._wandb_init.get("mode") == "online" else "offline-run"
-        return os.path.join(os.path.relpath(str(self.save_dir)), "wandb", f"{mode}-*")
+    def _sync(self) -> str:
+        """The command that uploads the run's files."""
+        folder = os.path.join(os.path.relpath(str(self.save_dir)), "wandb")
+        if self._wandb_init.get("mode") == "online":
+            return f"`wandb sync --include-online {folder}/run-*`"
+        return f"`wandb sync {folder}/offline-run-*`"
 
     def complain(self, error: Exception) -> None:
         """Says what could not be logged, and gives up if nothing can be."""
@@ -292,6 +299,14 @@ class RunWandb(WandbLogger):
         """Goes on without W&B, and says so once."""
         print(f"W&B: failed ({_sentence(error)}); training goes on without it", file=sys.stderr)
         self._end(exit_code=1, seconds=5.0)
+        self._put_stand_in()
+
+    def _put_stand_in(self) -> None:
+        """Lets callbacks that talk to W&B's run, or to ``wandb`` itself, go on undisturbed."""
+        with contextlib.suppress(Exception):
+            import wandb
+
+            self._stand_in = wandb.init(mode="disabled")
 
     log_metrics = _guarded(WandbLogger.log_metrics)
     log_hyperparams = _guarded(WandbLogger.log_hyperparams)
@@ -345,15 +360,18 @@ class RunWandb(WandbLogger):
 
     def finish(self, exit_code: int) -> None:
         """Ends the run; what is not uploaded in time stays in its folder."""
+        self._write_best()
+        if self._stand_in is not None:
+            self._stand_in.finish()
+            self._stand_in = None
         if not self.active or self._experiment is None or not is_first_process():
             return
-        self._write_best()
-        url, files = self._experiment.url, self._files()
+        url = self._experiment.url
         failure = self._end(exit_code, self.upload_s + 10)
         if isinstance(failure, TimeoutError):
             print(
                 f"W&B: not everything was uploaded within {self.upload_s:.0f} s; "
-                f"`wandb sync {files}` uploads the rest",
+                f"{self._sync()} uploads the rest",
                 file=sys.stderr,
             )
         elif failure is not None:
