@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datamodules import Digits
 from datamodules.sampling import EpochBatches
@@ -30,7 +31,7 @@ from zoo.checkpoint import AtomicCheckpointIO
 from zoo.loggers import MetricsCSV
 from zoo.optim import lr_factor, parameter_groups
 
-EPOCHS, BATCH, ROUNDS, SEED = 3, 128, 7, 0
+EPOCHS, BATCH, ROUNDS, SEED = 3, 128, 5, 0
 
 
 def recipe() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -65,17 +66,23 @@ def by_hand(task: dict[str, Any], data: Digits) -> tuple[list[Tensor], float]:
         optimizer,
         lambda step: lr_factor(task["schedule"], step, total_steps=EPOCHS * len(batches)),
     )
+    average = AveragedModel(
+        net, multi_avg_fn=get_ema_multi_avg_fn(task["ema_decay"]), use_buffers=True
+    )
     losses = []
     start = time.perf_counter()
     for epoch in range(EPOCHS):
         for number, rows in enumerate(batches):
             batch = data.prepare_batch(dataset.__getitems__(rows), training=True, epoch=epoch)
             torch.manual_seed(step_seed(epoch, number))
-            loss = F.cross_entropy(net(batch.image), batch.label)
+            loss = F.cross_entropy(
+                net(batch.image), batch.label, label_smoothing=task["label_smoothing"]
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+            average.update_parameters(net)
             losses.append(loss.detach())
     return losses, time.perf_counter() - start
 

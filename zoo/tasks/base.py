@@ -14,10 +14,11 @@ import lightning as L
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics import MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
@@ -155,7 +156,10 @@ class Task(L.LightningModule):
         has_log = any(isinstance(callback, TrainLog) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         callbacks: list[Callback] = [] if has_log else [TrainLog()]
         if self.ema_decay is not None:
-            callbacks.append(EMAWeightAveraging(decay=self.ema_decay))
+            # EMAWeightAveraging is the same parameter by parameter, which costs as much as a step
+            # of a small net.
+            average = get_ema_multi_avg_fn(self.ema_decay)
+            callbacks.append(WeightAveraging(multi_avg_fn=average))
         return callbacks
 
     def on_train_start(self) -> None:
