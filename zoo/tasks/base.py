@@ -158,7 +158,7 @@ class Task(L.LightningModule):
         if self.ema_decay is not None:
             # EMAWeightAveraging is the same parameter by parameter, which costs as much as a step
             # of a small net.
-            average = get_ema_multi_avg_fn(self.ema_decay)
+            average = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
             callbacks.append(WeightAveraging(multi_avg_fn=average))
         return callbacks
 
