@@ -33,7 +33,7 @@ def fit(folder: Path, processes: int) -> tuple[dict[str, Any], dict[str, torch.T
     command += ["--trainer.devices", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280
     )
     assert result.returncode == 0, result.stderr
     (run,) = (folder / "runs" / "shared").iterdir()
