@@ -47,7 +47,9 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and value < lowest:
             unlimited = " (-1 sets no limit)" if lowest == -1 else ""
-            raise UserError(f"option trainer.{name} is {value}; give {lowest} or more{unlimited}")
+            raise UserError(
+                f"option trainer.{name} is {value:g}; give {lowest} or more{unlimited}"
+            )
     root = options.get("default_root_dir")
     if not root or "://" in str(root):
         raise UserError(

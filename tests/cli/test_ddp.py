@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-# One step of plain gradient descent with rate 1: the weights' difference is the gradient's.
+# One step of plain gradient descent with rate 1: the weights' difference is the gradient's. In
+# float64, so that the order in which a machine adds up is not what is compared.
 RECIPE = """
 model:
   class_path: ImageClassifier
@@ -23,7 +24,12 @@ model:
     weight_decay: 0.0
     schedule: constant
 data: {class_path: Digits, init_args: {batch_size: 128, crop_padding: 1}}
-trainer: {max_epochs: 1, limit_train_batches: 1, accelerator: cpu, log_every_n_steps: 1}
+trainer:
+  max_epochs: 1
+  limit_train_batches: 1
+  accelerator: cpu
+  precision: 64-true
+  log_every_n_steps: 1
 """
 
 

@@ -16,6 +16,7 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.plugins import DoublePrecision, HalfPrecision
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -159,7 +160,7 @@ class Task(L.LightningModule):
             # EMAWeightAveraging is the same parameter by parameter, which costs as much as a step
             # of a small net.
             average = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
-            callbacks.append(WeightAveraging(multi_avg_fn=average))
+            callbacks.append(_Average(multi_avg_fn=average))
         return callbacks
 
     def on_train_start(self) -> None:
@@ -321,6 +322,16 @@ class Task(L.LightningModule):
         return super().load_from_checkpoint(
             checkpoint_path, map_location=map_location, weights_only=True, **kwargs
         )
+
+
+class _Average(WeightAveraging):
+    """Lightning's average of the weights, also where training runs in another precision."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Copies the weights once they have the run's precision, which Lightning sets later."""
+        if isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision):
+            trainer.precision_plugin.convert_module(pl_module)
+        super().setup(trainer, pl_module, stage)
 
 
 Reduce = Callable[[Tensor, Literal["sum", "min"]], Tensor]
