@@ -5,6 +5,7 @@ Images are NHWC here, so that a pixel row is one run of bytes and a crop copies 
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,14 +30,16 @@ class Augmentation:
 
     Args:
         crop_padding: black pixels added on each side before a crop of the original size.
-        horizontal_flip: mirror half of the images.
+        horizontal_flip: mirror half of the images, chosen anew in each epoch. `alternate` (K.
+            Jordan, arXiv 2404.00498) chooses in epoch 0, and each later epoch mirrors those that
+            the one before left as they were: two epochs in a row show every image both ways.
         cutout: side in pixels of the square that is set to the mean colour; 0 for none.
         brightness: the image is scaled by a factor from 1 - brightness to 1 + brightness.
         contrast: the distance to the image's mean is scaled likewise.
     """
 
     crop_padding: int = 0
-    horizontal_flip: bool = False
+    horizontal_flip: bool | Literal["alternate"] = False
     cutout: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
@@ -52,7 +55,7 @@ class Augmentation:
         """
         used = [
             (self.crop_padding > 0, _LEFT),
-            (self.horizontal_flip, _FLIP),
+            (bool(self.horizontal_flip), _FLIP),
             (self.cutout > 0, _CUT_X),
             (self.brightness > 0, _BRIGHTNESS),
             (self.contrast > 0, _CONTRAST),
@@ -62,7 +65,11 @@ class Augmentation:
             return None
         random_bits = bits(seed, epoch, index, count)
         ranges = _ranges(self.crop_padding, side, index.device)
-        return Draw(self, random_bits, uniform_ints(random_bits, ranges[:count]))
+        ints = uniform_ints(random_bits, ranges[:count])
+        if self.horizontal_flip == "alternate":
+            first = uniform_ints(bits(seed, 0, index, _FLIP + 1)[:, _FLIP], 2)
+            ints[:, _FLIP] = (first + epoch) % 2
+        return Draw(self, random_bits, ints)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""What every image data set shares: splits, loaders, preparation on the device."""
+"""What all data sets share: splits and loaders; of images also preparation on the device."""
 
 import inspect
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "ArrayDataModule",
     "ArrayImages",
     "DataError",
     "EpochBatches",
@@ -35,63 +36,45 @@ __all__ = [
     "ImageDataModule",
     "PreparedImages",
     "ResidentBatch",
+    "SplitDataModule",
 ]
 
 Stage = Literal["train", "val", "test", "predict"]
 
 
-class PreparedImages(pl.LightningDataModule):
-    """Images that are cast and normalised on the device, batch by batch.
+class GatheredDataset(Protocol):
+    """A dataset whose batch is one gather."""
 
-    The facts `num_classes`, `class_names`, `in_channels` and `image_size` are right as soon as the
-    object is built. Every constructor argument of a subclass is kept under its own name; `resolved`
-    relies on it.
+    def __len__(self) -> int:
+        """How many samples there are."""
+        ...
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        """The whole batch."""
+        ...
+
+
+DatasetT = TypeVar("DatasetT", bound=GatheredDataset)
+
+
+class ArrayDataModule(pl.LightningDataModule):
+    """Batches that are gathered by number, shared among the processes.
+
+    Every constructor argument of a subclass is kept under its own name; `resolved` relies on it.
 
     Args:
         batch_size: samples in a batch, over all processes together.
-        num_workers: processes that gather batches; 0 is fastest for images in memory.
-        mean: mean per channel on the scale 0 to 1; by default the training split's.
-        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+        num_workers: processes that gather batches; 0 is fastest for data in memory.
 
     Raises:
         DataError: if an option's value is not possible.
     """
 
-    num_classes: int
-    class_names: list[str]
-    in_channels: int
-    image_size: int
-
-    def __init__(
-        self,
-        *,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
-    ) -> None:
+    def __init__(self, *, batch_size: int = 128, num_workers: int = 0) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.num_workers = at_least("num_workers", num_workers, 0)
-        if (mean is None) != (std is None):
-            raise DataError(f"mean: {mean} and std: {std} belong together; give both or neither")
-        if std is not None and min(std, default=1.0) <= 0:
-            raise DataError(f"std: {std} must be above 0 for each channel")
-        self.mean = mean
-        self.std = std
-        self._affines: dict[torch.device, tuple[Tensor, Tensor]] = {}
-
-    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
-        self.class_names = list(class_names)
-        self.num_classes = len(self.class_names)
-        self.in_channels = in_channels
-        self.image_size = image_size
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != in_channels:
-                raise DataError(
-                    f"{name}: {values} must hold one number for each of {in_channels} channels"
-                )
 
     def _shard(self) -> tuple[int, int]:
         """This process's rank and how many there are, counting those that see different data."""
@@ -130,6 +113,203 @@ class PreparedImages(pl.LightningDataModule):
         # of.
         warnings.filterwarnings("ignore", message=".*batch sampler `EpochBatches` for prediction.*")
         return self._evaluation_loader(dataset)
+
+    def resolved(self) -> dict[str, Any]:
+        """How to build this object again with all that it has found out.
+
+        Returns:
+            `class_path` and `init_args`, of plain Python types, so that it may go into a
+            checkpoint.
+        """
+        names: dict[str, None] = {}
+        for cls in type(self).__mro__:
+            parameters = inspect.signature(cls).parameters
+            passed_on = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
+            names.update(dict.fromkeys(name for name in parameters if name not in passed_on))
+            if not passed_on:
+                break
+        cls = type(self)
+        return {
+            "class_path": f"{cls.__module__}.{cls.__qualname__}",
+            "init_args": {name: plain(getattr(self, name)) for name in names},
+        }
+
+
+class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
+    """A data set with three disjoint splits.
+
+    A subclass implements `load_fit` and `load_test`.
+
+    Args:
+        split_seed: chooses the validation (and where there is none, the test) samples; apart from
+            `seed`, so that runs with several seeds share their splits.
+        seed: chooses the order; by default the one given to Lightning's seed_everything, or 0.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    samples: ClassVar[str] = "samples"
+    """What a message calls several of them."""
+
+    def __init__(self, *, split_seed: int = 0, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.split_seed = split_seed
+        self.seed = seed
+        self._splits: dict[Stage, DatasetT] = {}
+
+    def load_fit(self) -> tuple[DatasetT, DatasetT]:
+        """Read the training and the validation split."""
+        raise NotImplementedError
+
+    def load_test(self) -> DatasetT:
+        """Read the test split."""
+        raise NotImplementedError
+
+    @property
+    def order_seed(self) -> int:
+        """The seed in force: `seed`, else Lightning's, else 0."""
+        if self.seed is not None:
+            return self.seed
+        return int(os.environ.get("PL_GLOBAL_SEED") or 0)
+
+    @property
+    def smallest_train_batch(self) -> int:
+        """Samples in the smallest training batch of one process; batch normalisation needs 2."""
+        return self._train_batches().smallest_batch
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs; None loads everything.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict". Only the last two load the test split.
+
+        Raises:
+            DataError: if a split is empty.
+        """
+        if stage in ("fit", "validate", None):
+            self._load_fit()
+        if stage in ("test", "predict", None) and "test" not in self._splits:
+            self._add("test", self.load_test())
+
+    def _load_fit(self) -> None:
+        if "train" in self._splits:
+            return
+        train, val = self.load_fit()
+        self._add("train", train)
+        self._add("val", val)
+
+    def _add(self, stage: Stage, dataset: DatasetT) -> None:
+        if len(dataset) == 0:
+            option = f"{stage}_fraction"
+            share = f"a larger {option} or" if hasattr(self, option) else "it"
+            raise DataError(
+                f"{type(self).__name__}'s {stage} split is empty; give {share} more {self.samples}"
+            )
+        self._splits[stage] = dataset
+
+    def split(self, stage: Stage) -> DatasetT:
+        """A split's dataset; setup() must have loaded it. To predict means the test split."""
+        try:
+            return self._splits["test" if stage == "predict" else stage]
+        except KeyError:
+            raise DataError(f"the {stage} split is not loaded; call setup() first") from None
+
+    def _train_batches(self) -> EpochBatches:
+        rank, world_size = self._shard()
+        return EpochBatches(
+            len(self.split("train")),
+            self.batch_size,
+            training=True,
+            seed=self.order_seed,
+            rank=rank,
+            world_size=world_size,
+            position=self._position,
+        )
+
+    def _position(self) -> tuple[int, int]:
+        epoch, first = training_position(self.trainer)
+        # To overfit a few batches they must be the same ones in every epoch.
+        overfit = getattr(self.trainer, "overfit_batches", 0) > 0
+        return (0 if overfit else epoch), first
+
+    def train_dataloader(self) -> PositionedLoader:
+        """Shuffled batches, going on from the Trainer's position."""
+        return self._loader(self.split("train"), self._train_batches())
+
+    def val_dataloader(self) -> PositionedLoader:
+        """The validation split in order."""
+        return self._evaluation_loader(self.split("val"))
+
+    def test_dataloader(self) -> PositionedLoader:
+        """The test split in order."""
+        return self._evaluation_loader(self.split("test"))
+
+    def predict_dataloader(self) -> PositionedLoader:
+        """The test split in order."""
+        return self._prediction_loader(self.split("predict"))
+
+    def _carve(
+        self, labels: "np.ndarray[Any, np.dtype[np.int64]]", sizes: Mapping[str, int]
+    ) -> list["np.ndarray[Any, np.dtype[np.int64]]"]:
+        """Stratified splits of the given sizes and the rest, as rows."""
+        taken = sum(sizes.values())
+        if taken >= len(labels):
+            options = " and ".join(sizes)
+            raise DataError(
+                f"{options}: {taken} of {len(labels)} {self.samples} would leave none to train on; "
+                f"choose smaller ones or add {self.samples}"
+            )
+        return split_rows(labels, list(sizes.values()), self.split_seed)
+
+
+class PreparedImages(ArrayDataModule):
+    """Images that are cast and normalised on the device, batch by batch.
+
+    The facts `num_classes`, `class_names`, `in_channels`, `image_size` and `input_shape` are right
+    as soon as the object is built.
+
+    Args:
+        mean: mean per channel on the scale 0 to 1; by default the training split's.
+        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    label_kind: str = "multiclass"
+    num_classes: int
+    class_names: list[str]
+    in_channels: int
+    image_size: int
+
+    def __init__(
+        self, *, mean: list[float] | None = None, std: list[float] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if (mean is None) != (std is None):
+            raise DataError(f"mean: {mean} and std: {std} belong together; give both or neither")
+        if std is not None and min(std, default=1.0) <= 0:
+            raise DataError(f"std: {std} must be above 0 for each channel")
+        self.mean = mean
+        self.std = std
+        self._affines: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+        self.class_names = list(class_names)
+        self.num_classes = len(self.class_names)
+        self.in_channels = in_channels
+        self.image_size = image_size
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != in_channels:
+                raise DataError(
+                    f"{name}: {values} must hold one number for each of {in_channels} channels"
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape (C, H, W) of a sample as the net takes it."""
+        return self.in_channels, self.image_size, self.image_size
 
     def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Scale and shift for a whole pixel row, float32 (W * C,)."""
@@ -192,42 +372,22 @@ class PreparedImages(pl.LightningDataModule):
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
         return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
-    def resolved(self) -> dict[str, Any]:
-        """How to build this object again with all that it has found out.
-
-        Returns:
-            `class_path` and `init_args`, of plain Python types, so that it may go into a
-            checkpoint.
-        """
-        names: dict[str, None] = {}
-        for cls in type(self).__mro__:
-            parameters = inspect.signature(cls).parameters
-            passed_on = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
-            names.update(dict.fromkeys(name for name in parameters if name not in passed_on))
-            if not passed_on:
-                break
-        cls = type(self)
-        return {
-            "class_path": f"{cls.__module__}.{cls.__qualname__}",
-            "init_args": {name: _plain(getattr(self, name)) for name in names},
-        }
-
     def inputs_spec(self) -> dict[str, Any]:
         """The `ImageInputs` that prepares raw files as this object does its own, less `inputs`."""
         return {
             "class_path": "datamodules.image_inputs.ImageInputs",
             "init_args": {
-                "class_names": _plain(self.class_names),
+                "class_names": plain(self.class_names),
                 "image_size": self.image_size,
                 "in_channels": self.in_channels,
-                "mean": _plain(self.mean),
-                "std": _plain(self.std),
+                "mean": plain(self.mean),
+                "std": plain(self.std),
                 "batch_size": self.batch_size,
             },
         }
 
 
-class ImageDataModule(PreparedImages):
+class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
     """A data set of images with three disjoint splits.
 
     A subclass calls `_set_facts` in its constructor and implements `load_fit` and `load_test`.
@@ -241,7 +401,8 @@ class ImageDataModule(PreparedImages):
         seed: chooses order and augmentation; by default the one given to Lightning's
             seed_everything, or 0.
         crop_padding: black pixels added on each side before a random crop of the original size.
-        horizontal_flip: mirror half of the training images.
+        horizontal_flip: mirror half of the training images, chosen anew in each epoch; `alternate`
+            chooses once and mirrors the other half in every other epoch (arXiv 2404.00498).
         cutout: side in pixels of a square set to the mean colour at a random place; 0 for none.
         brightness: scale each training image by a factor from 1 - brightness to 1 + brightness.
         contrast: scale each training image's distance to its mean likewise.
@@ -252,6 +413,8 @@ class ImageDataModule(PreparedImages):
         DataError: if an option's value is not possible.
     """
 
+    samples = "images"
+
     def __init__(
         self,
         *,
@@ -261,18 +424,28 @@ class ImageDataModule(PreparedImages):
         split_seed: int = 0,
         seed: int | None = None,
         crop_padding: int = 0,
-        horizontal_flip: bool = False,
+        horizontal_flip: bool | Literal["alternate"] = False,
         cutout: int = 0,
         brightness: float = 0.0,
         contrast: float = 0.0,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, mean=mean, std=std)
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            split_seed=split_seed,
+            seed=seed,
+            mean=mean,
+            std=std,
+        )
         self.resident = resident
-        self.split_seed = split_seed
-        self.seed = seed
         self.crop_padding = at_least("crop_padding", crop_padding, 0)
+        if horizontal_flip not in (True, False, "alternate"):
+            raise DataError(
+                f"horizontal_flip: {horizontal_flip!r} is not possible; "
+                "give true, false or 'alternate'"
+            )
         self.horizontal_flip = horizontal_flip
         self.cutout = at_least("cutout", cutout, 0)
         self.brightness = share("brightness", brightness, inclusive=True)
@@ -280,7 +453,6 @@ class ImageDataModule(PreparedImages):
         self._augmentation = Augmentation(
             crop_padding, horizontal_flip, cutout, brightness, contrast
         )
-        self._splits: dict[Stage, ArrayImages] = {}
         self._shelves: dict[tuple[str, torch.device], tuple[Shelf, int]] = {}
 
     def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
@@ -292,26 +464,6 @@ class ImageDataModule(PreparedImages):
                     f"give at most {image_size}"
                 )
 
-    def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
-        """Read the training and the validation split."""
-        raise NotImplementedError
-
-    def load_test(self) -> ArrayImages:
-        """Read the test split."""
-        raise NotImplementedError
-
-    @property
-    def order_seed(self) -> int:
-        """The seed in force: `seed`, else Lightning's, else 0."""
-        if self.seed is not None:
-            return self.seed
-        return int(os.environ.get("PL_GLOBAL_SEED") or 0)
-
-    @property
-    def smallest_train_batch(self) -> int:
-        """Samples in the smallest training batch of one process; batch normalisation needs 2."""
-        return self._train_batches().smallest_batch
-
     def setup(self, stage: str | None = None) -> None:
         """Load what a stage needs; None loads everything.
 
@@ -321,79 +473,29 @@ class ImageDataModule(PreparedImages):
         Raises:
             DataError: if a split is empty or holds a label without a class.
         """
-        if stage in ("fit", "validate", None) or self.mean is None:
+        if self.mean is None:
             self._load_fit()
-        if stage in ("test", "predict", None) and "test" not in self._splits:
-            self._add("test", self.load_test())
+        super().setup(stage)
 
     def _load_fit(self) -> None:
-        if "train" in self._splits:
-            return
-        train, val = self.load_fit()
-        self._add("train", train)
-        self._add("val", val)
+        super()._load_fit()
         if self.mean is None:
-            self.mean, std = train.moments()
+            self.mean, std = self.split("train").moments()
             # A channel without any contrast has nothing to divide by.
             self.std = [value if value > 0 else 1.0 for value in std]
             self._affines.clear()
 
     def _add(self, stage: Stage, dataset: ArrayImages) -> None:
-        name = f"{type(self).__name__}'s {stage} split"
-        if len(dataset) == 0:
-            option = f"{stage}_fraction"
-            share = f"a larger {option} or" if hasattr(self, option) else "it"
-            raise DataError(f"{name} is empty; give {share} more images")
         labels = dataset.labels[dataset.rows]
         wrong = labels[(labels < 0) | (labels >= self.num_classes)]
         if len(wrong):
             raise DataError(
-                f"{name} holds {len(wrong)} labels outside its {self.num_classes} classes, which "
-                f"are numbered 0 to {self.num_classes - 1}: {wrong[0]} for one; mend the labels"
+                f"{type(self).__name__}'s {stage} split holds {len(wrong)} labels outside its "
+                f"{self.num_classes} classes, which are numbered 0 to {self.num_classes - 1}: "
+                f"{wrong[0]} for one; mend the labels"
             )
         dataset.resident = self.resident
-        self._splits[stage] = dataset
-
-    def split(self, stage: Stage) -> ArrayImages:
-        """A split's dataset; setup() must have loaded it. To predict means the test split."""
-        try:
-            return self._splits["test" if stage == "predict" else stage]
-        except KeyError:
-            raise DataError(f"the {stage} split is not loaded; call setup() first") from None
-
-    def _train_batches(self) -> EpochBatches:
-        rank, world_size = self._shard()
-        return EpochBatches(
-            len(self.split("train")),
-            self.batch_size,
-            training=True,
-            seed=self.order_seed,
-            rank=rank,
-            world_size=world_size,
-            position=self._position,
-        )
-
-    def _position(self) -> tuple[int, int]:
-        epoch, first = training_position(self.trainer)
-        # To overfit a few batches they must be the same ones in every epoch.
-        overfit = getattr(self.trainer, "overfit_batches", 0) > 0
-        return (0 if overfit else epoch), first
-
-    def train_dataloader(self) -> PositionedLoader:
-        """Shuffled batches, going on from the Trainer's position."""
-        return self._loader(self.split("train"), self._train_batches())
-
-    def val_dataloader(self) -> PositionedLoader:
-        """The validation split in order."""
-        return self._evaluation_loader(self.split("val"))
-
-    def test_dataloader(self) -> PositionedLoader:
-        """The test split in order."""
-        return self._evaluation_loader(self.split("test"))
-
-    def predict_dataloader(self) -> PositionedLoader:
-        """The test split in order."""
-        return self._prediction_loader(self.split("predict"))
+        super()._add(stage, dataset)
 
     def _shelf(self, source: str, device: torch.device) -> tuple[Shelf, int]:
         """The resident images of a source and the number of the first."""
@@ -439,6 +541,20 @@ class ImageDataModule(PreparedImages):
             floats = draw.cut(self._normalise(draw.shade(floats)), self.in_channels)
         return self._finish(floats, batch.label, index)
 
+    def sample_images(self, count: int) -> Tensor:
+        """Some training images as validation would see them, the same in every process.
+
+        Args:
+            count: how many; all of them if there are fewer.
+
+        Returns:
+            Normalised floats (count, C, H, W).
+        """
+        dataset = self.split("train")
+        count = min(count, len(dataset))
+        rows = next(iter(EpochBatches(len(dataset), count, training=True, seed=self.order_seed)))
+        return self.prepare_batch(dataset.__getitems__(rows), training=False, epoch=0).image
+
     def draw_batch(self, stage: Stage = "train") -> "Figure":
         """Draw a prepared batch as the network sees it, up to 36 images with their class names.
 
@@ -456,19 +572,6 @@ class ImageDataModule(PreparedImages):
         prepared = self.prepare_batch(batch, training=stage == "train", epoch=0)
         titles = [self.class_names[label] for label in prepared.label.tolist()]
         return draw_images(self.denormalize(prepared.image), titles)
-
-    def _carve(
-        self, labels: "np.ndarray[Any, np.dtype[np.int64]]", sizes: Mapping[str, int]
-    ) -> list["np.ndarray[Any, np.dtype[np.int64]]"]:
-        """Stratified splits of the given sizes and the rest, as rows."""
-        taken = sum(sizes.values())
-        if taken >= len(labels):
-            options = " and ".join(sizes)
-            raise DataError(
-                f"{options}: {taken} of {len(labels)} images would leave none to train on; choose "
-                "smaller ones or add images"
-            )
-        return split_rows(labels, list(sizes.values()), self.split_seed)
 
 
 def at_least(name: str, value: int, lowest: int) -> int:
@@ -493,12 +596,12 @@ def share(name: str, value: float, *, inclusive: bool = False) -> float:
     return float(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value in plain Python types, as a checkpoint may hold them."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str | Path | os.PathLike):
         return str(value)
     if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value

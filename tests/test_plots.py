@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo.plots import draw_confusion, draw_curves, draw_reliability
+from zoo.plots import draw_confusion, draw_curves, draw_reliability, draw_scatter
 
 
 def test_curves_have_a_panel_for_each_figure_and_mark_the_best() -> None:
@@ -36,7 +36,21 @@ def test_confusion_of_many_classes_leaves_names_out(classes: int) -> None:
 
 def test_reliability_shows_accuracy_in_filled_bins() -> None:
     bins = np.array([[0, 0, 0], [4, 0.7, 0.5], [6, 0.9, 1.0]])
-    above, below = draw_reliability(bins, 0.123).axes
+    scaled = np.array([[0, 0, 0], [10, 0.6, 0.8], [0, 0, 0]])
+    above, below, above_scaled, below_scaled = draw_reliability(
+        {"as trained": (bins, 0.123), "temperature 2": (scaled, 0.045)}
+    ).axes
     assert [bar.get_height() for bar in above.patches] == [0.5, 1.0]
     assert [bar.get_height() for bar in below.patches] == [0, 4, 6]
     assert "0.123" in above.get_title()
+    assert [bar.get_height() for bar in above_scaled.patches] == [0.8]
+    assert [bar.get_height() for bar in below_scaled.patches] == [0, 10, 0]
+    assert above_scaled.get_title() == "temperature 2: calibration error 0.045"
+
+
+def test_scatter_shows_predictions_over_targets() -> None:
+    points, errors = draw_scatter(np.array([1.0, 4.0]), np.array([2.0, 3.0]), "age", 0.5).axes
+    assert list(points.lines[0].get_xdata()) == [2, 3]
+    assert list(points.lines[0].get_ydata()) == [1, 4]
+    assert points.get_xlabel() == "true age"
+    assert sum(bar.get_height() for bar in errors.patches) == 2

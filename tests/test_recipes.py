@@ -16,7 +16,21 @@ RECIPES = sorted(set(recipe_names()) - OVERLAYS)
 
 def test_how_many_there_are() -> None:
     assert set(recipe_names()) > OVERLAYS
-    assert RECIPES == ["cifar10/inception", "cifar100/inception", "inception"]
+    assert RECIPES == [
+        "cifar10/inception",
+        "cifar10/inception_v3",
+        "cifar10/resnet18",
+        "cifar10/resnet20",
+        "cifar10/resnet56",
+        "cifar10/speedrun",
+        "cifar100/inception",
+        "cifar100/resnet18",
+        "inception",
+        "inception_v3",
+        "mlp",
+        "regression",
+        "resnet",
+    ]
 
 
 def test_each_has_a_line_about_itself() -> None:

@@ -10,20 +10,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.nets import GoogLeNet
-    from zoo.tasks import ImageClassifier
+    from zoo.nets import *  # noqa: F403
+    from zoo.tasks import *  # noqa: F403
 
 try:
     __version__ = version("lightning-zoo")
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+source"
 
-_HOMES = {"GoogLeNet": "zoo.nets", "ImageClassifier": "zoo.tasks"}
-
-__all__ = ["GoogLeNet", "ImageClassifier", "__version__"]
-
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name[0].isupper():  # a net or a task
+        for home in ("zoo.nets", "zoo.tasks"):
+            module = importlib.import_module(home)
+            if name in module.__all__:
+                return getattr(module, name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Loads plain data only, whatever ``weights_only`` says."""
         return read_checkpoint(path, map_location or "cpu")
+
+
+def link_checkpoint(source: Path, target: Path) -> None:
+    """Gives a checkpoint a second name, in one step; a copy where the disk has no hard links.
+
+    Both names stay whole when either is written again: a new file takes the name's place.
+    """
+    name = target.with_name(f".{target.name}.link")
+    name.unlink(missing_ok=True)
+    try:
+        os.link(source, name)
+    except OSError:
+        shutil.copyfile(source, name)
+    os.replace(name, target)
 
 
 def _umask() -> int:

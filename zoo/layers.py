@@ -21,7 +21,14 @@ from zoo.catalog import exports, recipe_names, recipes_folder
 from zoo.errors import OptionError, UserError
 
 #: What the data says about itself; the command line hands it to the arguments of the same name.
-FACTS = ("num_classes", "in_channels", "image_size")
+FACTS = (
+    "num_classes",
+    "in_channels",
+    "image_size",
+    "label_kind",
+    "target_mean",
+    "target_std",
+)
 
 _OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum")
 _FIRST_OPTIMIZER = "adamw"

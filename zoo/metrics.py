@@ -7,37 +7,25 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class ReliabilityBins(Metric):
+def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
     """Counts, confidence and accuracy in equal bins of confidence: a reliability diagram's data.
 
-    Update: probabilities ``(B, C)`` and labels ``(B,)``. Compute: ``(bins, 3)`` with the number of
-    samples, their mean confidence (the largest probability) and their accuracy; empty bins are 0.
-
     Args:
+        probabilities: ``(N, C)``.
+        labels: ``(N,)``.
         bins: Number of bins between 0 and 1.
+
+    Returns:
+        ``(bins, 3)``: the number of samples, their mean confidence (the largest probability) and
+        their accuracy; 0 in empty bins.
     """
-
-    full_state_update = False
-    totals: Tensor
-
-    def __init__(self, bins: int = 15) -> None:
-        super().__init__()
-        self.bins = bins
-        self.add_state("totals", torch.zeros(bins, 3, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Adds a batch."""
-        confidence, predicted = probabilities.max(dim=1)
-        index = (confidence * self.bins).long().clamp(max=self.bins - 1)
-        rows = torch.stack(
-            [torch.ones_like(confidence), confidence, (predicted == labels).to(confidence.dtype)], 1
-        )
-        self.totals.index_add_(0, index, rows.to(self.totals.dtype))
-
-    def compute(self) -> Tensor:
-        """Samples, mean confidence and accuracy of each bin."""
-        counts = self.totals[:, :1]
-        return torch.cat([counts, self.totals[:, 1:] / counts.clamp(min=1)], dim=1)
+    confidence, predicted = probabilities.max(dim=1)
+    index = (confidence * bins).long().clamp(max=bins - 1)
+    right = (predicted == labels).to(confidence)
+    rows = torch.stack([torch.ones_like(confidence), confidence, right], dim=1)
+    totals = rows.new_zeros(bins, 3).index_add_(0, index, rows)
+    counts = totals[:, :1]
+    return torch.cat([counts, totals[:, 1:] / counts.clamp(min=1)], dim=1)
 
 
 class MostWrong(Metric):
@@ -79,6 +67,30 @@ class MostWrong(Metric):
         order = states["probability"].argsort(descending=True, stable=True)[: self.keep]
         order = order[states["probability"][order] >= 0]
         return {name: values[order] for name, values in states.items()}
+
+
+class Collected(Metric):
+    """Keeps all that it is given: two tensors of the same length, such as logits and labels."""
+
+    full_state_update = False
+    first: Tensor | list[Tensor]
+    second: Tensor | list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("first", "second"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, first: Tensor, second: Tensor) -> None:
+        """Adds a batch."""
+        assert isinstance(self.first, list)
+        assert isinstance(self.second, list)
+        self.first.append(first)
+        self.second.append(second)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Everything, of all processes."""
+        return _joined(self.first), _joined(self.second)
 
 
 def _joined(state: Tensor | list[Tensor]) -> Tensor:

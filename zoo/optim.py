@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal
 
 import torch
@@ -23,22 +23,60 @@ DEFAULTS: dict[str, dict[str, float]] = {
 }
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    module: nn.Module,
+    weight_decay: float,
+    *,
+    head: Collection[str] = (),
+    backbone_lr_factor: float = 1.0,
+) -> list[dict[str, Any]]:
     """Splits the trainable parameters into those that decay and those that do not.
 
     Matrices, filters and embeddings (two dimensions or more) decay; norms' scales and shifts and
     biases (one dimension) do not: pulling those to zero changes the function without limiting it.
+
+    Args:
+        module: The module to train.
+        weight_decay: Of those that decay.
+        head: Names of the last layers' parameters.
+        backbone_lr_factor: Where it is not 1, all parameters but the head's are groups of their
+            own, marked with this ``lr_factor``.
     """
-    decay: list[nn.Parameter] = []
-    keep: list[nn.Parameter] = []
-    for parameter in module.parameters():
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            (decay if parameter.ndim >= 2 else keep).append(parameter)
-    groups = [
-        {"params": decay, "weight_decay": weight_decay},
-        {"params": keep, "weight_decay": 0.0},
+            factor = 1.0 if name in head else backbone_lr_factor
+            decay = weight_decay if parameter.ndim >= 2 else 0.0
+            groups.setdefault((factor, decay), []).append(parameter)
+    return [
+        {"params": params, "weight_decay": decay, "lr_factor": factor}
+        for (factor, decay), params in groups.items()
     ]
-    return [group for group in groups if group["params"]]
+
+
+def clip_adaptively(parameters: Iterable[nn.Parameter], clip: float, eps: float = 1e-3) -> None:
+    """Scales gradients down, unit by unit, where they are large beside the weights.
+
+    For each output unit ``i`` (a row of a matrix, a filter, or a whole vector of one dimension)
+
+    ``g_i <- g_i * min(1, clip * max(|w_i|, eps) / |g_i|)``
+
+    with Frobenius norms. Source: adaptive gradient clipping, Brock et al., arXiv 2102.06171. The
+    paper leaves the last layer out; so must the caller.
+
+    Args:
+        parameters: Those to clip; without a gradient they are skipped.
+        clip: The largest share.
+        eps: What the norm of a unit counts as at least, so that zero weights can grow.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        axes = tuple(range(1, parameter.ndim)) or None
+        weight = torch.linalg.vector_norm(parameter.detach(), dim=axes, keepdim=True)
+        grad = torch.linalg.vector_norm(parameter.grad, dim=axes, keepdim=True)
+        share = clip * weight.clamp(min=eps) / grad.clamp(min=1e-6)
+        parameter.grad.mul_(share.clamp(max=1.0))
 
 
 class MuonAdamW(AdamW):
@@ -127,13 +165,25 @@ def build_optimizer(
     lr: float | None = None,
     weight_decay: float | None = None,
     momentum: float | None = None,
+    head: Collection[str] = (),
+    backbone_lr_factor: float = 1.0,
 ) -> Optimizer:
-    """Builds the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`."""
+    """Builds the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`.
+
+    The other arguments are those of :func:`parameter_groups`.
+
+    Raises:
+        ValueError: The module has nothing to train.
+    """
     own = DEFAULTS[name]
     lr = own["lr"] if lr is None else lr
     weight_decay = own["weight_decay"] if weight_decay is None else weight_decay
     momentum = own["momentum"] if momentum is None else momentum
-    groups = parameter_groups(module, weight_decay)
+    groups = parameter_groups(
+        module, weight_decay, head=head, backbone_lr_factor=backbone_lr_factor
+    )
+    for group in groups:
+        group["lr"] = lr * group.pop("lr_factor")
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if name == "muon":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+_LOWER_IS_BETTER = ("loss", "mse", "mae")
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -23,7 +25,7 @@ def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
     """Loss and metric curves over optimiser steps, from the rows of ``metrics.csv``.
 
     A panel for every figure; training and validation share one. A point marks the best value of a
-    validation curve (lowest loss, highest of everything else).
+    validation curve: the lowest of losses and errors, the highest of everything else.
     """
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
@@ -43,7 +45,7 @@ def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
             colour = "C0" if stage == "train" else "C1"
             axes.plot(steps, values, color=colour, label=stage, linewidth=1.2)
             if stage == "val":
-                best = np.argmin(values) if name == "loss" else np.argmax(values)
+                best = np.argmin(values) if name in _LOWER_IS_BETTER else np.argmax(values)
                 label = f"best {values[best]:.4g}"
                 axes.plot(steps[best], values[best], "o", color="C3", markersize=5, label=label)
         axes.set_title(name)
@@ -89,30 +91,58 @@ def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_reliability(bins: NDArray[Any], error: float) -> Figure:
+def draw_reliability(stages: Mapping[str, tuple[NDArray[Any], float]]) -> Figure:
     """Accuracy against confidence, and how many samples lie in each bin of confidence.
 
     Args:
-        bins: ``(N, 3)``: samples, mean confidence and accuracy of each of ``N`` equal bins.
-        error: The expected calibration error, for the title.
+        stages: For each column of the picture its name, the bins ``(N, 3)`` (samples, mean
+            confidence and accuracy of each of ``N`` equal bins) and the calibration error.
     """
-    figure = new_figure(4.6, 5.2)
-    grid = figure.add_gridspec(2, 1, height_ratios=[3, 1])
-    count, width = len(bins), 1 / len(bins)
-    centres = (np.arange(count) + 0.5) * width
-    filled = bins[:, 0] > 0
-    axes = figure.add_subplot(grid[0])
-    axes.bar(centres[filled], bins[filled, 2], width=0.9 * width, label="accuracy")
-    axes.plot(bins[filled, 1], bins[filled, 2], "k.", markersize=4)
-    axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfectly calibrated")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("accuracy")
-    axes.set_title(f"reliability, calibration error {error:.3f}")
-    axes.legend(fontsize="small", loc="upper left")
-    below = figure.add_subplot(grid[1])
-    below.bar(centres, bins[:, 0], width=0.9 * width, color="grey")
-    below.set_xlim(0, 1)
-    below.set_xlabel("confidence")
-    below.set_ylabel("samples")
+    figure = new_figure(4.4 * len(stages), 5.2)
+    grid = figure.add_gridspec(2, len(stages), height_ratios=[3, 1])
+    for place, (name, (bins, error)) in enumerate(stages.items()):
+        count, width = len(bins), 1 / len(bins)
+        centres = (np.arange(count) + 0.5) * width
+        filled = bins[:, 0] > 0
+        axes = figure.add_subplot(grid[0, place])
+        axes.bar(centres[filled], bins[filled, 2], width=0.9 * width, label="accuracy")
+        axes.plot(bins[filled, 1], bins[filled, 2], "k.", markersize=4)
+        axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfectly calibrated")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_ylabel("accuracy")
+        axes.set_title(f"{name}: calibration error {error:.3f}")
+        axes.legend(fontsize="small", loc="upper left")
+        below = figure.add_subplot(grid[1, place])
+        below.bar(centres, bins[:, 0], width=0.9 * width, color="grey")
+        below.set_xlim(0, 1)
+        below.set_xlabel("confidence")
+        below.set_ylabel("samples")
+    return figure
+
+
+def draw_scatter(
+    predicted: NDArray[Any], target: NDArray[Any], target_name: str, r2: float
+) -> Figure:
+    """Predictions over the true values, and their differences.
+
+    Args:
+        predicted: ``(N,)``.
+        target: ``(N,)``.
+        target_name: For the axes.
+        r2: R², for the title.
+    """
+    figure = new_figure(9, 4.4)
+    ends = [min(predicted.min(), target.min()), max(predicted.max(), target.max())]
+    axes = figure.add_subplot(1, 2, 1)
+    axes.plot(target, predicted, ".", markersize=5, alpha=0.6)
+    axes.plot(ends, ends, "--", color="grey", linewidth=1)
+    axes.set_xlabel(f"true {target_name}")
+    axes.set_ylabel(f"predicted {target_name}")
+    axes.set_title(f"test, R² {r2:.3f}")
+    axes = figure.add_subplot(1, 2, 2)
+    axes.hist(predicted - target, bins=30, color="grey")
+    axes.axvline(0, color="C3", linewidth=1)
+    axes.set_xlabel("prediction less true value")
+    axes.set_ylabel("samples")
     return figure

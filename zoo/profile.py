@@ -82,17 +82,21 @@ def check_net(net: nn.Module, example: Tensor, num_classes: int) -> None:
     if isinstance(logits, Tensor) and logits.shape[1:] != (num_classes,):
         shape = "x".join(map(str, logits.shape[1:])) or "no"
         raise UserError(
-            f"option model.net: {type(net).__name__} gives {shape} numbers for an image, but the "
-            f"data has {num_classes} classes; choose a net that gives one number for each class"
+            f"option model.net: {type(net).__name__} gives {shape} numbers for a sample, but the "
+            f"data asks for {num_classes}, one for each class; set the net's number of outputs"
         )
 
 
 def _refusal(net: nn.Module, example: Tensor, error: Exception) -> UserError:
-    channels, height, width = example.shape[1:]
+    if example.ndim == 4:
+        channels, height, width = example.shape[1:]
+        plural = "" if channels == 1 else "s"
+        what = f"images of {channels} channel{plural} and {height}x{width} pixels"
+    else:
+        what = f"samples of the shape {tuple(example.shape[1:])}"
     reason = " ".join(str(error).split())[:200]
     return UserError(
-        f"option model.net: {type(net).__name__} does not take images of {channels} "
-        f"channel{'' if channels == 1 else 's'} and {height}x{width} pixels ({reason}); "
+        f"option model.net: {type(net).__name__} does not take {what} ({reason}); "
         "choose another net or other data, or set the net's options"
     )
 

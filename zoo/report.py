@@ -72,26 +72,44 @@ def write_report(
 
 
 def write_predictions(folder: RunFolder, batches: list[dict[str, torch.Tensor]], data: Any) -> None:
-    """Prints label and probability of each input and writes ``predictions.csv``.
+    """Prints what was predicted for each input and writes ``predictions.csv``.
 
-    The file has a row for each input: its name, the label, its probability, and the probability of
-    every class.
+    The file has a row for each input: its name and, from a classifier, the label, its probability
+    and the probability of every class; from a regressor the number.
     """
-    probabilities = torch.cat([batch["probabilities"] for batch in batches]).float().cpu()
-    names = getattr(data, "names", None) or [str(number) for number in range(len(probabilities))]
-    classes = list(data.class_names)
-    path = folder.path / "predictions.csv"
-    best, labels = probabilities.max(dim=1)
+    joined = {name: torch.cat([batch[name] for batch in batches]).cpu() for name in batches[0]}
+    if "probabilities" in joined:
+        columns, rows, lines = _class_rows(joined["probabilities"].float(), list(data.class_names))
+    else:
+        columns = [str(getattr(data, "target_name", "prediction"))]
+        lines = [f"{value:.6g}" for value in joined["prediction"].tolist()]
+        rows = [[line] for line in lines]
+    numbers = joined["index"].tolist() if "index" in joined else range(len(rows))
+    given = getattr(data, "names", None)
+    names = [given[number] if given else str(number) for number in numbers]
     width = max(map(len, names))
+    path = folder.path / "predictions.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["input", "label", "probability", *(f"p({name})" for name in classes)])
-        for name, label, top, row in zip(
-            names, labels.tolist(), best.tolist(), probabilities.tolist(), strict=True
-        ):
-            writer.writerow([name, classes[label], f"{top:.6f}", *(f"{p:.6f}" for p in row)])
-            print(f"{name:<{width}}  {classes[label]}  {top:.4f}")
+        writer.writerow(["input", *columns])
+        for name, row, line in zip(names, rows, lines, strict=True):
+            writer.writerow([name, *row])
+            print(f"{name:<{width}}  {line}")
     print(f"written to {os.path.relpath(path)}", flush=True)
+
+
+def _class_rows(
+    probabilities: torch.Tensor, classes: list[str]
+) -> tuple[list[str], list[list[str]], list[str]]:
+    """The columns and rows of the file, and what is printed of each row."""
+    columns = ["label", "probability", *(f"p({name})" for name in classes)]
+    rows, lines = [], []
+    for values in probabilities.tolist():
+        top = max(values)
+        label = classes[values.index(top)]
+        rows.append([label, f"{top:.6f}", *(f"{value:.6f}" for value in values)])
+        lines.append(f"{label}  {top:.4f}")
+    return columns, rows, lines
 
 
 def _readable(number: float) -> str:

@@ -588,13 +588,66 @@ def test_net_does_not_fit_the_data(refuse: Refuse) -> None:
         "(Invalid channel dimensions); choose another net or other data, or set the net's options"
     )
     assert refuse(FIT + "--model.net torch.nn.Flatten") == (
-        "option model.net: Flatten gives 64 numbers for an image, but the data has 10 classes; "
-        "choose a net that gives one number for each class"
+        "option model.net: Flatten gives 64 numbers for a sample, but the data asks for 10, one "
+        "for each class; set the net's number of outputs"
     )
     assert refuse(FIT + "--model.net torch.nn.Identity") == (
-        "option model.net: Identity gives 1x8x8 numbers for an image, but the data has "
-        "10 classes; choose a net that gives one number for each class"
+        "option model.net: Identity gives 1x8x8 numbers for a sample, but the data asks for 10, "
+        "one for each class; set the net's number of outputs"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--model.net.norm bath", ["model.net.norm is 'bath'", "did you mean 'batch'?"]),
+        ("--model.net.activation rel", ["model.net.activation", "did you mean 'relu'?"]),
+        (
+            "--model.net ResNet --model.net.norm group --model.net.num_groups 32",
+            ["model.net.num_groups=32 does not divide 16 channels"],
+        ),
+        (
+            "--model.net ResNet --model.net.weights IMAGENET1K_V1",
+            ["model.net.weights='IMAGENET1K_V1'", "depth=20", "18, 34, 50, 101"],
+        ),
+        (
+            "--model.loss binary_cross_entropy",
+            ["model.loss='binary_cross_entropy' takes multilabel labels", "multiclass"],
+        ),
+        ("--model.loss cros_entropy", ["model.loss", "did you mean 'cross_entropy'?"]),
+        ("--model.adaptive_clip -1", ["model.adaptive_clip is -1.0", "above 0"]),
+        (
+            "--model.net torch.nn.Flatten --model.freeze backbone",
+            ["Flatten has none named fc, classifier"],
+        ),
+        (
+            "--model Regressor --model.net GoogLeNet",
+            ["model.label_kind is multiclass", "ImageClassifier"],
+        ),
+        ("--data Diabetes", ["the data is a table", "MLP"]),
+    ],
+)
+def test_part_does_not_fit_another(flags: str, words: list[str], refuse: Refuse) -> None:
+    refuse(FIT + flags, *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "words"),
+    [
+        (b"a,b,y\n1,2,3\n2,,4\n3,,5\n", "", ["column 'b' of 't.csv' has 2 missing", "line 3"]),
+        (
+            b"a,b,y\n1,2,3\n2,x,4\n3,4,5\n4,5,6\n",
+            "",
+            ["column 'b' of 't.csv' has 1 text among its numbers", "'x' in line 3"],
+        ),
+        (b"a,b,y\n1,2,3\n", " --data.target z", ["data.target: 'z' is not a column of 't.csv'"]),
+        (b"", "", ["t.csv"]),
+    ],
+)
+def test_table_is_refused(content: bytes, flags: str, words: list[str], refuse: Refuse) -> None:
+    Path("t.csv").write_bytes(content)
+    table = "fit --config regression --wandb off --data CSVTable --data.path t.csv"
+    refuse(f"{table} --data.target y{flags}", *words)
 
 
 # -------------------------------------------------------------------------------- devices, folders

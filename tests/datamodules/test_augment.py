@@ -1,9 +1,12 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from datamodules.augment import Augmentation
+from datamodules.errors import DataError
 from datamodules.randomness import bits, uniform_floats
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -23,7 +26,11 @@ def reference(image, index, *, seed, epoch, options, mean, std):
         padded = np.pad(image, ((p, p), (p, p), (0, 0)))
         top, left = whole(0, 2 * p + 1), whole(1, 2 * p + 1)
         image = padded[top : top + height, left : left + width]
-    if options.horizontal_flip and whole(2, 2):
+    flip = whole(2, 2)
+    if options.horizontal_flip == "alternate":
+        first = int(bits(seed, 0, torch.tensor([index]), 3)[0, 2]) & (2**64 - 1)
+        flip = ((first >> 63) + epoch) % 2
+    if options.horizontal_flip and flip:
         image = image[:, ::-1]
     values = image.astype(np.float64)
     if options.brightness:
@@ -46,6 +53,8 @@ CASES = {
     "crop": {"crop_padding": 2},
     "flip": {"horizontal_flip": True},
     "crop and flip": {"crop_padding": 3, "horizontal_flip": True},
+    "alternating flip": {"horizontal_flip": "alternate"},
+    "crop and alternating flip": {"crop_padding": 3, "horizontal_flip": "alternate"},
     "cutout": {"cutout": 4},
     "odd cutout": {"cutout": 5, "horizontal_flip": True},
     "brightness": {"brightness": 0.6},
@@ -119,6 +128,46 @@ def test_choices_are_uniform_and_change_with_the_epoch() -> None:
     later = options.draw(32, index, seed=0, epoch=1).ints
     same = (later[:, 0] == ints[:, 0]).float().mean().item()
     assert abs(same - 1 / 9) < 0.01
+
+
+def test_alternating_flips() -> None:
+    index = torch.arange(50_000)
+
+    def flips(epoch, seed=0, **options):
+        options = {"horizontal_flip": "alternate", **options}
+        return Augmentation(**options).draw(32, index, seed=seed, epoch=epoch).ints[:, 2]
+
+    first = flips(0)
+    assert torch.equal(first, flips(0, horizontal_flip=True))
+    assert abs(first.float().mean().item() - 0.5) < 0.01
+    for epoch in range(1, 5):
+        assert torch.equal(flips(epoch), first if epoch % 2 == 0 else 1 - first)
+    assert 0.48 < (flips(0, seed=1) == first).float().mean().item() < 0.52
+    assert torch.equal(flips(3, crop_padding=4, cutout=3), flips(3))
+    # and every other choice is what it is without
+    options = {"crop_padding": 4, "cutout": 3, "contrast": 0.1}
+    rest = [0, 1, 3, 4]
+    alternate = Augmentation(horizontal_flip="alternate", **options)
+    plain = Augmentation(horizontal_flip=True, **options)
+    one, two = (each.draw(32, index, seed=0, epoch=3) for each in (alternate, plain))
+    assert torch.equal(one.ints[:, rest], two.ints[:, rest])
+
+
+@pytest.mark.parametrize("resident", [False, True], ids=["sent", "resident"])
+def test_two_epochs_in_a_row_show_both_sides(arrays, resident) -> None:
+    data = arrays("fit", horizontal_flip="alternate", resident=resident)
+    raw = next(iter(data.train_dataloader()))
+    shown = [data.prepare_batch(raw, training=True, epoch=epoch).image for epoch in range(4)]
+    for earlier, later in pairwise(shown):
+        assert torch.equal(earlier.flip(3), later)
+    plain = data.prepare_batch(raw, training=False, epoch=0).image
+    as_it_was = (shown[0] == plain).flatten(1).all(dim=1)
+    assert 0 < as_it_was.sum() < len(plain)
+
+
+def test_a_flip_that_is_not_known(arrays) -> None:
+    with pytest.raises(DataError, match=r"horizontal_flip: 'alternat' .*'alternate'"):
+        arrays(horizontal_flip="alternat")
 
 
 def test_one_option_does_not_move_another() -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from zoo.callbacks.train_log import log_interval
+from zoo.checkpoint import link_checkpoint
 from zoo.errors import Interrupted, UserError
 
 
@@ -21,7 +22,8 @@ class Checkpoints(Checkpoint):
     """Keeps two files in ``<run folder>/checkpoints``: ``best.ckpt`` and ``last.ckpt``.
 
     ``best.ckpt`` is the epoch with the best validation figure, of equal ones the latest.
-    ``last.ckpt`` is written at every epoch's end and, if asked, every few steps;
+    ``last.ckpt`` is written at every epoch's end (as a second name of ``best.ckpt`` where that was
+    written just then) and, if asked, every few steps;
     ``fit --ckpt_path last`` goes on from it exactly.
     Neither is written once a loss was not finite.
 
@@ -97,7 +99,11 @@ class Checkpoints(Checkpoint):
         """Saves both files; stops here if a signal came since the epoch's last batch."""
         if self._best_is_due:
             self._save_best(trainer, pl_module)
-        self._save(trainer, pl_module, "last")
+            self.last_model_path = str(self.folder / "last.ckpt")
+            if trainer.is_global_zero:
+                link_checkpoint(Path(self.best_model_path), Path(self.last_model_path))
+        else:
+            self._save(trainer, pl_module, "last")
         if self._stop_was_asked(trainer):
             raise Interrupted(self._signal or signal.SIGTERM, self.last_model_path)
 

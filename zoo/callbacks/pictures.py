@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning_utilities.core.rank_zero import rank_zero_only
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.loggers import RunWandb, read_metrics
@@ -20,7 +21,8 @@ class Pictures(Callback):
     """Writes PNG files into the run folder and hands the same to W&B.
 
     ``batch.png`` (the first training batch as the net sees it), ``curves.png``, and from the test
-    ``confusion.png``, ``reliability.png`` and ``wrong.png``.
+    ``confusion.png``, ``reliability.png`` and ``wrong.png`` of a classifier, ``scatter.png`` of a
+    regressor.
     """
 
     @rank_zero_only
@@ -51,22 +53,35 @@ class Pictures(Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the confusion matrix, the reliability diagram and the worst mistakes."""
-        views: dict[str, Any] = getattr(pl_module, "test_pictures", {})
-        if not views:
-            return
-        from datamodules.picture import draw_images
-        from zoo.plots import draw_confusion, draw_reliability
+        """Draws what the task kept of the test."""
+        from zoo.plots import draw_confusion, draw_reliability, draw_scatter
 
-        names = class_names(trainer, pl_module)
-        error = float(trainer.callback_metrics.get("test/ece", float("nan")))
-        self._keep(trainer, "confusion", draw_confusion(views["confusion"].cpu().numpy(), names))
-        bins = views["reliability"].cpu().numpy()
-        self._keep(trainer, "reliability", draw_reliability(bins, error))
+        views: dict[str, Any] = getattr(pl_module, "test_views", {})
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if "confusion" in views:
+            names = class_names(trainer, pl_module)
+            self._keep(trainer, "confusion", draw_confusion(_array(views["confusion"]), names))
+        if "reliability" in views:
+            plain, scaled = map(_array, views["reliability"])
+            temperature = f"temperature {figures['test/temperature']:.2f}"
+            stages = {
+                "as trained": (plain, figures["test/ece"]),
+                temperature: (scaled, figures["test/ece_scaled"]),
+            }
+            self._keep(trainer, "reliability", draw_reliability(stages))
+        if "scatter" in views:
+            predicted, target = map(_array, views["scatter"])
+            name = getattr(getattr(trainer, "datamodule", None), "target_name", "target")
+            picture = draw_scatter(predicted, target, name, figures["test/r2"])
+            self._keep(trainer, "scatter", picture)
+        if "wrong" in views:
+            self._draw_wrong(trainer, class_names(trainer, pl_module), views["wrong"])
+
+    def _draw_wrong(self, trainer: Trainer, names: list[str], view: dict[str, Tensor]) -> None:
+        from datamodules.picture import draw_images
+
         # torchmetrics takes the dimension away from a single value
-        wrong = {
-            name: v.cpu()[None] if v.ndim == 0 else v.cpu() for name, v in views["wrong"].items()
-        }
+        wrong = {name: v.cpu()[None] if v.ndim == 0 else v.cpu() for name, v in view.items()}
         if not len(wrong["label"]):
             return
         images = visible(trainer, wrong["image"])
@@ -95,6 +110,11 @@ def class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     """The data's class names, or numbers where it has none."""
     names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
     return list(names or map(str, range(pl_module.num_classes)))  # type: ignore[arg-type]
+
+
+def _array(values: Tensor) -> NDArray[Any]:
+    """Values on the host, as matplotlib takes them."""
+    return values.detach().cpu().double().numpy()
 
 
 def visible(trainer: Trainer, images: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class TrainLog(Callback):
         if self._mark[1]:  # the first interval includes the start-up
             row["time/samples_per_s"] = seen * trainer.world_size / (now - self._mark[0])
         self._mark = (now, step)
-        row["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["train/lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self._write(trainer, row)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,25 +1,25 @@
 """GoogLeNet, also known as Inception v1, in the three forms that people compare with."""
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from http.client import HTTPException
-from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict, get_args
-from urllib.parse import urlparse
-from urllib.request import Request, urlopen
+from typing import ClassVar, Literal, NamedTuple, TypedDict, Unpack, get_args
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.norms import NormName, make_norm
+from zoo.nets.activations import ActivationName, activation_gain, make_activation
+from zoo.nets.checks import Stem, check_choice, check_counts, check_rate, choose_stem
+from zoo.nets.norms import ConvName, NormName, ScaledWSConv2d, make_conv, make_norm
+from zoo.nets.pretrained import (
+    InputRange,
+    amend_record,
+    check_transform_input,
+    check_weights,
+    load_pretrained,
+)
 
 Layout = Literal["paper", "torchvision", "cifar"]
-Stem = Literal["auto", "small", "large"]
 
 # Widths of an inception block: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
 Widths = tuple[int, int, int, int, int, int]
@@ -69,27 +69,34 @@ _LAYOUTS: dict[Layout, _Published] = {
 }
 
 
-class _ConvSettings(TypedDict):
-    """What all convolutions of a net have in common."""
+class ConvSettings(TypedDict, total=False):
+    """What all convolutions of a net have in common; see `ConvBlock`."""
 
     norm: NormName
+    num_groups: int | Literal["auto"]
+    conv: ConvName
+    activation: ActivationName
     bias: bool
-    eps: float
+    eps: float | None
 
 
-# Below this many pixels a side some pool of the net would have nothing left to pool.
-_SMALLEST_IMAGE: dict[tuple[Layout, Stem], int] = {
-    ("paper", "small"): 4,
-    ("paper", "large"): 31,
-    ("torchvision", "small"): 2,
-    ("torchvision", "large"): 15,
-    ("cifar", "small"): 1,
-    ("cifar", "large"): 7,
+# Norms with a mean per channel and image, which of a map of one pixel leave nothing.
+PER_CHANNEL_AND_IMAGE: tuple[NormName, ...] = ("instance", "frn")
+# Norms without a bias of their own.
+WITHOUT_BIAS: tuple[NormName, ...] = ("rms", "none")
+
+# Below this many pixels a side some pool of the net would have nothing left to pool; and, second,
+# the last map would be a single pixel.
+_SMALLEST_IMAGE: dict[tuple[Layout, Stem], tuple[int, int]] = {
+    ("paper", "small"): (4, 8),
+    ("paper", "large"): (31, 63),
+    ("torchvision", "small"): (2, 6),
+    ("torchvision", "large"): (15, 47),
+    ("cifar", "small"): (1, 5),
+    ("cifar", "large"): (7, 39),
 }
-_LARGEST_FOR_SMALL_STEM = 64
 _AUX_DROPOUT = 0.7
 _AUX_AFTER = {"inception4a": "aux1", "inception4d": "aux2"}
-_REPLY_WITHIN_SECONDS = 10.0
 
 
 class GoogLeNetOutputs(NamedTuple):
@@ -107,41 +114,69 @@ class GoogLeNetOutputs(NamedTuple):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, normalisation, ReLU: ``(B, in, H, W)`` to ``(B, out, H', W')``.
+    """Convolution, normalisation, activation: ``(B, in, H, W)`` to ``(B, out, H', W')``.
 
     With the default padding, half the kernel, a kernel of odd size at stride 1 keeps H and W.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Side of the square kernel.
+        kernel_size: Side of the kernel, or height and width.
         stride: Step of the kernel.
-        norm: Normalisation between convolution and ReLU.
+        padding: Zeros around the map; by default half the kernel.
+        norm: Normalisation between convolution and activation.
+        num_groups: Groups of group normalisation.
+        conv: Whether filters are standardised. With ``scaled_ws`` their gain starts at that of
+            the activation, so that blocks in a row keep the scale of their signal.
+        activation: What follows the normalisation.
         bias: Whether the convolution adds a bias.
-        eps: Added to the variance by the normalisation.
+        eps: Added to the variance by the normalisation; by default what goes with its kind.
+
+    Raises:
+        ValueError: If an option is unknown, or the filters' scale is one that no norm takes away.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         *,
         stride: int = 1,
+        padding: int | None = None,
         norm: NormName = "batch",
+        num_groups: int | Literal["auto"] = "auto",
+        conv: ConvName = "plain",
+        activation: ActivationName = "relu",
         bias: bool = False,
-        eps: float = 1e-5,
+        eps: float | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias
+        if conv == "ws" and norm == "none":
+            raise ValueError(
+                "conv='ws' needs a norm, which takes the scale of its filters away; choose conv "
+                "'scaled_ws', which keeps the scale, or norm 'group'"
+            )
+        height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        self.conv = make_conv(
+            conv,
+            in_channels,
+            out_channels,
+            (height, width),
+            stride=stride,
+            padding=(height // 2, width // 2) if padding is None else padding,
+            bias=bias,
         )
+        if isinstance(self.conv, ScaledWSConv2d):
+            nn.init.constant_(self.conv.gain, activation_gain(activation))
         # Named bn whatever the kind, because that is the name in torchvision's state dict.
-        self.bn = make_norm(norm, out_channels, eps=eps)
+        self.bn = make_norm(norm, out_channels, eps=eps, num_groups=num_groups)
+        self.activation = make_activation(activation, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, in, H, W)`` to ``(B, out, H', W')``."""
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        y: Tensor = self.activation(self.bn(self.conv(x)))
+        return y
 
 
 class InceptionBlock(nn.Module):
@@ -169,9 +204,7 @@ class InceptionBlock(nn.Module):
         c_5x5: Channels of the 5x5 branch.
         c_pool: Channels after the pool, from its 1x1 projection.
         kernel_sizes: Kernels of the 3x3 and the 5x5 branch; must be odd, see above.
-        norm: Normalisation after each convolution.
-        bias: Whether convolutions add a bias.
-        eps: Added to the variance by the normalisation.
+        settings: What goes to each `ConvBlock`, such as ``norm``.
 
     Raises:
         ValueError: If a channel count or kernel size is not positive.
@@ -188,9 +221,7 @@ class InceptionBlock(nn.Module):
         c_pool: int,
         *,
         kernel_sizes: tuple[int, int] = (3, 5),
-        norm: NormName = "batch",
-        bias: bool = False,
-        eps: float = 1e-5,
+        **settings: Unpack[ConvSettings],
     ) -> None:
         super().__init__()
         counts = {
@@ -215,7 +246,7 @@ class InceptionBlock(nn.Module):
         self.out_channels = c_1x1 + c_3x3 + c_5x5 + c_pool
         self.kernel_sizes = kernel_sizes
 
-        conv = partial(ConvBlock, norm=norm, bias=bias, eps=eps)
+        conv = partial(ConvBlock, **settings)
         small, wide = kernel_sizes
         # Numbered, and nested just so, because those are the names in torchvision's state dict.
         self.branch1 = conv(in_channels, c_1x1, 1)
@@ -269,9 +300,8 @@ class AuxHead(nn.Module):
         in_channels: Channels of the feature map.
         num_classes: Number of classes.
         fixed_pool: Pool as the paper does where the map is large enough.
-        norm: Normalisation after the convolution.
-        bias: Whether the convolution adds a bias.
-        eps: Added to the variance by the normalisation.
+        settings: What goes to the `ConvBlock`, such as ``norm``; its activation follows the 1024
+            units as well.
     """
 
     def __init__(
@@ -280,14 +310,13 @@ class AuxHead(nn.Module):
         num_classes: int,
         *,
         fixed_pool: bool = False,
-        norm: NormName = "batch",
-        bias: bool = False,
-        eps: float = 1e-5,
+        **settings: Unpack[ConvSettings],
     ) -> None:
         super().__init__()
         self.fixed_pool = fixed_pool
-        self.conv = ConvBlock(in_channels, 128, 1, norm=norm, bias=bias, eps=eps)
+        self.conv = ConvBlock(in_channels, 128, 1, **settings)
         self.fc1 = nn.Linear(128 * 4 * 4, 1024)
+        self.activation = make_activation(settings.get("activation", "relu"), inplace=True)
         self.fc2 = nn.Linear(1024, num_classes)
         self.dropout = nn.Dropout(_AUX_DROPOUT)
 
@@ -297,7 +326,7 @@ class AuxHead(nn.Module):
             x = F.avg_pool2d(x, kernel_size=5, stride=3)
         x = F.adaptive_avg_pool2d(x, 4)  # leaves a map of 4x4 as it is
         x = torch.flatten(self.conv(x), start_dim=1)
-        x = F.relu(self.fc1(x), inplace=True)
+        x = self.activation(self.fc1(x))
         logits: Tensor = self.fc2(self.dropout(x))
         return logits
 
@@ -335,8 +364,11 @@ class GoogLeNet(
       kuangliu/pytorch-cifar). The later pools stay those of the layout.
     * The large stem of ``cifar`` is the paper's, narrowed to the 64 channels that the body takes.
     * Another ``norm`` than the layout's takes the place of local response normalisation as well.
-      Without any, convolutions have biases; and they start from He et al. where torchvision's
-      small start values would let the signal die out.
+      Without any, and with ``rms``, which has no bias of its own, convolutions have biases. Without
+      any, they start from He et al. where torchvision's small start values would let the signal
+      die out.
+    * ``instance`` and ``frn`` make nothing, or a mere sign, of a map of one pixel; images so small
+      are refused with them.
 
     In training mode with auxiliary heads ``forward`` returns a `GoogLeNetOutputs`; the paper adds
     the losses of the auxiliary heads to the main one at a weight of 0.3.
@@ -355,6 +387,10 @@ class GoogLeNet(
         image_size: Pixels a side of the images. It only chooses and checks the stem; the net
             takes any size from the smallest on.
         norm: Normalisation after each convolution; ``auto`` takes what the layout publishes.
+        num_groups: Groups of group normalisation; ``auto`` picks a count that divides each width.
+        conv: Whether convolutions standardise their filters: ``ws`` goes with group
+            normalisation, ``scaled_ws`` with none.
+        activation: What follows each normalisation.
         dropout: Probability of dropping a feature before the last layer; by default what the
             layout publishes (paper 0.4, torchvision 0.2, cifar 0). Auxiliary heads keep their 0.7.
         aux_heads: Whether to train two auxiliary heads; by default what the layout publishes.
@@ -370,6 +406,9 @@ class GoogLeNet(
         OSError: If weights can be neither downloaded nor read.
     """
 
+    #: Names of the modules that end in logits; all others are the backbone.
+    head_names: ClassVar[tuple[str, ...]] = ("fc", "aux1", "aux2")
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -379,6 +418,9 @@ class GoogLeNet(
         stem: Stem = "auto",
         image_size: int = 32,
         norm: Literal["auto", NormName] = "auto",
+        num_groups: int | Literal["auto"] = "auto",
+        conv: ConvName = "plain",
+        activation: ActivationName = "relu",
         dropout: float | None = None,
         aux_heads: bool | None = None,
         weights: str | None = None,
@@ -386,57 +428,66 @@ class GoogLeNet(
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        _check_choice("layout", layout, get_args(Layout))
-        _check_choice("stem", stem, get_args(Stem))
-        _check_choice("norm", norm, ("auto", *get_args(NormName)))
+        check_choice("layout", layout, get_args(Layout))
+        check_choice("norm", norm, ("auto", *get_args(NormName)))
 
         published = _LAYOUTS[layout]
-        if stem == "auto":
-            stem = "small" if image_size <= _LARGEST_FOR_SMALL_STEM else "large"
+        stem = choose_stem(stem, image_size)
         kind: NormName = published.norm if norm == "auto" else norm
         dropout = published.dropout if dropout is None else dropout
         aux_heads = published.aux_heads if aux_heads is None else aux_heads
         transform_input = weights is not None if transform_input is None else transform_input
 
-        _check_numbers(in_channels, num_classes, dropout)
-        _check_image_size(image_size, layout, stem)
+        check_counts(in_channels, num_classes)
+        check_rate("dropout", dropout)
+        _check_image_size(image_size, layout, stem, kind)
         if aux_heads and layout == "cifar":
             raise ValueError(
                 "aux_heads=True needs layout 'paper' or 'torchvision', because the cifar layout "
                 "has no auxiliary heads"
             )
         if weights is not None:
-            _check_weights(weights, layout=layout, stem=stem, norm=kind, in_channels=in_channels)
-        if transform_input and in_channels != 3:
-            raise ValueError(
-                f"transform_input=True needs in_channels=3 (now {in_channels}), because it undoes "
-                "ImageNet's normalisation of three colours"
-            )
+            from torchvision.models import GoogLeNet_Weights
 
-        # A convolution's bias has no effect before batch norm; the tutorial's net has them still.
-        bias = layout == "cifar" or kind == "none"
-        eps = 1e-3 if layout == "torchvision" and kind == "batch" else 1e-5
-        settings: _ConvSettings = {"norm": kind, "bias": bias, "eps": eps}
-        conv = partial(ConvBlock, **settings)
+            needed: dict[str, tuple[object, object]] = {
+                "layout": (layout, "torchvision"),
+                "stem": (stem, "large"),
+                "norm": (kind, "batch"),
+                "conv": (conv, "plain"),
+                "activation": (activation, "relu"),
+                "in_channels": (in_channels, 3),
+            }
+            check_weights(weights, GoogLeNet_Weights, needed)
+        check_transform_input(transform_input, in_channels)
+
+        settings: ConvSettings = {
+            "norm": kind,
+            "num_groups": num_groups,
+            "conv": conv,
+            "activation": activation,
+            # It has no effect before batch norm; the tutorial's net has it still.
+            "bias": layout == "cifar" or kind in WITHOUT_BIAS,
+            "eps": 1e-3 if layout == "torchvision" and kind == "batch" else None,
+        }
+        block = partial(ConvBlock, **settings)
         local_response_norm = layout == "paper" and kind == "none"
 
         # The names below are those of torchvision, so that its state dicts load unchanged.
         self.transform_input = transform_input
-        if transform_input:
-            self._register_input_range()
+        self.input_range = InputRange() if transform_input else None
         self._trunk: list[str] = []  # what an image passes through, in order, by name
         width = published.stem_channels
         if stem == "small":
-            self._append("conv1", conv(in_channels, width, 3))
+            self._append("conv1", block(in_channels, width, 3))
             if local_response_norm:
                 self._append("lrn1", _make_lrn())
         else:
-            self._append("conv1", conv(in_channels, 64, 7, stride=2))
+            self._append("conv1", block(in_channels, 64, 7, stride=2))
             self._append("maxpool1", nn.MaxPool2d(3, stride=2, ceil_mode=True))
             if local_response_norm:
                 self._append("lrn1", _make_lrn())
-            self._append("conv2", conv(64, 64, 1))
-            self._append("conv3", conv(64, width, 3))
+            self._append("conv2", block(64, 64, 1))
+            self._append("conv3", block(64, width, 3))
             if local_response_norm:
                 self._append("lrn2", _make_lrn())
             self._append("maxpool2", nn.MaxPool2d(3, stride=2, ceil_mode=True))
@@ -446,9 +497,11 @@ class GoogLeNet(
             if name in ("4a", "5a"):
                 stage_done = int(name[0]) - 1
                 self._append(f"maxpool{stage_done}", _make_pool(layout, stage_done))
-            block = InceptionBlock(width, *widths, kernel_sizes=published.kernel_sizes, **settings)
-            self._append(f"inception{name}", block)
-            width = widths_after[f"inception{name}"] = block.out_channels
+            inception = InceptionBlock(
+                width, *widths, kernel_sizes=published.kernel_sizes, **settings
+            )
+            self._append(f"inception{name}", inception)
+            width = widths_after[f"inception{name}"] = inception.out_channels
 
         self.aux1: AuxHead | None = None
         self.aux2: AuxHead | None = None
@@ -465,7 +518,13 @@ class GoogLeNet(
 
         self._init_parameters(as_torchvision=layout == "torchvision" and kind != "none")
         if weights is not None:
-            self._load_pretrained(weights)
+            load_pretrained(
+                self,
+                GoogLeNet_Weights[weights],
+                heads=("fc.", "aux1.fc2.", "aux2.fc2."),
+                absent=() if aux_heads else ("aux1.", "aux2."),
+            )
+            amend_record(self, transform_input=transform_input)
 
     def forward(self, x: Tensor) -> Tensor | GoogLeNetOutputs:
         """Classify images.
@@ -476,8 +535,8 @@ class GoogLeNet(
         Returns:
             Logits ``(B, num_classes)``; in training mode with auxiliary heads, those of all three.
         """
-        if self.transform_input:
-            x = x * self._scale + self._shift
+        if self.input_range is not None:
+            x = self.input_range(x)
         aux_logits: dict[str, Tensor] = {}
         for name in self._trunk:
             x = getattr(self, name)(x)
@@ -494,20 +553,6 @@ class GoogLeNet(
         self.add_module(name, module)
         self._trunk.append(name)
 
-    def _register_input_range(self) -> None:
-        """Undo ImageNet's mean and deviation and apply 0.5 and 0.5 instead, as one scale and shift.
-
-        Neither is in the state dict, because they are in none of torchvision's.
-        """
-        # Worked out in Python's float64 and rounded once, to agree with torchvision to the bit.
-        mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-        scale = torch.tensor([d / 0.5 for d in deviation]).view(1, 3, 1, 1)
-        shift = torch.tensor([(m - 0.5) / 0.5 for m in mean]).view(1, 3, 1, 1)
-        self._scale: Tensor
-        self._shift: Tensor
-        self.register_buffer("_scale", scale, persistent=False)
-        self.register_buffer("_shift", shift, persistent=False)
-
     def _init_parameters(self, *, as_torchvision: bool) -> None:
         """Draw the start values that the layout publishes; what is not drawn keeps torch's own."""
         for module in self.modules():
@@ -515,27 +560,6 @@ class GoogLeNet(
                 nn.init.trunc_normal_(module.weight, mean=0.0, std=0.01, a=-2, b=2)
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
-    def _load_pretrained(self, name: str) -> None:
-        """Fill the net with weights from torchvision's registry, and amend the record."""
-        state, num_classes = _read_registry_weights(name)
-        ours_alone: tuple[str, ...] = ()  # parameters that the file does not fill, by prefix
-        if self.aux1 is None:
-            ours_alone += ("aux1.", "aux2.")
-        if self.fc.out_features != num_classes:
-            ours_alone += ("fc.", "aux1.fc2.", "aux2.fc2.")
-        wanted = {key: value for key, value in state.items() if not key.startswith(ours_alone)}
-        wanted |= {key: v for key, v in self.state_dict().items() if key.startswith(ours_alone)}
-        try:
-            self.load_state_dict(wanted)
-        except RuntimeError as error:
-            raise OSError(
-                f"weights={name!r}: {_cache_path(name)} holds other weights than GoogLeNet's; "
-                "delete it, to have it downloaded again"
-            ) from error
-        # See the class docstring: a net rebuilt from the record gets its weights from elsewhere.
-        if isinstance(self._hub_mixin_config, dict):
-            self._hub_mixin_config.update(weights=None, transform_input=self.transform_input)
 
 
 def _make_lrn() -> nn.Module:
@@ -550,125 +574,12 @@ def _make_pool(layout: Layout, stage: int) -> nn.Module:
     return nn.MaxPool2d(kernel_size, stride=2, ceil_mode=True)
 
 
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{option}={value!r} is unknown; choose one of {', '.join(choices)}")
-
-
-def _check_numbers(in_channels: int, num_classes: int, dropout: float) -> None:
-    if in_channels < 1:
-        raise ValueError(f"in_channels={in_channels} must be at least 1 (3 for colour images)")
-    if num_classes < 1:
-        raise ValueError(f"num_classes={num_classes} must be at least 1")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout} must be at least 0 and less than 1")
-
-
-def _check_image_size(image_size: int, layout: Layout, stem: Stem) -> None:
-    smallest = _SMALLEST_IMAGE[layout, stem]
+def _check_image_size(image_size: int, layout: Layout, stem: Stem, norm: NormName) -> None:
+    smallest = _SMALLEST_IMAGE[layout, stem][norm in PER_CHANNEL_AND_IMAGE]
     if image_size < smallest:
         smaller = ", stem 'small'" if stem == "large" else ""
         raise ValueError(
-            f"image_size={image_size} is too small for layout {layout!r} with the {stem} stem, "
-            f"which need at least {smallest} pixels; use larger images{smaller} or layout 'cifar'"
+            f"image_size={image_size} is too small for layout {layout!r} with the {stem} stem and "
+            f"norm {norm!r}, which need at least {smallest} pixels; use larger images{smaller} or "
+            "layout 'cifar'"
         )
-
-
-def _check_weights(
-    weights: str, *, layout: Layout, stem: Stem, norm: NormName, in_channels: int
-) -> None:
-    from torchvision.models import GoogLeNet_Weights
-
-    _check_choice("weights", weights, tuple(GoogLeNet_Weights.__members__))
-    needed = {"layout": "torchvision", "stem": "large", "norm": "batch", "in_channels": 3}
-    given = {"layout": layout, "stem": stem, "norm": norm, "in_channels": in_channels}
-    wrong = [
-        f"{option}={needed[option]} (now {given[option]})"
-        for option in needed
-        if given[option] != needed[option]
-    ]
-    if wrong:
-        raise ValueError(f"weights={weights!r} fits one net only: set {', '.join(wrong)}")
-
-
-def _read_registry_weights(name: str) -> tuple[dict[str, Tensor], int]:
-    """Read weights of torchvision's registry, from torch's cache or else over the network.
-
-    Returns:
-        The state dict, and the number of classes it was trained for.
-
-    Raises:
-        OSError: If the file can be neither downloaded nor read; says where to put it by hand.
-    """
-    from torchvision.models import GoogLeNet_Weights
-
-    entry = GoogLeNet_Weights[name]
-    path = _cache_path(name)
-    cached = path.is_file()
-    if not cached and (reason := _why_unreachable(entry.url, _REPLY_WITHIN_SECONDS)):
-        raise OSError(_ask_for_file(name, entry.url, path, reason))
-    try:
-        with _socket_timeout(_REPLY_WITHIN_SECONDS):
-            state: dict[str, Tensor] = entry.get_state_dict(
-                progress=True, check_hash=True, map_location="cpu", weights_only=True
-            )
-    except Exception as error:  # a file that is no pickle makes the unpickler raise anything
-        if cached:
-            raise OSError(
-                f"weights={name!r}: {path} is not a readable file of weights "
-                f"({_first_line(error)}); delete it, to have it downloaded again from {entry.url}"
-            ) from error
-        raise OSError(_ask_for_file(name, entry.url, path, _first_line(error))) from error
-    return state, len(entry.meta["categories"])
-
-
-def _cache_path(name: str) -> Path:
-    """Where torch keeps a downloaded file of weights, and looks for it first."""
-    from torchvision.models import GoogLeNet_Weights
-
-    file_name = Path(urlparse(GoogLeNet_Weights[name].url).path).name
-    return Path(torch.hub.get_dir(), "checkpoints", file_name)
-
-
-def _ask_for_file(name: str, url: str, path: Path, reason: str) -> str:
-    return (
-        f"weights={name!r} could not be downloaded ({reason}); fetch {url} on a machine that "
-        f"can and put the file at {path}"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _why_unreachable(url: str, seconds: float) -> str | None:
-    """Knock at a URL; the reason why it does not answer, or None if it does.
-
-    A thread asks, and is left behind when time is up: a socket's timeout covers neither the
-    name lookup nor the several addresses a name may have, so a network that swallows packets
-    could hold us for minutes.
-    """
-    answer: list[str | None] = []
-
-    def knock() -> None:
-        try:
-            with urlopen(Request(url, method="HEAD"), timeout=seconds):
-                answer.append(None)
-        except (OSError, HTTPException, ValueError) as error:
-            answer.append(_first_line(error))
-
-    thread = threading.Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answer[0] if answer else f"no answer within {seconds:g} seconds"
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound each wait of torch's downloader, which sets no timeout of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

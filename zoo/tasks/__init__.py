@@ -2,5 +2,6 @@
 
 from zoo.tasks.base import Task
 from zoo.tasks.image_classifier import ImageClassifier
+from zoo.tasks.regressor import Regressor
 
-__all__ = ["ImageClassifier", "Task"]
+__all__ = ["ImageClassifier", "Regressor", "Task"]

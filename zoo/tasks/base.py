@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from math import inf
 from typing import Any, ClassVar, Literal
@@ -20,7 +21,7 @@ from lightning.pytorch.plugins import DoublePrecision, HalfPrecision
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
 from zoo.callbacks.train_log import TrainLog
@@ -30,9 +31,12 @@ from zoo.optim import (
     OptimizerName,
     ScheduleName,
     build_optimizer,
+    clip_adaptively,
     lr_factor,
     restore_hyperparameters,
 )
+
+Stage = Literal["val", "test"]
 
 
 class Task(L.LightningModule):
@@ -60,7 +64,18 @@ class Task(L.LightningModule):
         gamma: Of ``step``: the factor at each milestone.
         ema_decay: Keeps an exponential moving average of the weights with this decay, which is what
             is validated, tested and saved. Left out: no average.
-        channels_last: Keeps image tensors in the memory order that convolutions like best.
+        adaptive_clip: Keeps each unit's gradient below this share of the unit's weights
+            (arXiv 2102.06171, where it is 0.01), as nets without norms need. Left out: no clipping.
+        freeze: ``backbone`` trains the last layers alone: the others keep their weights, and their
+            batch norms the running averages.
+        backbone_lr_factor: Factor on the learning rate of all but the last layers, below 1 for
+            pretrained weights.
+        compile: Trains through ``torch.compile``: faster on a GPU after a minute or two of
+            compilation, rarely worth it on a CPU.
+
+    Raises:
+        ValueError: An option lies outside what it may be, or it is not known which layers of the
+            net are the last.
     """
 
     #: The metric that picks the best checkpoint, and whether more or less of it is better.
@@ -80,7 +95,10 @@ class Task(L.LightningModule):
         milestones: list[float] | None = None,
         gamma: float = 0.1,
         ema_decay: float | None = None,
-        channels_last: bool = True,
+        adaptive_clip: float | None = None,
+        freeze: Literal["none", "backbone"] = "none",
+        backbone_lr_factor: float = 1.0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum)):
@@ -90,11 +108,15 @@ class Task(L.LightningModule):
             raise ValueError(f"warmup_steps is {warmup_steps}; give 0 or more optimiser steps")
         if ema_decay is not None and not 0 < ema_decay < 1:
             raise ValueError(f"ema_decay is {ema_decay}; give a number between 0 and 1, 0.999 say")
+        if adaptive_clip is not None and adaptive_clip <= 0:
+            raise ValueError(f"adaptive_clip is {adaptive_clip}; give a number above 0, 0.01 say")
+        if backbone_lr_factor < 0:
+            raise ValueError(f"backbone_lr_factor is {backbone_lr_factor}; give 0 or more")
         # From the command line these are the recipe's words, the net's specification included; in
         # Python they would be the net itself, which is no plain data.
         from_recipe = _given_hyperparameters.get() is not None
         self.save_hyperparameters(ignore=[] if from_recipe else ["net"], logger=False)
-        self.net = net.to(memory_format=torch.channels_last) if channels_last else net
+        self.net = net
         self.optimizer_name: OptimizerName = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
@@ -104,14 +126,38 @@ class Task(L.LightningModule):
         self.milestones = tuple(milestones or (0.5, 0.75))
         self.gamma = gamma
         self.ema_decay = ema_decay
-        self.channels_last = channels_last
+        self.adaptive_clip = adaptive_clip
+        self.backbone_is_frozen = freeze == "backbone"
+        self.backbone_lr_factor = backbone_lr_factor
+        self.compile_net = compile
+        needs_head = freeze == "backbone" or backbone_lr_factor != 1
+        self.head = head_parameters(net) if needs_head or adaptive_clip else set()
+        if needs_head and not self.head:
+            raise ValueError(
+                f"freeze and backbone_lr_factor need to know the last layer, and "
+                f"{type(net).__name__} has none named {', '.join(HEAD_NAMES)}; leave them alone, "
+                "or give the net an attribute head_names"
+            )
+        if freeze == "backbone":
+            for name, parameter in net.named_parameters():
+                parameter.requires_grad_(name in self.head)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         self.train_sums = TrainSums()
+        self.meters: dict[Stage, Meters] = {}
+        self.test_views: dict[str, Any] = {}
         self._configured: list[dict[str, Any]] = []
 
-    def build_metrics(self, stage: Literal["val", "test"]) -> MetricCollection:
+    def build_metrics(self, stage: Stage) -> MetricCollection:
         """The metrics of a stage, without the loss; called once the data's facts are known."""
         return MetricCollection({})
+
+    def build_views(self, stage: Stage) -> dict[str, Metric]:
+        """More that is kept of a stage: what pictures are drawn from, by the pictures' names."""
+        return {}
+
+    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+        """More figures of a stage, from its views; takes out the views that no picture needs."""
+        return {}
 
     # ---------------------------------------------------------------- optimisation
 
@@ -131,6 +177,8 @@ class Task(L.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
             momentum=self.momentum,
+            head=self.head,
+            backbone_lr_factor=self.backbone_lr_factor,
         )
         schedule = LambdaLR(
             optimizer,
@@ -163,6 +211,19 @@ class Task(L.LightningModule):
             callbacks.append(_Average(multi_avg_fn=average))
         return callbacks
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips adaptively where that is asked for, and then as the Trainer's options say."""
+        if self.adaptive_clip is not None:
+            named = self.net.named_parameters()
+            clipped = [parameter for name, parameter in named if name not in self.head]
+            clip_adaptively(clipped, self.adaptive_clip)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_train_start(self) -> None:
         """Lets this run's hyperparameters win over those of the checkpoint that it goes on from."""
         optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
@@ -175,22 +236,35 @@ class Task(L.LightningModule):
         words = np.random.SeedSequence(place).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
+    def on_train_epoch_start(self) -> None:
+        """Keeps a frozen backbone in evaluation mode."""
+        if self.backbone_is_frozen:
+            for name, module in self.net.named_modules():
+                if name and not any(head.startswith(f"{name}.") for head in self.head):
+                    module.eval()
+
     # ---------------------------------------------------------------- figures
 
     def setup(self, stage: str) -> None:
         """Builds the metrics of the stages to come."""
         if stage in ("fit", "validate"):
-            self.val_loss = MeanMetric()
-            self.val_metrics = self.build_metrics("val")
+            self._build_meters("val")
         if stage == "test":
-            self.test_loss = MeanMetric()
-            self.test_metrics = self.build_metrics("test")
-        for module in self._metric_modules():
-            module.to(self.device)
+            self._build_meters("test")
+        if stage == "fit" and self.compile_net:
+            self.net.compile()
 
-    def _metric_modules(self) -> list[nn.Module]:
-        names = ("val_loss", "val_metrics", "test_loss", "test_metrics")
-        return [getattr(self, name) for name in names if hasattr(self, name)]
+    def _build_meters(self, stage: Stage) -> None:
+        metrics, views = self.build_metrics(stage), self.build_views(stage)
+        self.meters[stage] = Meters(MeanMetric(), metrics, views)
+
+    def on_validation_epoch_start(self) -> None:
+        """Brings the metrics to the device."""
+        self.meters["val"].to(self.device)
+
+    def on_test_epoch_start(self) -> None:
+        """Brings the metrics to the device."""
+        self.meters["test"].to(self.device)
 
     def track(self, loss: Tensor, count: int, **correct: Tensor) -> None:
         """Adds a training batch to the running figures, on the device.
@@ -234,12 +308,15 @@ class Task(L.LightningModule):
         """Computes the test figures over all processes."""
         self._finish("test")
 
-    def _finish(self, stage: Literal["val", "test"]) -> None:
-        loss, metrics = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_metrics")
-        figures = {f"{stage}/loss": loss.compute(), **metrics.compute()}
-        figures = {name: value.item() for name, value in figures.items()}
-        loss.reset()
-        metrics.reset()
+    def _finish(self, stage: Stage) -> None:
+        meters = self.meters[stage]
+        views = {name: view.compute() for name, view in meters.views.items()}
+        found: dict[str, Any] = {f"{stage}/loss": meters.loss.compute(), **meters.metrics.compute()}
+        found |= self.derive(stage, views)
+        figures = {name: float(value) for name, value in found.items()}
+        if stage == "test":
+            self.test_views = views
+        meters.reset()
         if not np.isfinite(figures[f"{stage}/loss"]):
             self.check_finite()  # a training loss of this epoch may have been the first
             raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step)
@@ -318,6 +395,7 @@ class Task(L.LightningModule):
             saved = {k: v for k, v in hparams.items() if not k.startswith("_") and k != "net"}
             task = cls(**{**saved, **kwargs})
             task.load_state_dict(checkpoint["state_dict"])
+            task.on_load_checkpoint(checkpoint)
             return task
         return super().load_from_checkpoint(
             checkpoint_path, map_location=map_location, weights_only=True, **kwargs
@@ -332,6 +410,45 @@ class _Average(WeightAveraging):
         if isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision):
             trainer.precision_plugin.convert_module(pl_module)
         super().setup(trainer, pl_module, stage)
+
+
+@dataclass
+class Meters:
+    """The metrics of a stage.
+
+    They are no submodules of the task: converting its weights to another precision must not touch
+    what is counted.
+    """
+
+    loss: MeanMetric
+    metrics: MetricCollection
+    views: dict[str, Metric]
+
+    def _all(self) -> list[Metric | MetricCollection]:
+        return [self.loss, self.metrics, *self.views.values()]
+
+    def to(self, device: torch.device) -> None:
+        """Moves all of them."""
+        for metric in self._all():
+            metric.to(device)
+
+    def reset(self) -> None:
+        """Empties all of them."""
+        for metric in self._all():
+            metric.reset()
+
+
+#: What the last layer is called in nets that do not say so themselves.
+HEAD_NAMES = ("fc", "classifier", "head", "heads", "score")
+
+
+def head_parameters(net: nn.Module) -> set[str]:
+    """Names of the parameters of a net's last layers.
+
+    A net of the zoo lists these layers in ``head_names``; in others they are known by their name.
+    """
+    prefixes = tuple(f"{name}." for name in getattr(net, "head_names", HEAD_NAMES))
+    return {name for name, _ in net.named_parameters() if name.startswith(prefixes)}
 
 
 Reduce = Callable[[Tensor, Literal["sum", "min"]], Tensor]

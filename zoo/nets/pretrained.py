@@ -1,0 +1,235 @@
+"""Pretrained weights by name, from torchvision's registry, for the nets that have its layers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
+
+import torch
+from torch import Tensor, nn
+
+from zoo.nets.checks import check_choice
+
+if TYPE_CHECKING:  # a broken torchvision must not break nets without pretrained weights
+    from torchvision.models import WeightsEnum
+
+_REPLY_WITHIN_SECONDS = 10.0
+_NAMES_SHOWN = 3
+
+
+def check_weights(
+    weights: str, registry: type[WeightsEnum], needed: Mapping[str, tuple[object, object]]
+) -> None:
+    """Check that weights are known, and that the net's options are those which they fit.
+
+    Args:
+        weights: A name in the registry.
+        registry: torchvision's weights of one net, such as ``GoogLeNet_Weights``.
+        needed: For each option that decides what the layers are: its value, and the one that the
+            weights need.
+
+    Raises:
+        ValueError: If the name is unknown or an option has another value than it needs.
+    """
+    check_choice("weights", weights, tuple(registry.__members__))
+    wrong = [
+        f"{option}={value} (now {given})"
+        for option, (given, value) in needed.items()
+        if given != value
+    ]
+    if wrong:
+        raise ValueError(f"weights={weights!r} fits one net only: set {', '.join(wrong)}")
+
+
+def load_pretrained(
+    net: nn.Module,
+    entry: WeightsEnum,
+    *,
+    heads: tuple[str, ...] = ("fc.",),
+    absent: tuple[str, ...] = (),
+) -> None:
+    """Fill a net with weights of torchvision's registry, and amend its record.
+
+    They come from torch's cache, or else over the network. The record then holds ``weights=None``,
+    because a net rebuilt from it gets its weights from elsewhere, a checkpoint say.
+
+    Args:
+        net: A net whose parameters have torchvision's names; its ``num_classes`` is read.
+        entry: The weights, such as ``GoogLeNet_Weights.IMAGENET1K_V1``.
+        heads: How the names of the last layers' parameters start. They keep their start values
+            if the net has another number of classes than the weights.
+        absent: How the names of those parameters in the file start which the net does without.
+
+    Raises:
+        OSError: If the file can be neither downloaded nor read, or is another net's; says where
+            to put it by hand, and which parameters differ.
+    """
+    state = _read_weights(entry)
+    start = net.state_dict()
+    # A plain dictionary has none of torch's version marks, with which batch norm would insist on
+    # its count of batches; old files lack it.
+    state = {name: value for name, value in state.items() if not name.startswith(absent)}
+    if net.num_classes != len(entry.meta["categories"]):
+        state = {name: value for name, value in state.items() if not name.startswith(heads)}
+        state |= {name: value for name, value in start.items() if name.startswith(heads)}
+    try:
+        net.load_state_dict(state)
+    except RuntimeError:
+        raise OSError(
+            f"weights={entry.name!r}: {weights_path(entry)} holds other weights than "
+            f"{type(net).__name__}'s ({_difference(state, start)}); delete it, to have it "
+            "downloaded again"
+        ) from None  # torch's own list may have hundreds of lines
+    amend_record(net, weights=None)
+
+
+def amend_record(net: nn.Module, **arguments: object) -> None:
+    """Change the recorded constructor arguments, from which the net is rebuilt."""
+    record = getattr(net, "_hub_mixin_config", None)
+    if isinstance(record, dict):
+        record.update(arguments)
+
+
+def weights_path(entry: WeightsEnum) -> Path:
+    """Where torch keeps a downloaded file of weights, and looks for it first."""
+    return Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(entry.url).path).name)
+
+
+class InputRange(nn.Module):
+    """From ImageNet's mean and deviation to 0.5 and 0.5, that is, to values from -1 to 1.
+
+    Weights that were ported from TensorFlow (GoogLeNet's and Inception v3's) expect that range.
+    ``(B, 3, H, W)`` stays ``(B, 3, H, W)``. The constants are in no state dict, because they are
+    in none of torchvision's.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Worked out in Python's float64 and rounded once, to agree with torchvision to the bit.
+        mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        scale = torch.tensor([d / 0.5 for d in deviation]).view(1, 3, 1, 1)
+        shift = torch.tensor([(m - 0.5) / 0.5 for m in mean]).view(1, 3, 1, 1)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, 3, H, W)`` to the other range."""
+        return x * self.scale + self.shift
+
+
+def check_transform_input(transform_input: bool, in_channels: int) -> None:
+    """Check that images have the three colours which `InputRange` is about.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    if transform_input and in_channels != 3:
+        raise ValueError(
+            f"transform_input=True needs in_channels=3 (now {in_channels}), because it undoes "
+            "ImageNet's normalisation of three colours"
+        )
+
+
+def _read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
+    """Read the state dict of an entry, from torch's cache or else over the network.
+
+    Raises:
+        OSError: If the file can be neither downloaded nor read; says where to put it by hand.
+    """
+    path = weights_path(entry)
+    cached = path.is_file()
+    if not cached and (reason := _why_unreachable(entry.url, _REPLY_WITHIN_SECONDS)):
+        raise OSError(_ask_for_file(entry, reason))
+    try:
+        with _socket_timeout(_REPLY_WITHIN_SECONDS):
+            state: dict[str, Tensor] = entry.get_state_dict(
+                progress=True, check_hash=True, map_location="cpu", weights_only=True
+            )
+        if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+            raise TypeError("it holds something else than named tensors")
+    except Exception as error:  # a file that is no pickle makes the unpickler raise anything
+        reason = _first_line(error)
+        if cached:
+            raise OSError(
+                f"weights={entry.name!r}: {path} is not a readable file of weights ({reason}); "
+                f"delete it, to have it downloaded again from {entry.url}"
+            ) from None  # the command line shows the first cause, and the reason is in here
+        raise OSError(_ask_for_file(entry, reason)) from None
+    return state
+
+
+def _ask_for_file(entry: WeightsEnum, reason: str) -> str:
+    return (
+        f"weights={entry.name!r} could not be downloaded ({reason}); fetch {entry.url} on a "
+        f"machine that can and put the file at {weights_path(entry)}"
+    )
+
+
+def _difference(file: Mapping[str, Tensor], net: Mapping[str, Tensor]) -> str:
+    """Which parameters two state dicts do not share."""
+    # An old file may lack batch norm's count of batches.
+    lacks = [n for n in net if n not in file and not n.endswith(".num_batches_tracked")]
+    foreign = [name for name in file if name not in net]
+    shapes = [
+        f"{name} is {tuple(file[name].shape)} for {tuple(value.shape)}"
+        for name, value in net.items()
+        if name in file and file[name].shape != value.shape
+    ]
+    parts = [
+        f"it lacks {_shorten(lacks)}" if lacks else "",
+        f"the net has no {_shorten(foreign)}" if foreign else "",
+        _shorten(shapes),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _shorten(names: list[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _why_unreachable(url: str, seconds: float) -> str | None:
+    """Knock at a URL; the reason why it does not answer, or None if it does.
+
+    A thread asks, and is left behind when time is up: a socket's timeout covers neither the
+    name lookup nor the several addresses a name may have, so a network that swallows packets
+    could hold us for minutes.
+    """
+    answer: list[str | None] = []
+
+    def knock() -> None:
+        try:
+            with urlopen(Request(url, method="HEAD"), timeout=seconds):
+                answer.append(None)
+        except (OSError, HTTPException, ValueError) as error:
+            answer.append(_first_line(error))
+
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answer[0] if answer else f"no answer within {seconds:g} seconds"
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Bound each wait of torch's downloader, which sets no timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

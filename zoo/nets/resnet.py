@@ -1,0 +1,526 @@
+"""Residual networks, for small images and for ImageNet's, before or after the activation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from zoo.nets.activations import ActivationName, activation_gain, make_activation
+from zoo.nets.checks import Stem, check_choice, check_counts, check_rate, choose_stem
+from zoo.nets.norms import ConvName, NormName, ScaledWSConv2d, make_conv, make_norm
+from zoo.nets.pretrained import check_weights, load_pretrained
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
+Depth = Literal[20, 32, 44, 56, 110, 18, 34, 50, 101]
+
+_EXPANSION = 4  # what a bottleneck block's last convolution multiplies the width by
+_WHITENING_SIDE = 2
+_WHITENING_EPS = 5e-4  # airbench's
+
+
+class _Published(NamedTuple):
+    """What one depth is made of."""
+
+    blocks: tuple[int, ...]  # in each stage
+    widths: tuple[int, ...]
+    bottleneck: bool
+    projection: bool  # else shortcuts have no parameters
+
+
+def _cifar(depth: int) -> _Published:
+    """The net of section 4.2: three stages of n blocks, 6 n + 2 layers."""
+    return _Published((depth // 6,) * 3, (16, 32, 64), bottleneck=False, projection=False)
+
+
+def _imagenet(*blocks: int, bottleneck: bool) -> _Published:
+    """A column of table 1."""
+    return _Published(blocks, (64, 128, 256, 512), bottleneck, projection=True)
+
+
+_DEPTHS: dict[int, _Published] = {
+    **{depth: _cifar(depth) for depth in (20, 32, 44, 56, 110)},
+    18: _imagenet(2, 2, 2, 2, bottleneck=False),
+    34: _imagenet(3, 4, 6, 3, bottleneck=False),
+    50: _imagenet(3, 4, 6, 3, bottleneck=True),
+    101: _imagenet(3, 4, 23, 3, bottleneck=True),
+}
+_WITH_WEIGHTS = tuple(depth for depth, published in _DEPTHS.items() if published.projection)
+
+
+class Layers(NamedTuple):
+    """What all blocks of a net have in common.
+
+    Attributes:
+        norm: Normalisation beside each convolution.
+        num_groups: Its groups, if it has any.
+        conv: Kind of convolution.
+        activation: Activation.
+        pre_activation: Whether norm and activation come before a convolution instead of after.
+    """
+
+    norm: NormName = "batch"
+    num_groups: int | Literal["auto"] = "auto"
+    conv: ConvName = "plain"
+    activation: ActivationName = "relu"
+    pre_activation: bool = False
+
+    def make_conv(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+    ) -> nn.Conv2d:
+        """A convolution padded by half its kernel, with a bias where no norm has one."""
+        return make_conv(
+            self.conv,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2,
+            bias=self.norm == "none",
+        )
+
+    def make_norm(self, num_channels: int) -> nn.Module:
+        """The norm, with its own defaults."""
+        return make_norm(self.norm, num_channels, num_groups=self.num_groups)
+
+    def make_activation(self) -> nn.Module:
+        """The activation, in place where what it overwrites is used by nothing else."""
+        overwrites_shortcut = self.pre_activation and self.norm == "none"
+        return make_activation(self.activation, inplace=not overwrites_shortcut)
+
+
+class PaddedShortcut(nn.Module):
+    """The shortcut without parameters: every second pixel, and zeros for the new channels.
+
+    ``(B, in, H, W)`` becomes ``(B, out, ceil(H / stride), ceil(W / stride))``. Option A in section
+    4.1 of arXiv 1512.03385. Which of the new channels get the zeros is left open there; here it is
+    half of them before and half after, as in akamaster/pytorch_resnet_cifar10.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output, at least as many.
+        stride: Step between the pixels that are kept.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        before = (out_channels - in_channels) // 2
+        self.channels_padded = (before, out_channels - in_channels - before)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, in, H, W)`` to ``(B, out, H', W')``."""
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, *self.channels_padded))
+
+
+class ResidualBlock(nn.Module):
+    """A few convolutions whose result is added to their input.
+
+    ``(B, in, H, W)`` becomes ``(B, out, ceil(H / stride), ceil(W / stride))``:
+
+    * after the activation, ``act(shortcut(x) + norm(conv(act(norm(conv(x))))))``;
+    * before it (pre-activation), ``shortcut(x) + conv(act(norm(conv(act(norm(x))))))``, and where
+      the shortcut changes the shape it starts from ``act(norm(x))``, as in the authors' code.
+
+    A basic block has two 3x3 convolutions; a bottleneck block one of 1x1, one of 3x3 at a quarter
+    of the channels and one of 1x1. Without norms, the sum is ``shortcut(x) + gain * branch``, with
+    one learned number that starts at zero (SkipInit, De & Smith, arXiv 2002.10444), and so the
+    block starts as its shortcut.
+
+    Sources: He et al., arXiv 1512.03385, figures 2 and 5; pre-activation: He et al., arXiv
+    1603.05027, figure 4(e). A bottleneck block has its stride in the 3x3 convolution, as
+    torchvision and most others do, where the paper has it in the first 1x1.
+
+    Args:
+        in_channels: Channels of the input.
+        width: Channels inside; also those of the output of a basic block.
+        bottleneck: Which of the two blocks.
+        stride: Step of the 3x3 convolution (the first one of a basic block).
+        projection: Whether a shortcut that changes the shape is a 1x1 convolution; otherwise it
+            is a :class:`PaddedShortcut`.
+        drop_path: Probability of skipping the branch for an image of the batch, in training.
+        layers: What all blocks of a net have in common.
+    """
+
+    conv1: nn.Module
+    bn1: nn.Module
+    skip_gain: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        *,
+        bottleneck: bool = False,
+        stride: int = 1,
+        projection: bool = True,
+        drop_path: float = 0.0,
+        layers: Layers = Layers(),  # noqa: B008, it is immutable
+    ) -> None:
+        super().__init__()
+        self.pre_activation = layers.pre_activation
+        self.out_channels = width * _EXPANSION if bottleneck else width
+        kernels = (1, 3, 1) if bottleneck else (3, 3)
+        strides = (1, stride, 1) if bottleneck else (stride, 1)
+        channels = (in_channels, *(width for _ in kernels[1:]), self.out_channels)
+
+        # The names are those of torchvision, so that its state dicts load unchanged; it says bn
+        # whatever the kind of norm.
+        self.num_convs = len(kernels)
+        for i, (kernel, step) in enumerate(zip(kernels, strides, strict=True)):
+            before, after = channels[i], channels[i + 1]
+            self.add_module(f"conv{i + 1}", layers.make_conv(before, after, kernel, step))
+            norm = layers.make_norm(before if layers.pre_activation else after)
+            self.add_module(f"bn{i + 1}", norm)
+        self.act = layers.make_activation()
+
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != self.out_channels:
+            if projection:
+                convolution = layers.make_conv(in_channels, self.out_channels, 1, stride)
+                own_norm = [] if layers.pre_activation else [layers.make_norm(self.out_channels)]
+                self.downsample = nn.Sequential(convolution, *own_norm)
+            else:
+                self.downsample = PaddedShortcut(in_channels, self.out_channels, stride)
+
+        self.drop_path: nn.Module | None = None
+        if drop_path > 0:
+            from torchvision.ops import StochasticDepth
+
+            self.drop_path = StochasticDepth(drop_path, mode="row")
+        gain = nn.Parameter(torch.zeros(1)) if layers.norm == "none" else None
+        self.register_parameter("skip_gain", gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, in, H, W)`` to ``(B, out, H', W')``."""
+        if self.pre_activation:
+            y = self.act(self.bn1(x))
+            shortcut = x if self.downsample is None else self.downsample(y)
+            y = self.conv1(y)
+            for conv, norm in self._convs_and_norms(start=2):
+                y = conv(self.act(norm(y)))
+            return self._add(shortcut, y)
+
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.bn1(self.conv1(x))
+        for conv, norm in self._convs_and_norms(start=2):
+            y = norm(conv(self.act(y)))
+        joined: Tensor = self.act(self._add(shortcut, y))
+        return joined
+
+    def _convs_and_norms(self, start: int) -> list[tuple[nn.Module, nn.Module]]:
+        numbers = range(start, self.num_convs + 1)
+        return [(getattr(self, f"conv{i}"), getattr(self, f"bn{i}")) for i in numbers]
+
+    def _add(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+        if self.drop_path is not None:
+            branch = self.drop_path(branch)
+        if self.skip_gain is not None:
+            return torch.addcmul(shortcut, branch, self.skip_gain)
+        branch += shortcut
+        return branch
+
+
+class ResNet(
+    nn.Module,
+    PyTorchModelHubMixin,
+    paper_url="https://arxiv.org/abs/1512.03385",
+    pipeline_tag="image-classification",
+):
+    """ResNet, an image classifier made of residual blocks.
+
+    Images ``(B, in_channels, H, W)`` become logits ``(B, num_classes)``.
+
+    Source: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385. The depth
+    chooses the family:
+
+    * 20, 32, 44, 56, 110: the nets of section 4.2, for CIFAR's 32 pixels: three stages of basic
+      blocks, 16, 32 and 64 channels wide, with shortcuts that have no parameters. 0.27, 0.46, 0.66,
+      0.85 and 1.7 million parameters.
+    * 18, 34, 50, 101: the nets of table 1, for ImageNet: four stages, 64 to 512 wide, basic blocks
+      up to 34, bottleneck blocks from 50. With the large stem they are torchvision's, whose state
+      dicts and weights load here unchanged. torchvision departs from the paper in having a
+      bottleneck block's stride in its 3x3 convolution.
+
+    Deviations that the options bring:
+
+    * ``stem``: a small stem for the ImageNet family is one 3x3 convolution at full resolution
+      without a pool, the usual ResNet-18 for CIFAR (kuangliu/pytorch-cifar). A large stem for the
+      CIFAR family is ImageNet's, narrowed to 16 channels.
+    * ``norm: none``: convolutions have biases, and every branch is multiplied by a learned number
+      that starts at zero (arXiv 2002.10444). With ``conv: scaled_ws`` this is close to the nets of
+      arXiv 2101.08692; their factors alpha and beta are left out, because post-activation has no
+      place for them and the learned number takes their part. The convolutions' gains start at the
+      activation's (:func:`~zoo.nets.activations.activation_gain`), which is where the paper
+      has the same factor.
+    * ``pre_activation``: arXiv 1603.05027. The stem is a convolution alone, then, and one norm and
+      activation come before the last pool. The paper puts an activation after the stem as well.
+      Shortcuts of the CIFAR family stay without parameters, where the authors' code has
+      projections.
+    * ``drop_path``: stochastic depth by the linear rule of arXiv 1603.09382, block ``l`` of ``L``
+      being skipped with probability ``l / L * drop_path``. What remains is scaled up in training,
+      where the paper scales down in evaluation: the same in expectation.
+    * ``whiten``: the frozen first layer of airbench, arXiv 2404.00498, in front of the stem: a 2x2
+      convolution without padding, so that maps are a pixel smaller, to ``8 * in_channels`` filters
+      with a learned bias, followed by the activation. :meth:`init_whitening` computes the filters.
+      The paper trains the bias in the first epochs only.
+
+    Start values are He et al.'s, arXiv 1502.01852, counted over the outputs as in torchvision.
+
+    The constructor's arguments are recorded, so that ``save_pretrained`` and ``from_pretrained``
+    rebuild the net. The record describes the architecture alone: after ``weights`` were loaded it
+    holds ``weights=None``, so that a net whose own weights follow from a checkpoint needs neither a
+    download nor a network.
+
+    Args:
+        in_channels: Channels of the images, 3 for colour.
+        num_classes: Number of classes.
+        depth: Layers with weights, which chooses the net.
+        stem: ``small`` does not down-sample, for images around 32 pixels; ``large`` does so
+            fourfold, for images around 224 pixels; ``auto`` takes ``small`` up to 64 pixels.
+        image_size: Pixels a side of the images. It only chooses and checks the stem; the net
+            takes any size from the smallest on.
+        norm: Normalisation beside each convolution.
+        num_groups: Groups of ``norm: group``; ``auto`` takes a count that divides.
+        conv: Kind of the convolutions: ``plain``, ``ws`` (standardised filters, to go with group
+            norm) or ``scaled_ws`` (to go without any norm).
+        activation: Activation.
+        pre_activation: Whether norm and activation come before a convolution instead of after.
+        drop_path: Probability of skipping the last block's branch for an image; earlier blocks
+            are skipped less.
+        dropout: Probability of dropping a feature before the last layer.
+        zero_init_residual: Whether each branch starts at zero, by the weight of its last norm
+            (arXiv 1706.02677). With ``norm: none`` every branch does.
+        weights: Pretrained weights, a name in torchvision's registry, such as IMAGENET1K_V1. For
+            another number of classes than theirs the last layer starts afresh.
+        whiten: Whether a frozen layer of whitening filters comes first; small stem only.
+
+    Raises:
+        ValueError: If an option's value does not fit, or two options do not fit each other.
+        OSError: If weights can be neither downloaded nor read.
+    """
+
+    #: How the names of the last layers start, which are new for new classes.
+    head_names: ClassVar[tuple[str, ...]] = ("fc",)
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        *,
+        depth: Depth = 20,
+        stem: Stem = "auto",
+        image_size: int = 32,
+        norm: NormName = "batch",
+        num_groups: int | Literal["auto"] = "auto",
+        conv: ConvName = "plain",
+        activation: ActivationName = "relu",
+        pre_activation: bool = False,
+        drop_path: float = 0.0,
+        dropout: float = 0.0,
+        zero_init_residual: bool = False,
+        weights: str | None = None,
+        whiten: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        check_counts(in_channels, num_classes)
+        check_choice("depth", depth, get_args(Depth))
+        check_choice("norm", norm, get_args(NormName))
+        check_rate("drop_path", drop_path)
+        check_rate("dropout", dropout)
+        stem = choose_stem(stem, image_size)
+        published = _DEPTHS[depth]
+        _check_image_size(image_size, stem, whiten=whiten, norm=norm, stages=len(published.blocks))
+        if norm == "none" and conv == "ws":
+            raise ValueError(
+                "conv='ws' makes the filters large and needs a norm to follow (now norm='none'); "
+                "choose conv='scaled_ws' or norm='group'"
+            )
+        if zero_init_residual and pre_activation:
+            raise ValueError(
+                "zero_init_residual=True zeroes the norm that ends a branch, and with "
+                "pre_activation=True none does; set one of them to false"
+            )
+        layers = Layers(norm, num_groups, conv, activation, pre_activation)
+        if weights is not None:
+            _check_depth(weights, depth)
+            given = {"stem": stem, "whiten": whiten, "in_channels": in_channels}
+            given |= layers._asdict()
+            del given["num_groups"]
+            needed = Layers()._asdict() | {"stem": "large", "whiten": False, "in_channels": 3}
+            entries = _registry(depth)
+            check_weights(weights, entries, {k: (v, needed[k]) for k, v in given.items()})
+
+        # The names below are those of torchvision, so that its state dicts load unchanged.
+        width = published.widths[0]
+        self.pre_activation = pre_activation
+        self.act = layers.make_activation()
+        self.whitening: nn.Conv2d | None = None
+        stem_channels = in_channels
+        if whiten:
+            stem_channels = 2 * in_channels * _WHITENING_SIDE**2
+            self.whitening = nn.Conv2d(in_channels, stem_channels, _WHITENING_SIDE)
+            self.whitening.weight.requires_grad_(False)
+        if stem == "small":
+            self.conv1 = layers.make_conv(stem_channels, width, 3)
+            self.maxpool: nn.Module = nn.Identity()
+        else:
+            self.conv1 = layers.make_conv(stem_channels, width, 7, stride=2)
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.bn1: nn.Module = nn.Identity() if pre_activation else layers.make_norm(width)
+
+        channels, done, total = width, 0, sum(published.blocks)
+        self._stages: list[str] = []  # what an image passes through, in order, by name
+        for number, (count, width) in enumerate(
+            zip(published.blocks, published.widths, strict=True), start=1
+        ):
+            stage = nn.Sequential()
+            for position in range(count):
+                done += 1
+                block = ResidualBlock(
+                    channels,
+                    width,
+                    bottleneck=published.bottleneck,
+                    stride=2 if position == 0 and number > 1 else 1,
+                    projection=published.projection,
+                    drop_path=drop_path * done / total,
+                    layers=layers,
+                )
+                stage.append(block)
+                channels = block.out_channels
+            self.add_module(f"layer{number}", stage)
+            self._stages.append(f"layer{number}")
+
+        self.last_norm: nn.Module = layers.make_norm(channels) if pre_activation else nn.Identity()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels, num_classes)
+
+        self._init_parameters(activation_gain(activation), zero_init_residual)
+        if weights is not None:
+            load_pretrained(self, _registry(depth)[weights])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify images.
+
+        Args:
+            x: Images ``(B, in_channels, H, W)``.
+
+        Returns:
+            Logits ``(B, num_classes)``.
+        """
+        if self.whitening is not None:
+            x = self.act(self.whitening(x))
+        x = self.conv1(x)
+        if not self.pre_activation:
+            x = self.act(self.bn1(x))
+        x = self.maxpool(x)
+        for name in self._stages:
+            x = getattr(self, name)(x)
+        if self.pre_activation:
+            x = self.act(self.last_norm(x))
+        x = torch.flatten(self.avgpool(x), start_dim=1)
+        logits: Tensor = self.fc(self.dropout(x))
+        return logits
+
+    @torch.no_grad()
+    def init_whitening(self, images: Tensor) -> None:
+        """Compute the filters of the whitening layer from training images.
+
+        The filters are the eigenvectors of the second moments of 2x2 patches, each divided by
+        ``sqrt(eigenvalue + 5e-4)``, and their negatives. The first half of the layer's outputs,
+        before the bias, is then uncorrelated and has a mean square of one wherever the eigenvalue
+        is well above 5e-4. To be called once, before training; until then the filters are random
+        orthogonal ones. They are part of the state dict.
+
+        Args:
+            images: Normalised training images ``(B, in_channels, H, W)``, a few thousand or more.
+
+        Raises:
+            ValueError: If the net was built without ``whiten``.
+        """
+        if self.whitening is None:
+            raise ValueError("init_whitening needs a net with whiten=True (now whiten=False)")
+        weight = self.whitening.weight
+        moments = torch.zeros(weight[0].numel(), weight[0].numel(), dtype=torch.float64)
+        patches = 0
+        # In parts, since patches take four times the memory of their images.
+        for chunk in torch.split(images, 1024):
+            columns = F.unfold(chunk.float(), _WHITENING_SIDE)
+            moments += torch.einsum("bil,bjl->ij", columns, columns).cpu().double()
+            patches += columns.shape[0] * columns.shape[2]
+        eigenvalues, eigenvectors = torch.linalg.eigh(moments / patches)
+        filters = (eigenvectors / (eigenvalues + _WHITENING_EPS).sqrt()).T
+        weight.copy_(torch.cat([filters, -filters]).view_as(weight))
+
+    def _init_parameters(self, gain: float, zero_init_residual: bool) -> None:
+        """Draw the start values; what is not drawn keeps torch's own."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            if isinstance(module, ScaledWSConv2d):
+                nn.init.constant_(module.gain, gain)
+            if zero_init_residual and isinstance(module, ResidualBlock):
+                last_norm = getattr(module, f"bn{module.num_convs}")
+                if not isinstance(last_norm, nn.Identity):
+                    nn.init.zeros_(last_norm.weight)
+        if self.whitening is not None:
+            filters, _ = self.whitening.weight.chunk(2)
+            nn.init.orthogonal_(filters)
+            with torch.no_grad():
+                self.whitening.weight.copy_(torch.cat([filters, -filters]))
+        elif isinstance(self.conv1, ScaledWSConv2d):
+            nn.init.ones_(self.conv1.gain)  # no activation comes before it
+
+
+def _check_image_size(
+    image_size: int, stem: Stem, *, whiten: bool, norm: NormName, stages: int
+) -> None:
+    if whiten and stem == "large":
+        raise ValueError(
+            f"whiten=True needs the small stem (now large, image_size={image_size}); set "
+            "stem=small or whiten=false"
+        )
+    smallest = _WHITENING_SIDE if whiten else 1
+    if image_size < smallest:
+        raise ValueError(
+            f"image_size={image_size} is too small; the net needs at least {smallest} "
+            f"pixel{'' if smallest == 1 else 's'}"
+        )
+    halvings = stages - 1 + (2 if stem == "large" else 0)
+    side = image_size - whiten
+    if norm == "instance" and side <= 2**halvings:
+        raise ValueError(
+            f"image_size={image_size} leaves a map of one pixel, which norm='instance' turns into "
+            f"zero; use images of at least {2**halvings + 1 + whiten} pixels, or norm='group'"
+        )
+
+
+def _check_depth(weights: str, depth: int) -> None:
+    if depth not in _WITH_WEIGHTS:
+        raise ValueError(
+            f"weights={weights!r} needs a depth that torchvision has weights for (now "
+            f"depth={depth}); choose one of {', '.join(map(str, _WITH_WEIGHTS))}"
+        )
+
+
+def _registry(depth: int) -> type[WeightsEnum]:
+    """The weights that torchvision has for one depth."""
+    from torchvision import models
+
+    registries: dict[int, type[WeightsEnum]] = {
+        18: models.ResNet18_Weights,
+        34: models.ResNet34_Weights,
+        50: models.ResNet50_Weights,
+        101: models.ResNet101_Weights,
+    }
+    return registries[depth]

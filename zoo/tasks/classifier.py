@@ -1,0 +1,269 @@
+"""What classifiers of images and of texts share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MultilabelAccuracy,
+    MultilabelAUROC,
+    MultilabelF1Score,
+)
+
+from zoo.calibration import fit_temperature, scores
+from zoo.errors import UserError
+from zoo.losses import ClassificationLoss, LabelKind, TargetKind, check_logits, classification_loss
+from zoo.metrics import Collected, reliability_bins
+from zoo.tasks.base import Stage, Task
+
+
+class Classifier(Task):
+    """Puts a sample into one of several classes, or gives it any number of labels.
+
+    The net gives logits ``(B, num_classes)``: the loss's softmax (for ``multilabel`` its sigmoid)
+    would squash probabilities a second time. A batch starts with what the net takes and the labels:
+    integers ``(B,)``, for ``multilabel`` zeros and ones ``(B, num_classes)``.
+
+    Validation and test losses are the plain cross-entropy, without smoothing or class weights.
+
+    At the end of each validation one temperature is fitted to its logits (arXiv 1706.04599) and
+    kept in the checkpoints; see :mod:`zoo.calibration`. Predicted probabilities are those at this
+    temperature. A test gives calibration error, negative log-likelihood (at temperature 1 it
+    is the loss) and mean entropy at temperature 1 and, as ``*_scaled``, at the fitted one.
+
+    Args:
+        net: The network.
+        num_classes: Taken from the data by the command line; in Python from the net's attribute of
+            that name where it is left out.
+        label_kind: Taken from the data by the command line.
+        loss: Left out: ``cross_entropy``, for ``multilabel`` data ``binary_cross_entropy``.
+        label_smoothing: Share of the target that is spread evenly over all classes
+            (arXiv 1512.00567).
+        class_weights: One factor a class on its samples' loss.
+        focal_gamma: Exponent of ``focal`` (arXiv 1708.02002): how far easy samples count less.
+        gce_q: Exponent of ``generalized_cross_entropy`` (arXiv 1805.07836), above 0 (cross-entropy)
+            up to 1 (mean absolute error, which wrong labels disturb least).
+        kwargs: The options of :class:`~zoo.tasks.base.Task`.
+
+    Raises:
+        ValueError: An option lies outside what it may be, or the loss does not fit the labels.
+    """
+
+    monitor: ClassVar[str] = "val/acc"
+    mode: ClassVar[Literal["min", "max"]] = "max"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        num_classes: int | None = None,
+        label_kind: TargetKind = "multiclass",
+        loss: ClassificationLoss | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: list[float] | None = None,
+        focal_gamma: float = 2.0,
+        gce_q: float = 0.7,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(net, **kwargs)
+        if label_kind == "continuous" or label_kind == "mask":
+            task = "Regressor" if label_kind == "continuous" else "ImageSegmenter"
+            raise ValueError(
+                f"label_kind is {label_kind}, and a classifier needs classes; choose the task {task}"
+            )
+        classes = num_classes or getattr(net, "num_classes", None)
+        if not isinstance(classes, int):
+            raise ValueError("num_classes is not known; pass num_classes=")
+        if class_weights is not None and len(class_weights) != classes:
+            raise ValueError(
+                f"class_weights has {len(class_weights)} numbers, but there are {classes} classes"
+            )
+        self.num_classes = classes
+        self.label_kind: LabelKind = label_kind
+        self.multilabel = label_kind == "multilabel"
+        self.loss = classification_loss(
+            loss or ("binary_cross_entropy" if self.multilabel else "cross_entropy"),
+            label_kind=label_kind,
+            label_smoothing=label_smoothing,
+            class_weights=None if class_weights is None else torch.tensor(class_weights),
+            focal_gamma=focal_gamma,
+            gce_q=gce_q,
+        )
+        self.temperature = 1.0
+
+    # ---------------------------------------------------------------- figures
+
+    def build_metrics(self, stage: Stage) -> MetricCollection:
+        """Accuracy, top-5 accuracy (more than five classes) and macro F1; more at test."""
+        classes = self.num_classes
+        metrics: dict[str, Any]
+        if self.multilabel:
+            metrics = {
+                "acc": MultilabelAccuracy(classes, average="micro"),
+                "f1": MultilabelF1Score(classes, average="macro"),
+            }
+            if stage == "test":
+                metrics["auroc"] = MultilabelAUROC(classes)
+            return MetricCollection(metrics, prefix=f"{stage}/")
+        metrics = {
+            "acc": MulticlassAccuracy(classes, average="micro"),
+            "f1": MulticlassF1Score(classes, average="macro"),
+        }
+        if classes > 5:
+            metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
+        if stage == "test":
+            metrics["auroc"] = MulticlassAUROC(classes)
+        return MetricCollection(metrics, prefix=f"{stage}/")
+
+    def build_views(self, stage: Stage) -> dict[str, Metric]:
+        """The logits of a stage, which calibration is about, and the confusion of a test."""
+        views: dict[str, Metric] = {"logits": Collected()}
+        if stage == "test" and not self.multilabel:
+            views["confusion"] = MulticlassConfusionMatrix(self.num_classes)
+        return views
+
+    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+        """Fits the temperature after a validation; adds a test's figures at that temperature."""
+        logits, labels = (values.cpu() for values in views.pop("logits"))
+        if stage == "val":
+            if not self.trainer.sanity_checking and logits.isfinite().all():
+                self.temperature = fit_temperature(logits, labels, label_kind=self.label_kind)
+            return {}
+        kind, temperature = self.label_kind, self.temperature
+        plain = scores(logits, labels, label_kind=kind)
+        scaled = scores(logits, labels, temperature, label_kind=kind)
+        if not self.multilabel:
+            views["reliability"] = [
+                reliability_bins(self.probabilities(logits, t), labels) for t in (1.0, temperature)
+            ]
+        return {
+            "test/ece": plain["ece"],
+            "test/entropy": plain["entropy"],
+            "test/temperature": temperature,
+            **{f"test/{name}_scaled": value for name, value in scaled.items()},
+        }
+
+    def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
+        """Softmax (``multilabel``: sigmoid) of logits ``(B, num_classes)`` over a temperature."""
+        scaled = logits.float() / temperature
+        return scaled.sigmoid() if self.multilabel else scaled.softmax(dim=1)
+
+    def _plain_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss ``(B,)`` that validation and test report."""
+        if self.multilabel:
+            losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
+            return losses.mean(dim=1)
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    # ---------------------------------------------------------------- steps
+
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        """What of a batch the net takes."""
+        return (batch[0],)
+
+    def blend(
+        self, inputs: tuple[Tensor, ...], labels: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Inputs and targets of a training batch; for tasks that mix samples."""
+        return inputs, labels
+
+    def total_loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The training loss of what the net gave."""
+        loss: Tensor = self.loss(main_logits(outputs), targets)
+        return loss
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        labels = batch[1]
+        first = self.global_step == 0 and batch_idx == 0
+        if first:
+            self._check_labels(labels)
+        inputs, targets = self.blend(self.inputs(batch), labels)
+        outputs = self.net(*inputs)
+        logits = main_logits(outputs)
+        if first:
+            self._check_logits(logits)
+        loss = self.total_loss(outputs, targets)
+        correct = {}
+        if targets is labels:
+            right = (logits > 0) == (labels > 0) if self.multilabel else logits.argmax(1) == labels
+            correct["acc"] = right.sum() / (self.num_classes if self.multilabel else 1)
+        self.track(loss, len(labels), **correct)
+        return loss
+
+    def _check_labels(self, labels: Tensor) -> None:
+        if self.multilabel:
+            if labels.shape[1:] != (self.num_classes,):
+                raise UserError(
+                    f"labels have the shape {tuple(labels.shape)}, but label_kind is multilabel: "
+                    f"give a matrix of (samples, {self.num_classes})"
+                )
+        elif int(labels.max()) >= self.num_classes or int(labels.min()) < 0:
+            raise UserError(
+                f"the data has a label {int(labels.max())} (smallest {int(labels.min())}), but "
+                f"num_classes is {self.num_classes}: labels run from 0 to {self.num_classes - 1}"
+            )
+
+    def _check_logits(self, logits: Tensor) -> None:
+        try:
+            check_logits(logits, self.label_kind)
+        except ValueError as error:
+            raise UserError(f"option model.net: {error}") from error
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds one batch to the validation figures."""
+        labels, meters = batch[1], self.meters["val"]
+        logits = self(*self.inputs(batch)).float()
+        meters.loss.update(self._plain_loss(logits, labels))
+        meters.metrics.update(self.probabilities(logits), labels)
+        meters.views["logits"].update(logits, labels)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds one batch to the test figures and to what the pictures need."""
+        labels, meters = batch[1], self.meters["test"]
+        logits = self(*self.inputs(batch)).float()
+        probabilities = self.probabilities(logits)
+        meters.loss.update(self._plain_loss(logits, labels))
+        meters.metrics.update(probabilities, labels)
+        for name, view in meters.views.items():
+            view.update(*self.view_inputs(name, logits, probabilities, labels, batch))
+
+    def view_inputs(
+        self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
+    ) -> tuple[Tensor, ...]:
+        """What a test batch adds to a view."""
+        return (logits if name == "logits" else probabilities, labels)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Probabilities ``(B, num_classes)`` and, where the data counts them, sample numbers."""
+        result = {"probabilities": self.probabilities(self(*self.inputs(batch)), self.temperature)}
+        if hasattr(batch, "index"):
+            result["index"] = batch.index
+        return result
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the temperature."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["zoo"]["temperature"] = self.temperature
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up the temperature."""
+        super().on_load_checkpoint(checkpoint)
+        self.temperature = checkpoint.get("zoo", {}).get("temperature", 1.0)
+
+
+def main_logits(outputs: Any) -> Tensor:
+    """The logits themselves, from a net that may give a tuple with auxiliary heads."""
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    assert isinstance(logits, Tensor)
+    return logits
