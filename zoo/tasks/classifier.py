@@ -77,7 +77,8 @@ class Classifier(Task):
         if label_kind == "continuous" or label_kind == "mask":
             task = "Regressor" if label_kind == "continuous" else "ImageSegmenter"
             raise ValueError(
-                f"label_kind is {label_kind}, and a classifier needs classes; choose the task {task}"
+                f"label_kind is {label_kind}, and a classifier needs classes; "
+                f"choose the task {task}"
             )
         classes = num_classes or getattr(net, "num_classes", None)
         if not isinstance(classes, int):
