@@ -11,6 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side, a process to a core: more threads would stand in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 RECIPE = """\
 model:
   class_path: ImageClassifier

@@ -163,7 +163,8 @@ OPTIONS = {
     "--data.crop_padding 99": "data.crop_padding: 99 is more than the image's side; give at most 8",
     "--model.lr -1": "model.lr is -1.0; it must not be negative",
     "--model.warmup_steps -1": "model.warmup_steps is -1; give 0 or more optimiser steps",
-    "--model.label_smoothing 2": "model.label_smoothing is 2.0; give a number from 0 to 1",
+    "--model.label_smoothing 2": "model.label_smoothing=2.0 is not possible; "
+    "give a number from 0 to below 1",
     "--model.class_weights [1.0,2.0]": "model.class_weights has 2 numbers, "
     "but there are 10 classes",
     "--model.net.dropout 3": "model.net.dropout=3.0 must be at least 0 and less than 1",

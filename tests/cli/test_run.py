@@ -82,7 +82,9 @@ def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert summary["parameters"] == 259_498
     assert summary["flops_per_sample"] > 1e6
-    assert set(summary["test"]) == {"loss", "acc", "auroc", "ece", "f1", "top5"}
+    plain = {"loss", "acc", "auroc", "ece", "entropy", "f1", "top5"}
+    scaled = {"temperature", "ece_scaled", "nll_scaled", "entropy_scaled"}
+    assert set(summary["test"]) == plain | scaled
     assert summary["seed"] == 0
     assert torch.__version__.startswith(summary["versions"]["torch"])
     for name, value in summary["test"].items():
@@ -200,13 +202,13 @@ def test_a_second_signal_stops_at_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch
 
 def test_a_loss_that_is_not_finite_ends_the_run(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     small()
-    original = ImageClassifier._loss
+    original = ImageClassifier.total_loss
 
     def loss(self: ImageClassifier, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         factor = float("nan") if self.global_step == 6 else 1.0
         return original(self, logits, targets) * factor
 
-    monkeypatch.setattr(ImageClassifier, "_loss", loss)
+    monkeypatch.setattr(ImageClassifier, "total_loss", loss)
     ended = zoo("fit --config small.yaml --wandb off")
     assert ended.code == 1
     last = the_run() / "checkpoints" / "last.ckpt"
