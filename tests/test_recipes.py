@@ -70,9 +70,11 @@ def test_runs_through_the_smoke_overlay(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["fit", "--config", name, "--config", "smoke", "--config", "trainer/cpu"]
-    arguments += ["--wandb", "off", "--data.batch_size", "16"]
+    arguments += ["--wandb", "off", "--data.batch_size", "8", "--trainer.limit_train_batches", "2"]
     recipe = yaml.safe_load((recipes_folder() / f"{name}.yaml").read_text())
     data_set = recipe["data"]["class_path"]
+    if recipe["model"]["init_args"].get("compile"):
+        arguments += ["--model.compile", "false"]  # it takes minutes on a CPU, and a compiler
     if data_set.startswith("CIFAR"):
         write_cifar(tmp_path / "data", int(data_set.removeprefix("CIFAR")))
         arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
@@ -83,4 +85,4 @@ def test_runs_through_the_smoke_overlay(
     assert expected < {path.name for path in run.iterdir()}
     # The resolved recipe runs again as it stands.
     again = ["fit", "--config", str(run / "recipe.yaml"), "--trainer.limit_train_batches", "1"]
-    assert main(again) == 0
+    assert main([*again, "--trainer.limit_test_batches", "1"]) == 0
