@@ -15,7 +15,7 @@ class ImageBatch(NamedTuple):
     Attributes:
         image: (B, C, H, W) in channels_last memory; uint8 from a loader, normalised floats once
             prepared.
-        label: int64 (B,).
+        label: int64 (B,), or zeros and ones (B, C) where a sample may have several.
         index: int64 (B,), the sample's number in its data set, unique over all splits.
     """
 
@@ -29,7 +29,7 @@ class ResidentBatch(NamedTuple):
 
     Attributes:
         source: which resident array holds the images.
-        label: int64 (B,).
+        label: int64 (B,), or zeros and ones (B, C) where a sample may have several.
         index: int64 (B,).
     """
 
@@ -43,7 +43,7 @@ class ArrayImages(Dataset[ImageBatch]):
 
     Args:
         images: uint8 (N, H, W, C); an np.memmap is read from its file as needed.
-        labels: (N,).
+        labels: (N,), or zeros and ones (N, C) where a sample may have several.
         rows: the rows that belong to this split; all of them if None.
         first: the number, in the whole data set, of the array's first row.
         source: the array's name; splits of one array share it.

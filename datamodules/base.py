@@ -3,17 +3,20 @@
 import inspect
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from datamodules.arrays import ArrayImages, ImageBatch, ResidentBatch
 from datamodules.augment import Augmentation, Shelf
+from datamodules.balance import balanced_rows, class_counts, class_weights
 from datamodules.errors import DataError
 from datamodules.sampling import (
     EpochBatches,
@@ -225,7 +228,12 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             rank=rank,
             world_size=world_size,
             position=self._position,
+            order=self._order(),
         )
+
+    def _order(self) -> Callable[[int], npt.NDArray[np.int64]] | None:
+        """The order of an epoch's training samples; None for a random one of all."""
+        return None
 
     def _position(self) -> tuple[int, int]:
         epoch, first = training_position(self.trainer)
@@ -400,6 +408,8 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             `seed`, so that runs with several seeds share their splits.
         seed: chooses order and augmentation; by default the one given to Lightning's
             seed_everything, or 0.
+        balanced: draw every class equally often in training; an epoch has as many draws as there
+            are training samples, so rare ones come several times and others wait for a later epoch.
         crop_padding: black pixels added on each side before a random crop of the original size.
         horizontal_flip: mirror half of the training images, chosen anew in each epoch; `alternate`
             chooses once and mirrors the other half in every other epoch (arXiv 2404.00498).
@@ -423,6 +433,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         resident: bool = False,
         split_seed: int = 0,
         seed: int | None = None,
+        balanced: bool = False,
         crop_padding: int = 0,
         horizontal_flip: bool | Literal["alternate"] = False,
         cutout: int = 0,
@@ -440,6 +451,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             std=std,
         )
         self.resident = resident
+        self.balanced = balanced
         self.crop_padding = at_least("crop_padding", crop_padding, 0)
         if horizontal_flip not in (True, False, "alternate"):
             raise DataError(
@@ -496,6 +508,23 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             )
         dataset.resident = self.resident
         super()._add(stage, dataset)
+
+    def _order(self) -> Callable[[int], npt.NDArray[np.int64]] | None:
+        if not self.balanced:
+            return None
+        dataset = self.split("train")
+        return partial(balanced_rows, dataset.labels[dataset.rows], self.order_seed)
+
+    def class_weights(self) -> list[float]:
+        """A weight for each class, inverse to its frequency in the training split."""
+        dataset = self.split("train")
+        return class_weights(class_counts(dataset.labels[dataset.rows], self.num_classes))
+
+    def label_text(self, label: Tensor) -> str:
+        """A sample's class name, or those of its several classes."""
+        if label.ndim == 0:
+            return self.class_names[int(label)]
+        return "\n".join(self.class_names[i] for i in label.nonzero().flatten().tolist())
 
     def _shelf(self, source: str, device: torch.device) -> tuple[Shelf, int]:
         """The resident images of a source and the number of the first."""
@@ -570,7 +599,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             batches = EpochBatches(len(dataset), 36, training=False)
         batch = dataset.__getitems__(next(iter(batches))[:36])
         prepared = self.prepare_batch(batch, training=stage == "train", epoch=0)
-        titles = [self.class_names[label] for label in prepared.label.tolist()]
+        titles = [self.label_text(label) for label in prepared.label]
         return draw_images(self.denormalize(prepared.image), titles)
 
 

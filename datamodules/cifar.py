@@ -3,25 +3,20 @@
 import hashlib
 import pickle
 import socket
-import threading
-import urllib.request
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
 from datamodules.arrays import ArrayImages
 from datamodules.base import ImageDataModule, at_least
+from datamodules.download import PROBE_S, unreachable
 from datamodules.errors import DataError
 from datamodules.image_cache import decoded
 from datamodules.image_files import read_image
-
-PROBE_S = 8.0
-"""Seconds until the download's host counts as out of reach."""
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -392,33 +387,3 @@ def load_arrays(content: bytes) -> Any:
         pickle.UnpicklingError: if the pickle names anything else.
     """
     return _ArrayUnpickler(BytesIO(content), encoding="bytes").load()
-
-
-def unreachable(url: str, wait_s: float) -> str | None:
-    """Why a URL's host, or the proxy on the way to it, does not answer; None if it does.
-
-    Asked in a thread that is given up after `wait_s` seconds: where a firewall swallows packets,
-    connecting takes minutes to fail, and looking up the name may take longer than any socket's
-    timeout.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    proxy = (
-        None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(parts.scheme)
-    )
-    door = parts if proxy is None else urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    address = door.hostname or host, door.port or (443 if door.scheme == "https" else 80)
-    answer: list[str | None] = []
-
-    def knock() -> None:
-        try:
-            socket.create_connection(address, timeout=wait_s).close()
-        except OSError as error:
-            answer.append(f"{address[0]} cannot be reached ({error})")
-        else:
-            answer.append(None)
-
-    thread = threading.Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(wait_s)
-    return answer[0] if answer else f"{address[0]} does not answer within {wait_s:.0f} s"

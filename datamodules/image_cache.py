@@ -5,11 +5,14 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 import warnings
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +81,83 @@ def decoded(
     return DecodedImages(images, sums, broken)
 
 
+def npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array in an npz file; the array itself is not read.
+
+    Raises:
+        ValueError: if the member is no array.
+    """
+    with archive.open(member) as file:
+        shape, _, dtype = _npy_header(file)
+    return shape, dtype
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    major, _ = np.lib.format.read_magic(file)
+    if major == 1:
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def unpacked(archive: Path, member: str, shape: tuple[int, ...]) -> Array | None:
+    """Images of an npz file, mapped from a copy in the cache that an earlier run may have made.
+
+    Args:
+        archive: the npz file.
+        member: the file in it, which holds uint8 values.
+        shape: what the images shall have, (N, H, W, C).
+
+    Returns:
+        The images, or None where the cache cannot be written.
+    """
+    stat = archive.stat()
+    text = json.dumps([str(archive.resolve()), stat.st_size, stat.st_mtime_ns, member, shape])
+    target = cache_folder() / "npz" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
+    try:
+        return _unpack(archive, member, shape, target)
+    except OSError as error:
+        warnings.warn(
+            f"{target.parent} cannot be written ({error}), so all of {archive} is held in memory; "
+            "set ZOO_CACHE to a folder that can",
+            stacklevel=2,
+        )
+        return None
+
+
+def _unpack(archive: Path, member: str, shape: tuple[int, ...], target: Path) -> Array:
+    if not target.is_file():
+        from filelock import FileLock
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_file():  # another process may have been first
+                _copy(archive, member, shape, target)
+    # "c", copy on write, because torch warns of arrays that cannot be written to.
+    images: Array = np.load(target, mmap_mode="c")
+    return images
+
+
+def _copy(archive: Path, member: str, shape: tuple[int, ...], target: Path) -> None:
+    _need_space(target.parent, int(np.prod(shape)))
+    scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(member) as source:
+            _, fortran, dtype = _npy_header(source)
+            header = {"descr": dtype.str, "fortran_order": fortran, "shape": shape}
+            with scratch.open("xb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                shutil.copyfileobj(source, file, 2**20)
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _need_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed + 2**26 > free:
+        raise OSError(f"{needed / 1e9:.1f} GB wanted, {free / 1e9:.1f} GB free")
+
+
 def _load(target: Path, shape: tuple[int, ...]) -> DecodedImages | None:
     try:
         # "c", copy on write, because torch warns of arrays that cannot be written to.
@@ -99,10 +179,8 @@ def _build(target: Path, shape: tuple[int, ...], reader: Callable[[], Reader]) -
         found = _load(target, shape)  # another process may have been first
         if found is not None:
             return found
-        needed, free = int(np.prod(shape)), shutil.disk_usage(target.parent).free
-        if needed + 2**26 > free:
-            # Writing to a mapped file on a full disk would kill the process without a word.
-            raise OSError(f"{needed / 1e9:.1f} GB wanted, {free / 1e9:.1f} GB free")
+        # Writing to a mapped file on a full disk would kill the process without a word.
+        _need_space(target.parent, int(np.prod(shape)))
         scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
         try:
             images = np.lib.format.open_memmap(

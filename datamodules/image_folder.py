@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,19 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.arrays import ArrayImages
-from datamodules.base import ImageDataModule, at_least, share
+from datamodules.balance import need_every_class
+from datamodules.base import ImageDataModule, Stage, at_least, share
 from datamodules.errors import DataError
+from datamodules.groups import Groups, split_groups
 from datamodules.image_cache import DecodedImages, decoded
-from datamodules.image_files import list_images, read_image
+from datamodules.image_files import check_window, list_images, read_image
 
 Rows = npt.NDArray[np.int64]
 
 
 @dataclass
 class _Part:
-    """Files that are decoded together."""
+    """Files that are decoded together, each with its class's folder and number."""
 
     files: list[Path]
+    folders: list[Path]
     labels: Rows
 
 
@@ -32,9 +36,12 @@ class ImageFolder(ImageDataModule):
     The size is whatever the folder holds, and the licence is the images' own. A folder for each
     split, `root/{train,val,test}/<class>/*.png`, is taken as it is; a split without a folder is cut
     out of the training images, stratified and chosen by `split_seed`. Any size and kind of image
-    will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range), EXIF
-    orientation. The shorter side is resized to `image_size` and the middle of the longer one is
-    kept. Hidden files and files without an image's extension are ignored.
+    will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or `window`),
+    EXIF orientation. The shorter side is resized to `image_size` and the middle of the longer one
+    is kept. Hidden files and files without an image's extension are ignored.
+
+    Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
+    tested on what it has learnt by heart: `groups` names a csv file that says whose each image is.
 
     Images are decoded once into `$ZOO_CACHE` (by default `~/.cache/lightning_zoo`) and mapped from
     there, so that a second run starts at once and a set may be larger than the memory.
@@ -48,6 +55,14 @@ class ImageFolder(ImageDataModule):
         val_fraction: share of the images for validation, where there is no folder `val`.
         test_fraction: share of the images for the test, where there is no folder `test`.
         skip_broken: leave out images that cannot be read, instead of stopping at the first.
+        window: two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
+            for grey files of more than 8 bits; by default their whole range does.
+        groups: a csv file with each image's patient; all images of one patient get into one split,
+            the classes as evenly as that allows.
+        file_column: the csv file's column with the image's path below `root`, or its name alone.
+        group_column: the csv file's column with the patient.
+        delimiter: the csv file's character between two values.
+        allow_missing_classes: let the validation or the test split lack a class.
 
     Raises:
         DataError: if the folder does not hold classes with images, or an option's value is not
@@ -64,6 +79,12 @@ class ImageFolder(ImageDataModule):
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         skip_broken: bool = False,
+        window: list[float] | None = None,
+        groups: str | None = None,
+        file_column: str = "file",
+        group_column: str = "patient",
+        delimiter: str = ",",
+        allow_missing_classes: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,7 +92,14 @@ class ImageFolder(ImageDataModule):
         self.val_fraction = share("val_fraction", val_fraction)
         self.test_fraction = share("test_fraction", test_fraction)
         self.skip_broken = skip_broken
+        self.window = check_window(window)
+        self.groups = None if groups is None else str(groups)
+        self.file_column = file_column
+        self.group_column = group_column
+        self.delimiter = delimiter
+        self.allow_missing_classes = allow_missing_classes
         self._find(class_names)
+        self._groups = self._group()
         self._set_facts(self.class_names, in_channels, at_least("image_size", image_size, 1))
 
     @property
@@ -111,7 +139,11 @@ class ImageFolder(ImageDataModule):
         if split and "val" in folders:
             val = self._list(root / "val")
             self._val_rows = np.arange(len(fit.files), len(fit.files) + len(val.files))
-            fit = _Part([*fit.files, *val.files], np.concatenate([fit.labels, val.labels]))
+            fit = _Part(
+                [*fit.files, *val.files],
+                [*fit.folders, *val.folders],
+                np.concatenate([fit.labels, val.labels]),
+            )
         if split and "test" in folders:
             self._test = self._list(root / "test")
         self._fit = fit
@@ -131,6 +163,7 @@ class ImageFolder(ImageDataModule):
 
     def _list(self, folder: Path, *, every: bool = False) -> _Part:
         files: list[Path] = []
+        folders: list[Path] = []
         labels: list[int] = []
         for name in _folders(folder):
             if name not in self.class_names:
@@ -142,10 +175,24 @@ class ImageFolder(ImageDataModule):
             if not images and every:
                 raise DataError(f"{folder / name}: holds no images; add some or remove the folder")
             files += images
+            folders += [folder / name] * len(images)
             labels += [label] * len(images)
         if not files:
             raise DataError(f"{folder}: holds no images; add some or remove the folder")
-        return _Part(files, np.array(labels, dtype=np.int64))
+        return _Part(files, folders, np.array(labels, dtype=np.int64))
+
+    def _group(self) -> Groups | None:
+        """Whose each image is; no one's are in two of the splits that have folders."""
+        if self.groups is None:
+            return None
+        root = Path(self.root).expanduser()
+        files = [Path(name).relative_to(root).as_posix() for name in self.names]
+        groups = Groups(self.groups, files, self.file_column, self.group_column, self.delimiter)
+        rows, count = np.arange(len(files)), len(self._fit.files)
+        val = self._val_rows if self._val_rows is not None else rows[:0]
+        parts = {"train": np.setdiff1d(rows[:count], val), "val": val, "test": rows[count:]}
+        groups.check_apart(parts, files)
+        return groups
 
     def prepare_data(self) -> None:
         """Decode what the run will read, in one process while the others wait."""
@@ -164,13 +211,18 @@ class ImageFolder(ImageDataModule):
                 [str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns]
                 for path, stat in zip(part.files, stats, strict=True)
             ],
+            self.window,
         ]
         return decoded(
             key,
             len(part.files),
             self.image_size,
             self.in_channels,
-            lambda: lambda row: read_image(part.files[row], self.image_size, self.in_channels),
+            lambda: (
+                lambda row: read_image(
+                    part.files[row], self.image_size, self.in_channels, window=self.window
+                )
+            ),
         )
 
     def _usable(self, part: _Part) -> tuple[DecodedImages, Rows]:
@@ -179,6 +231,14 @@ class ImageFolder(ImageDataModule):
         if not images.broken:
             return images, np.arange(len(part.files))
         first = next(iter(images.broken.values()))
+        files = Counter(part.folders)
+        for folder, count in Counter(part.folders[row] for row in images.broken).items():
+            if count == files[folder]:
+                why = next(why for row, why in images.broken.items() if part.folders[row] == folder)
+                raise DataError(
+                    f"{folder}: every file in it is broken ({count} of {count}), the first being "
+                    f"{why}"
+                )
         if not self.skip_broken:
             more = len(images.broken) - 1
             others = f" ({more} more cannot be read either)" if more else ""
@@ -203,12 +263,30 @@ class ImageFolder(ImageDataModule):
             sizes["test_fraction"] = _some(self.test_fraction, len(pool))
         if val is None:
             sizes["val_fraction"] = _some(self.val_fraction, len(pool))
-        parts = [pool[rows] for rows in self._carve(self._fit.labels[pool], sizes)]
+        labels = self._fit.labels[pool]
+        if self._groups is None:
+            cut = self._carve(labels, sizes)
+        else:
+            codes = self._groups.codes[pool]
+            cut = split_groups(labels, codes, sizes, self.split_seed, self.group_column)
+        parts = [pool[rows] for rows in cut]
         train = parts.pop()
         if val is None:
             val = parts.pop()
         test = parts.pop() if parts else np.array([], dtype=np.int64)
         return train, val, test
+
+    def _add(self, stage: Stage, dataset: ArrayImages) -> None:
+        super()._add(stage, dataset)
+        if stage == "train" or not self.allow_missing_classes:
+            labels = dataset.labels[dataset.rows]
+            need_every_class(labels, self.class_names, stage, self.root)
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `ImageInputs` that prepares raw files as this object does its own, less `inputs`."""
+        spec = super().inputs_spec()
+        spec["init_args"]["window"] = self.window
+        return spec
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""

@@ -11,22 +11,25 @@ from torch.utils.data import Dataset
 from datamodules.arrays import ImageBatch
 from datamodules.base import PreparedImages, at_least
 from datamodules.errors import DataError
-from datamodules.image_files import list_images, read_image
+from datamodules.image_files import check_window, list_images, read_image
 from datamodules.sampling import PositionedLoader
 
 
 class _Files(Dataset[ImageBatch]):
     """Images that are decoded when their batch is due."""
 
-    def __init__(self, names: list[str], size: int, channels: int) -> None:
-        self.names, self.size, self.channels = names, size, channels
+    def __init__(
+        self, names: list[str], size: int, channels: int, window: list[float] | None
+    ) -> None:
+        self.names, self.size, self.channels, self.window = names, size, channels, window
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitems__(self, indices: list[int]) -> ImageBatch:
         def read(index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-            return read_image(Path(self.names[index]), self.size, self.channels)
+            path = Path(self.names[index])
+            return read_image(path, self.size, self.channels, window=self.window)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
             images = np.stack(list(threads.map(read, indices)))
@@ -54,6 +57,8 @@ class ImageInputs(PreparedImages):
         mean: mean per channel on the scale 0 to 1.
         std: standard deviation per channel on the scale 0 to 1.
         batch_size: samples in a batch, over all processes together.
+        window: two percentiles of each image that become 0 and 255, for files of more than 8 bits;
+            by default their whole range does.
 
     Raises:
         DataError: if a path does not exist or no image is found.
@@ -68,6 +73,7 @@ class ImageInputs(PreparedImages):
         mean: list[float],
         std: list[float],
         batch_size: int = 128,
+        window: list[float] | None = None,
     ) -> None:
         super().__init__(batch_size=batch_size, mean=mean, std=std)
         self.inputs = [str(path) for path in inputs]
@@ -76,6 +82,7 @@ class ImageInputs(PreparedImages):
             raise DataError(
                 f"in_channels: {in_channels} is not possible; give 1 for grey or 3 for colour"
             )
+        self.window = check_window(window)
         self.names = self._list()
         """The files' paths; `batch.index` numbers them."""
 
@@ -97,4 +104,5 @@ class ImageInputs(PreparedImages):
 
     def predict_dataloader(self) -> PositionedLoader:
         """The images in the order of `names`."""
-        return self._prediction_loader(_Files(self.names, self.image_size, self.in_channels))
+        files = _Files(self.names, self.image_size, self.in_channels, self.window)
+        return self._prediction_loader(files)

@@ -38,6 +38,8 @@ class EpochBatches(Sampler[list[int]]):
     it. Shards are even, so with several processes up to `world_size - 1` samples sit out an epoch,
     others each time.
 
+    Another order of an epoch's draws may be given; draws may then repeat a sample.
+
     Evaluation: in order, every sample exactly once, never padded; shards may differ by one sample.
 
     Args:
@@ -48,6 +50,8 @@ class EpochBatches(Sampler[list[int]]):
         rank: this process, from 0.
         world_size: how many processes share the samples.
         position: gives (epoch, first batch); asked at the first `next()`, when a Trainer knows it.
+        order: gives an epoch's `size` sample numbers, in training; by default a random order of all
+            samples.
 
     Raises:
         DataError: if the batch or the samples cannot be shared among the processes.
@@ -63,6 +67,7 @@ class EpochBatches(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         position: Callable[[], tuple[int, int]] | None = None,
+        order: Callable[[int], npt.NDArray[np.int64]] | None = None,
     ) -> None:
         if size < world_size:
             raise DataError(
@@ -82,6 +87,7 @@ class EpochBatches(Sampler[list[int]]):
         self.rank = rank
         self.world_size = world_size
         self.position = position
+        self.order = order
         self._bounds = self._cut()
 
     def _cut(self) -> list[tuple[int, int]]:
@@ -117,7 +123,11 @@ class EpochBatches(Sampler[list[int]]):
                 yield list(shard[start:stop])
             return
         epoch, first = self.position() if self.position is not None else (0, 0)
-        order: npt.NDArray[np.int64] = permutation(self.size, self.seed, epoch).numpy()
+        order: npt.NDArray[np.int64]
+        if self.order is not None:
+            order = self.order(epoch)
+        else:
+            order = permutation(self.size, self.seed, epoch).numpy()
         for start, stop in self._bounds[first:]:
             yield order[start:stop][self.rank :: self.world_size].tolist()
 

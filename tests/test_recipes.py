@@ -4,6 +4,8 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import yaml
 
@@ -17,6 +19,9 @@ RECIPES = sorted(set(recipe_names()) - OVERLAYS)
 def test_how_many_there_are() -> None:
     assert set(recipe_names()) > OVERLAYS
     assert RECIPES == [
+        "ag_news/bag",
+        "ag_news/gru",
+        "bag_of_embeddings",
         "cifar10/inception",
         "cifar10/inception_v3",
         "cifar10/resnet18",
@@ -25,11 +30,23 @@ def test_how_many_there_are() -> None:
         "cifar10/speedrun",
         "cifar100/inception",
         "cifar100/resnet18",
+        "gru",
+        "imdb/gru",
+        "imdb/transformer",
         "inception",
         "inception_v3",
+        "lstm",
+        "medical",
+        "medmnist/resnet18",
         "mlp",
+        "nsmc/gru",
+        "nsmc/transformer",
         "regression",
         "resnet",
+        "segmentation/nuclei",
+        "sst2/lstm",
+        "transformer",
+        "unet",
     ]
 
 
@@ -64,11 +81,60 @@ def write_cifar(root: Path, classes: int) -> None:
         (folder / "meta").write_bytes(pickle.dumps(meta, protocol=2))
 
 
+def write_texts(root: Path, data_set: str) -> None:
+    """A few short texts in the layout of a set's own files."""
+    words = {0: "a dull and tedious film", 1: "a warm and funny film"}
+    rows = [(f"{words[k % 2]} number {k}", k % 2) for k in range(200)]
+    root.mkdir(parents=True)
+    if data_set == "SST2":
+        for name in ("train", "dev", "test"):
+            lines = [f"{text} {name}\t{label}\n" for text, label in rows]
+            (root / f"{name}.tsv").write_text("".join(lines))
+    elif data_set == "NSMC":
+        for name in ("train", "test"):
+            lines = [f"{k}\t{text} {name} 영화\t{y}\n" for k, (text, y) in enumerate(rows)]
+            (root / f"ratings_{name}.txt").write_text("id\tdocument\tlabel\n" + "".join(lines))
+    elif data_set == "AGNews":
+        for name in ("train", "test"):
+            columns = {"text": [f"{text} {name}" for text, _ in rows]}
+            columns["label"] = [k % 4 for k in range(200)]
+            pyarrow.parquet.write_table(pyarrow.table(columns), root / f"{name}.parquet")
+    else:  # IMDB: a folder for each split and class, a file for each review
+        for name in ("train", "test"):
+            for k, (text, label) in enumerate(rows):
+                path = root / name / ("neg", "pos")[label] / f"{k}.txt"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{text} {name}")
+
+
+def write_medical(root: Path, data_set: str) -> None:
+    """Random images, with labels or with masks, under the keys of the real files."""
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 40), ("val", 12), ("test", 12)):
+        if data_set == "MedMNIST":
+            arrays[f"{split}_images"] = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+            arrays[f"{split}_labels"] = (np.arange(count) % 2)[:, None]
+        else:
+            shape = (count, 32, 32)
+            arrays[f"{split}_images"] = generator.integers(0, 256, (*shape, 3), dtype=np.uint8)
+            arrays[f"{split}_masks"] = generator.integers(0, 2, shape, dtype=np.uint8)
+    root.mkdir(parents=True)
+    np.savez(root / "breastmnist.npz", **arrays)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tokenised texts are kept, for the recipes that share them."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_runs_through_the_smoke_overlay(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOO_CACHE", str(cache))
     arguments = ["fit", "--config", name, "--config", "smoke", "--config", "trainer/cpu"]
     arguments += ["--wandb", "off", "--data.batch_size", "8", "--trainer.limit_train_batches", "2"]
     recipe = yaml.safe_load((recipes_folder() / f"{name}.yaml").read_text())
@@ -79,6 +145,17 @@ def test_runs_through_the_smoke_overlay(
         write_cifar(tmp_path / "data", int(data_set.removeprefix("CIFAR")))
         arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
         arguments += ["--data.val_size", "100"]
+    elif data_set in ("SST2", "NSMC", "AGNews", "IMDB"):
+        write_texts(tmp_path / "data", data_set)
+        arguments += ["--data.root", str(tmp_path / "data"), "--data.vocab_size", "300"]
+    elif data_set == "MovieReviews":  # the shorter ones
+        arguments += ["--data.part", "rotten_tomatoes"]
+    elif data_set == "MedMNIST":
+        write_medical(tmp_path / "data", data_set)
+        arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
+    elif data_set == "SegmentationNpz":
+        write_medical(tmp_path / "data", data_set)
+        arguments += ["--data.path", str(tmp_path / "data" / "breastmnist.npz")]
     assert main(arguments) == 0
     (run,) = tmp_path.glob("runs/*/*")
     expected = {"recipe.yaml", "metrics.csv", "summary.json", "checkpoints", "curves.png"}

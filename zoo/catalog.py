@@ -40,12 +40,13 @@ def entries(kind: str) -> Iterator[tuple[str, str]]:
 
 
 def listing(kind: str | None, pattern: str | None) -> str:
-    """The text of ``zoo list``.
+    """The text of ``zoo list``: a line each, or all about the one thing that a pattern names.
 
     Raises:
         UserError: Nothing matches the pattern.
     """
     lines: list[str] = []
+    places: list[tuple[str, str]] = []
     for each in [kind] if kind else KINDS:
         found = [
             (name, about)
@@ -57,6 +58,9 @@ def listing(kind: str | None, pattern: str | None) -> str:
         width = max(len(name) for name, _ in found)
         lines.append(f"{each}:")
         lines += [f"  {name:<{width}}  {about}".rstrip() for name, about in found]
+        places += [(each, name) for name, _ in found]
+    if pattern is not None and len(places) == 1:
+        return f"{lines[0]}\n  {places[0][1]}\n\n{_all_about(*places[0])}"
     if not lines:
         raise UserError(f"nothing among the {kind or 'entries'} matches {pattern!r}; try '*'")
     return "\n".join(lines)
@@ -81,10 +85,19 @@ def exports(kind: str) -> Iterator[tuple[str, str]]:
                     yield alias.name, node.module
 
 
+def _all_about(kind: str, name: str) -> str:
+    if kind == "recipes":
+        return (recipes_folder() / f"{name}.yaml").read_text(encoding="utf-8").rstrip()
+    return _docstring(dict(exports(kind))[name], name)
+
+
 def _first_line(module: str, name: str) -> str:
+    return _docstring(module, name).split("\n")[0]
+
+
+def _docstring(module: str, name: str) -> str:
     tree = ast.parse(_source(module).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            line = (ast.get_docstring(node) or "").split("\n")[0]
-            return re.sub(r"``|:class:|`~?", "", line)
+            return re.sub(r"``|:class:|`~?", "", ast.get_docstring(node) or "")
     return ""

@@ -47,9 +47,7 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and value < lowest:
             unlimited = " (-1 sets no limit)" if lowest == -1 else ""
-            raise UserError(
-                f"option trainer.{name} is {value:g}; give {lowest} or more{unlimited}"
-            )
+            raise UserError(f"option trainer.{name} is {value:g}; give {lowest} or more{unlimited}")
     root = options.get("default_root_dir")
     if not root or "://" in str(root):
         raise UserError(
@@ -80,6 +78,7 @@ def check_monitor(monitor: str | None, model: LightningModule) -> None:
     if monitor is None or not isinstance(model, Task):
         return
     known = ["val/loss", *map(str, model.build_metrics("val"))]
+    known += [f"val/{name}" for name in model.derived]
     if monitor not in known:
         raise UserError(
             f"option checkpoint.monitor is {monitor!r}, but validation gives {', '.join(known)}"

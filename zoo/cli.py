@@ -252,20 +252,21 @@ class ZooCLI(LightningCLI):
         """
         data, net = self.datamodule, getattr(self.model, "net", None)
         shape, classes = getattr(data, "input_shape", None), getattr(data, "num_classes", None)
-        if not trainer.is_global_zero or net is None or shape is None or classes is None:
+        if not trainer.is_global_zero or net is None or classes is None:
             return None
-
-        def example(batch_size: int) -> torch.Tensor:
-            return torch.zeros(batch_size, *shape, device="meta")
 
         data.trainer = trainer
         data.prepare_data()
         data.setup(self.verb)
         if self.verb == "fit":
             data.setup("test")  # a fault in the test split had better show before the training
+        if shape is None:  # texts, whose cost depends on their length
+            return profile(net, None)
         if self.verb == "fit" and hasattr(data, "smallest_train_batch"):
-            check_net(net, example(data.smallest_train_batch), classes)
-        return profile(net, example(1))
+            smallest = torch.zeros(data.smallest_train_batch, *shape, device="meta")
+            per_pixel = getattr(data, "label_kind", None) == "mask"
+            check_net(net, smallest, classes, per_pixel=per_pixel)
+        return profile(net, torch.zeros(1, *shape, device="meta"))
 
     def _recipe_text(self) -> str:
         """The resolved recipe, which can be run again."""

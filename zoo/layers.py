@@ -23,11 +23,15 @@ from zoo.errors import OptionError, UserError
 #: What the data says about itself; the command line hands it to the arguments of the same name.
 FACTS = (
     "num_classes",
+    "class_names",
     "in_channels",
     "image_size",
     "label_kind",
     "target_mean",
     "target_std",
+    "vocab_size",
+    "pad_id",
+    "max_length",
 )
 
 _OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum")

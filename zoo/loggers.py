@@ -343,6 +343,11 @@ class RunWandb(WandbLogger):
         super().log_table(key, columns=["image", *columns], data=data, step=step)
 
     @_guarded
+    def log_rows(self, key: str, columns: list[str], rows: list[list[Any]], step: int) -> None:
+        """Logs a table."""
+        super().log_table(key, columns=columns, data=rows, step=step)
+
+    @_guarded
     def log_checkpoint(self, path: Path, metadata: dict[str, Any]) -> None:
         """Uploads a checkpoint as the run's model artifact."""
         import wandb

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+from zoo.losses import LabelKind
 
 
 def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
@@ -26,6 +29,48 @@ def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> T
     totals = rows.new_zeros(bins, 3).index_add_(0, index, rows)
     counts = totals[:, :1]
     return torch.cat([counts, totals[:, 1:] / counts.clamp(min=1)], dim=1)
+
+
+def auc_and_accuracy(
+    probabilities: Tensor, labels: Tensor, label_kind: LabelKind
+) -> dict[str, float]:
+    """Area under the ROC curve and accuracy, in float64, as MedMNIST's evaluator has them.
+
+    * ``multiclass`` and ``ordinal``: the area is the mean over the classes, each against the rest;
+      a sample is right if its label has the highest probability.
+    * ``binary``: the area of the second class; a sample belongs to it above 0.5.
+    * ``multilabel``: the area is the mean over the labels; accuracy counts every label of every
+      sample, there above 0.5.
+
+    Deviation from the evaluator: a class that all samples or none belong to has no curve, and is
+    left out of the mean.
+
+    Args:
+        probabilities: ``(N, C)``.
+        labels: ``(N,)``, for ``multilabel`` zeros and ones ``(N, C)``.
+        label_kind: What the labels are.
+
+    Returns:
+        ``auroc``, unless no class has a curve, and ``acc``.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    scores, truth = probabilities.double().cpu().numpy(), labels.cpu().numpy()
+    if label_kind == "multilabel":
+        found, right = truth > 0, (scores > 0.5) == (truth > 0)
+    elif label_kind == "binary":
+        scores, found = scores[:, 1:], truth[:, None] == 1
+        right = (scores[:, 0] > 0.5) == found[:, 0]
+    else:
+        found = truth[:, None] == np.arange(scores.shape[1])
+        right = scores.argmax(axis=1) == truth
+    areas = [
+        roc_auc_score(is_there, score)
+        for is_there, score in zip(found.T, scores.T, strict=True)
+        if 0 < is_there.sum() < len(is_there)
+    ]
+    area = {"auroc": float(np.mean(areas))} if areas else {}
+    return {"acc": float(right.mean()), **area}
 
 
 class MostWrong(Metric):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -24,11 +24,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
 
 
 def parameter_groups(
-    module: nn.Module,
-    weight_decay: float,
-    *,
-    head: Collection[str] = (),
-    backbone_lr_factor: float = 1.0,
+    module: nn.Module, weight_decay: float, lr_factors: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
     """Splits the trainable parameters into those that decay and those that do not.
 
@@ -38,14 +34,13 @@ def parameter_groups(
     Args:
         module: The module to train.
         weight_decay: Of those that decay.
-        head: Names of the last layers' parameters.
-        backbone_lr_factor: Where it is not 1, all parameters but the head's are groups of their
-            own, marked with this ``lr_factor``.
+        lr_factors: Factors on the learning rate by parameters' names, 1 where left out; each has
+            groups of its own, marked with this ``lr_factor``.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            factor = 1.0 if name in head else backbone_lr_factor
+            factor = (lr_factors or {}).get(name, 1.0)
             decay = weight_decay if parameter.ndim >= 2 else 0.0
             groups.setdefault((factor, decay), []).append(parameter)
     return [
@@ -165,12 +160,11 @@ def build_optimizer(
     lr: float | None = None,
     weight_decay: float | None = None,
     momentum: float | None = None,
-    head: Collection[str] = (),
-    backbone_lr_factor: float = 1.0,
+    lr_factors: Mapping[str, float] | None = None,
 ) -> Optimizer:
     """Builds the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`.
 
-    The other arguments are those of :func:`parameter_groups`.
+    ``lr_factors`` are those of :func:`parameter_groups`.
 
     Raises:
         ValueError: The module has nothing to train.
@@ -179,9 +173,7 @@ def build_optimizer(
     lr = own["lr"] if lr is None else lr
     weight_decay = own["weight_decay"] if weight_decay is None else weight_decay
     momentum = own["momentum"] if momentum is None else momentum
-    groups = parameter_groups(
-        module, weight_decay, head=head, backbone_lr_factor=backbone_lr_factor
-    )
+    groups = parameter_groups(module, weight_decay, lr_factors)
     for group in groups:
         group["lr"] = lr * group.pop("lr_factor")
     if name == "sgd":

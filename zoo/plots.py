@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,22 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 _LOWER_IS_BETTER = ("loss", "mse", "mae")
+
+
+#: Fonts with Hangul; the first that is installed draws what the usual one lacks.
+_HANGUL = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "AppleGothic")
+
+
+@contextmanager
+def readable_names() -> Iterator[None]:
+    """Draws names in Hangul too where a font for it is installed, else boxes without a warning."""
+    from matplotlib import font_manager, rc_context
+
+    installed = set(font_manager.get_font_names())
+    families = ["DejaVu Sans", *[name for name in _HANGUL if name in installed][:1]]
+    with rc_context({"font.family": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -118,6 +136,42 @@ def draw_reliability(stages: Mapping[str, tuple[NDArray[Any], float]]) -> Figure
         below.set_xlim(0, 1)
         below.set_xlabel("confidence")
         below.set_ylabel("samples")
+    return figure
+
+
+def draw_masks(samples: Sequence[Sequence[NDArray[Any]]]) -> Figure:
+    """Images beside themselves under the true and under the predicted mask.
+
+    Args:
+        samples: Image, image under truth, image under prediction, each ``(H, W, 3)``.
+    """
+    figure = new_figure(7.5, 2.6 * len(samples))
+    for row, sample in enumerate(samples):
+        for column, (title, picture) in enumerate(
+            zip(("image", "truth", "prediction"), sample, strict=True)
+        ):
+            axes = figure.add_subplot(len(samples), 3, 3 * row + column + 1)
+            axes.imshow(picture)
+            axes.axis("off")
+            if row == 0:
+                axes.set_title(title)
+    return figure
+
+
+def draw_attention(texts: Sequence[tuple[Sequence[str], NDArray[Any]]]) -> Figure:
+    """What attention pooling looks at: tokens of texts over the weight of each.
+
+    Args:
+        texts: Tokens and weights ``(T,)`` of each text.
+    """
+    longest = max(len(tokens) for tokens, _ in texts)
+    figure = new_figure(max(6.0, 0.26 * longest), 1.5 * len(texts))
+    for row, (tokens, weights) in enumerate(texts):
+        axes = figure.add_subplot(len(texts), 1, row + 1)
+        axes.bar(range(len(tokens)), weights)
+        axes.set_xlim(-0.6, longest - 0.4)
+        axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7)
+        axes.set_yticks([])
     return figure
 
 

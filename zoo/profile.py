@@ -26,14 +26,16 @@ class Profile:
     flops: int | None
 
 
-def profile(net: nn.Module, example: Tensor) -> Profile:
+def profile(net: nn.Module, example: Tensor | None) -> Profile:
     """Counts parameters and the operations of a forward pass.
 
     Args:
         net: The network.
-        example: One sample on the meta device, ``(1, ...)``.
+        example: One sample on the meta device, ``(1, ...)``; None where samples differ in size.
     """
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    if example is None:
+        return Profile(parameters, None)
     training = net.training
     net.eval()
     try:
@@ -47,13 +49,16 @@ def profile(net: nn.Module, example: Tensor) -> Profile:
     return Profile(parameters, flops)
 
 
-def check_net(net: nn.Module, example: Tensor, num_classes: int) -> None:
+def check_net(
+    net: nn.Module, example: Tensor, num_classes: int, *, per_pixel: bool = False
+) -> None:
     """Runs the smallest training batch through the net in training mode, on the meta device.
 
     Args:
         net: The network.
         example: A batch on the meta device, ``(B, ...)``, as small as training will see.
         num_classes: Classes of the data.
+        per_pixel: Whether every pixel has a class.
 
     Raises:
         UserError: A batch norm would see one value per channel, the input does not fit the net, or
@@ -79,11 +84,13 @@ def check_net(net: nn.Module, example: Tensor, num_classes: int) -> None:
     finally:
         net.train(training)
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    if isinstance(logits, Tensor) and logits.shape[1:] != (num_classes,):
+    wanted = (num_classes, *(example.shape[2:] if per_pixel else ()))
+    if isinstance(logits, Tensor) and logits.shape[1:] != wanted:
         shape = "x".join(map(str, logits.shape[1:])) or "no"
         raise UserError(
             f"option model.net: {type(net).__name__} gives {shape} numbers for a sample, but the "
-            f"data asks for {num_classes}, one for each class; set the net's number of outputs"
+            f"data asks for {'x'.join(map(str, wanted))}, one for each class"
+            f"{' and pixel' if per_pixel else ''}; set the net's number of outputs"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -71,22 +72,30 @@ def write_report(
     print("\n".join(f"{name:<{width}}  {value}" for name, value in lines), flush=True)
 
 
-def write_predictions(folder: RunFolder, batches: list[dict[str, torch.Tensor]], data: Any) -> None:
+def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: Any) -> None:
     """Prints what was predicted for each input and writes ``predictions.csv``.
 
     The file has a row for each input: its name and, from a classifier, the label, its probability
-    and the probability of every class; from a regressor the number.
+    and the probability of every class; from a regressor the number; from a segmenter each class's
+    share of the pixels and the mask's file in the folder ``masks``, whose pixels hold the classes'
+    numbers.
     """
-    joined = {name: torch.cat([batch[name] for batch in batches]).cpu() for name in batches[0]}
-    if "probabilities" in joined:
-        columns, rows, lines = _class_rows(joined["probabilities"].float(), list(data.class_names))
+    kind = next(name for name in batches[0] if name != "index")
+    predicted = [value.cpu() for batch in batches for value in batch[kind]]
+    numbers = [int(number) for batch in batches for number in batch.get("index", ())]
+    numbers = numbers or list(range(len(predicted)))
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    predicted = [predicted[place] for place in order]
+    given = getattr(data, "names", None)
+    names = [given[numbers[place]] if given else str(numbers[place]) for place in order]
+    if kind == "masks":
+        columns, rows, lines = _save_masks(folder, names, predicted, list(data.class_names))
+    elif kind == "probabilities":
+        columns, rows, lines = _class_rows(predicted, list(data.class_names))
     else:
         columns = [str(getattr(data, "target_name", "prediction"))]
-        lines = [f"{value:.6g}" for value in joined["prediction"].tolist()]
+        lines = [f"{float(value):.6g}" for value in predicted]
         rows = [[line] for line in lines]
-    numbers = joined["index"].tolist() if "index" in joined else range(len(rows))
-    given = getattr(data, "names", None)
-    names = [given[number] if given else str(number) for number in numbers]
     width = max(map(len, names))
     path = folder.path / "predictions.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -98,18 +107,41 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, torch.Tensor]],
     print(f"written to {os.path.relpath(path)}", flush=True)
 
 
-def _class_rows(
-    probabilities: torch.Tensor, classes: list[str]
-) -> tuple[list[str], list[list[str]], list[str]]:
-    """The columns and rows of the file, and what is printed of each row."""
+#: The columns and rows of the file, and what is printed of each row.
+_Table = tuple[list[str], list[list[str]], list[str]]
+
+
+def _class_rows(probabilities: list[torch.Tensor], classes: list[str]) -> _Table:
     columns = ["label", "probability", *(f"p({name})" for name in classes)]
     rows, lines = [], []
-    for values in probabilities.tolist():
+    for values in (row.tolist() for row in probabilities):
         top = max(values)
         label = classes[values.index(top)]
         rows.append([label, f"{top:.6f}", *(f"{value:.6f}" for value in values)])
         lines.append(f"{label}  {top:.4f}")
     return columns, rows, lines
+
+
+def _save_masks(
+    folder: RunFolder, names: list[str], masks: list[torch.Tensor], classes: list[str]
+) -> _Table:
+    from datamodules.mask_files import write_mask
+
+    rows, lines = [], []
+    taken: set[str] = set()
+    for name, mask in zip(names, masks, strict=True):
+        stem, number = Path(name).stem, 1
+        while (file := f"{stem}_{number}.png" if number > 1 else f"{stem}.png") in taken:
+            number += 1
+        taken.add(file)
+        path = folder.path / "masks" / file
+        path.parent.mkdir(exist_ok=True)
+        write_mask(path, mask.to(torch.uint8).numpy())
+        shares = torch.bincount(mask.flatten(), minlength=len(classes)) / mask.numel()
+        rows.append([f"masks/{file}", *(f"{share:.6f}" for share in shares.tolist())])
+        shown = zip(classes, shares.tolist(), strict=True)
+        lines.append("  ".join(f"{each} {share:.1%}" for each, share in shown))
+    return ["mask", *(f"share({name})" for name in classes)], rows, lines
 
 
 def _readable(number: float) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules import ImageFolder, image_cache, image_folder
+from datamodules import ImageFolder, ImageInputs, image_cache, image_folder
 from datamodules.base import DataError
+from datamodules.groups import split_groups
 from datamodules.image_cache import cache_folder, decoded
 from datamodules.image_files import read_image
 
@@ -75,12 +76,12 @@ def test_folders_for_splits(root, tmp_path) -> None:
     for i in range(4):
         save(split / "val" / "dog" / f"{i}.png", seed=100 + i)
         save(split / "test" / "cat" / f"{i}.jpg", seed=200 + i)
-    data = build(split)
+    data = build(split, allow_missing_classes=True)
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [30, 4, 4]
     for name in ("train", "val", "test"):
         index = data.split(name).__getitems__([0, 1, 2, 3]).index
         assert all(f"/split/{name}/" in data.names[i] for i in index)
-    resident = build(split, resident=True)
+    resident = build(split, resident=True, allow_missing_classes=True)
     for one, two in (
         (data.val_dataloader(), resident.val_dataloader()),
         (data.test_dataloader(), resident.test_dataloader()),
@@ -92,7 +93,7 @@ def test_folders_for_splits(root, tmp_path) -> None:
         assert np.array_equal(*images)
     # A split without a folder comes out of the training images.
     (split / "val").rename(tmp_path / "val")
-    data = build(split)
+    data = build(split, allow_missing_classes=True)
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [27, 3, 4]
     save(split / "test" / "cow" / "0.png")
     with pytest.raises(DataError, match=r"test/cow: the training images lack this class"):
@@ -160,12 +161,48 @@ def test_broken_images(root, monkeypatch, fault) -> None:
     assert str(path) not in [data.names[i] for i in rows]
 
 
+@pytest.mark.parametrize("skip_broken", [False, True])
+def test_folder_in_which_every_file_is_broken(root, skip_broken) -> None:
+    for path in (root / "dog").iterdir():
+        path.write_bytes(b"nothing")
+    words = (
+        r"dog: every file in it is broken \(10 of 10\), the first being .*dog/00\.png: cannot be"
+    )
+    with pytest.raises(DataError, match=words):
+        build(root, "fit", skip_broken=skip_broken)
+
+
+def test_class_that_a_split_lacks(root, tmp_path) -> None:
+    for path in sorted((root / "dog").iterdir())[2:]:
+        path.unlink()
+    for options in ({"val_fraction": 0.1}, {"val_fraction": 0.3, "test_fraction": 0.3}):
+        with pytest.raises(DataError, match=r"the \w+ split has no image of class 'dog'; add some"):
+            build(root, **options)
+    data = build(root, allow_missing_classes=True)
+    assert set(data.split("test").labels[data.split("test").rows]) == {0}
+    # There is nothing to learn of a class that the training split lacks.
+    split = tmp_path / "split"
+    for name in ("train", "val", "test"):
+        for label in ("cat", "dog"):
+            save(split / name / label / "0.png")
+    (split / "train" / "dog" / "0.png").write_bytes(b"")
+    save(split / "train" / "dog" / "1.png")
+    with pytest.warns(UserWarning, match="left out 1 of 5 images"):
+        build(split, skip_broken=True)
+    (split / "test" / "dog" / "0.png").unlink()
+    with (
+        pytest.raises(DataError, match="split: the test split has no image of class 'dog'; add"),
+        pytest.warns(UserWarning, match="left out"),
+    ):
+        build(split, skip_broken=True)
+
+
 def test_second_run_decodes_nothing(root, monkeypatch) -> None:
     calls = []
 
-    def counting(*args):
+    def counting(*args, **kwargs):
         calls.append(args)
-        return read_image(*args)
+        return read_image(*args, **kwargs)
 
     monkeypatch.setattr(image_folder, "read_image", counting)
     first = build(root, "fit")
@@ -176,7 +213,7 @@ def test_second_run_decodes_nothing(root, monkeypatch) -> None:
     assert len(calls) == 30
     assert isinstance(second.split("train").images, np.memmap)
     assert np.array_equal(first.split("train").images, second.split("train").images)
-    for change in ({"image_size": 4}, {"in_channels": 1}):
+    for change in ({"image_size": 4}, {"in_channels": 1}, {"window": [1, 99]}):
         calls.clear()
         build(root, "fit", **change)
         assert len(calls) == 30
@@ -262,6 +299,58 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path) -> None:
     assert np.array_equal(read_image(path, 8, 1)[..., 0], np.round(ramp(np.uint16, 65535) / 257))
 
 
+def test_window(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(3000, 4000, (8, 8)).astype(np.uint16)
+    values[0, 0], values[7, 7] = 0, 65535  # outliers that squeeze all else into 4 grey values
+    path = tmp_path / "x.png"
+    Image.fromarray(values).save(path)
+    low, high = np.percentile(values, [5, 95])
+    expected = np.clip((values - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
+    assert np.ptp(read_image(path, 8, 1)[1:-1]) <= 4
+    assert np.array_equal(read_image(path, 8, 1, window=[5, 95])[..., 0], expected)
+    assert expected[0, 0] == 0
+    assert expected[7, 7] == 255
+    assert np.array_equal(read_image(path, 8, 3, window=[5, 95])[..., 2], expected)
+    # more than 16 bits, negative numbers and floats have no range of their own
+    for other in (values.astype(np.int32) * 99 - 70_000, values.astype(np.float32) / 7):
+        Image.fromarray(other).save(tmp_path / "x.tif")
+        assert np.array_equal(
+            read_image(tmp_path / "x.tif", 8, 1, window=[5, 95])[..., 0], expected
+        )
+    # 8 bits stay as they are
+    Image.fromarray(GREY // 2).save(path)
+    assert np.array_equal(read_image(path, 8, 1, window=[5, 95])[..., 0], GREY // 2)
+    # no contrast between the percentiles
+    flat = np.full((8, 8), 700, dtype=np.uint16)
+    flat[2, 3] = 900
+    Image.fromarray(flat).save(path)
+    assert np.array_equal(read_image(path, 8, 1, window=[5, 95])[..., 0], (flat > 700) * 255)
+    Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)).save(tmp_path / "n.tif")
+    with pytest.raises(DataError, match=r"n\.tif: .*not finite"):
+        read_image(tmp_path / "n.tif", 8, 1, window=[5, 95])
+
+
+def test_window_is_the_same_in_prediction(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        values = rng.integers(100 * i, 100 * i + 900, (8, 8)).astype(np.uint16)
+        save(tmp_path / "images" / "ab"[i % 2] / f"{i}.png", values)
+    data = build(tmp_path / "images", in_channels=1, window=[1, 99])
+    spec = data.inputs_spec()["init_args"]
+    assert spec["window"] == [1, 99]
+    inputs = ImageInputs(data.names, **spec)
+    raw = next(iter(inputs.predict_dataloader())).image
+    train = data.split("train")
+    own = train.__getitems__(list(range(len(train))))
+    assert np.array_equal(raw[own.index].numpy(), own.image.numpy())
+    assert raw[0].float().std() > 50
+    assert ImageInputs(**inputs.resolved()["init_args"]).window == [1, 99]
+    for wrong in ([99, 1], [5], [-1, 50], [0, 101], [5, 5]):
+        with pytest.raises(DataError, match=r"window: .* not possible; give two percentiles"):
+            ImageFolder(str(tmp_path / "images"), window=wrong)
+
+
 def test_grey_and_one_bit(tmp_path) -> None:
     Image.fromarray(GREY).save(tmp_path / "g.png")
     assert np.array_equal(read_image(tmp_path / "g.png", 8, 1)[..., 0], GREY)
@@ -340,3 +429,146 @@ def test_trains(root, trainer, recorder) -> None:
     run.fit(model, datamodule=data)
     run.test(model, datamodule=data, verbose=False)
     assert len({i for _, index in model.seen for i in index}) == 30
+
+
+# --- patients ------------------------------------------------------------------------------------
+
+
+def write_csv(path: Path, rows: dict[str, str], header: str = "file,patient") -> str:
+    path.write_text("\n".join([header, *(f"{file},{who}" for file, who in rows.items())]))
+    return str(path)
+
+
+@pytest.fixture
+def patients(root) -> dict[str, str]:
+    """Ten patients with 2 cats and 1 dog each; both folders hold files of the same names."""
+    owners = {f"cat/{i:02}.png": f"P{i % 10}" for i in range(20)}
+    return owners | {f"dog/{i:02}.png": f"P{i % 10}" for i in range(10)}
+
+
+def test_no_patient_stands_in_two_splits(root, tmp_path, patients) -> None:
+    table = write_csv(tmp_path / "owners.csv", patients | {"cat/gone.png": "P99"})
+    data = build(root, groups=table, val_fraction=0.2, test_fraction=0.2)
+    found = {}
+    for split in ("train", "val", "test"):
+        rows = data.split(split).rows
+        owners = [patients[Path(data.names[i]).relative_to(root).as_posix()] for i in rows]
+        found[split] = set(owners)
+        assert len(rows) == 3 * len(found[split])
+    assert {name: len(owners) for name, owners in found.items()} == {
+        "train": 6,
+        "val": 2,
+        "test": 2,
+    }
+    assert not (found["train"] & found["val"] | found["val"] & found["test"])
+    assert not found["train"] & found["test"]
+    # Without the table patients are torn apart, so the test above can fail.
+    plain = build(root, val_fraction=0.2, test_fraction=0.2)
+    torn = [
+        {patients[Path(plain.names[i]).relative_to(root).as_posix()] for i in plain.split(s).rows}
+        for s in ("train", "val")
+    ]
+    assert torn[0] & torn[1]
+    resolved = ImageFolder(**data.resolved()["init_args"])
+    resolved.setup()
+    assert resolved.split("val").rows.tolist() == data.split("val").rows.tolist()
+    rows = {
+        tuple(build(root, groups=table, split_seed=seed, val_fraction=0.2).split("val").rows)
+        for seed in range(4)
+    }
+    assert len(rows) > 1
+
+
+def test_patients_by_name_alone_and_by_other_columns(root, tmp_path, patients) -> None:
+    for path in (root / "dog").iterdir():
+        path.rename(path.with_name(f"d{path.name}"))
+    names = {file.replace("dog/", "dog/d").split("/")[1]: who for file, who in patients.items()}
+    table = tmp_path / "t.csv"
+    table.write_text("slide;name\n" + "\n".join(f"{who};{file}" for file, who in names.items()))
+    options = {"file_column": "name", "group_column": "slide", "delimiter": ";"}
+    data = build(root, groups=str(table), **options)
+    val = {names[Path(data.names[i]).name] for i in data.split("val").rows}
+    train = {names[Path(data.names[i]).name] for i in data.split("train").rows}
+    assert val
+    assert not val & train
+
+
+def test_patient_in_two_folders(root, tmp_path, patients) -> None:
+    split = tmp_path / "split"
+    for part, first in (("train", 0), ("val", 10)):
+        (split / part).mkdir(parents=True)
+        for name in ("cat", "dog"):
+            for i in range(first, first + 10):
+                save(split / part / name / f"{i}.png")
+    owners = {
+        path.relative_to(split).as_posix(): f"P{int(path.stem)}" for path in split.rglob("*.png")
+    }
+    data = build(split, groups=write_csv(tmp_path / "a.csv", owners))
+    test = {Path(data.names[i]).stem for i in data.split("test").rows}
+    assert len(test) == 1  # of the ten patients to train on, one with two images
+    owners["val/dog/13.png"] = "P3"
+    words = (
+        r"patient 'P3' stands in two splits, with 'train/cat/3.png' in train and 'val/dog/13.png'"
+    )
+    with pytest.raises(DataError, match=words):
+        build(split, groups=write_csv(tmp_path / "b.csv", owners))
+
+
+def test_wrong_tables_of_patients(root, tmp_path, patients) -> None:
+    def refuse(words: str, rows: dict[str, str], **options: str) -> None:
+        with pytest.raises(DataError, match=words):
+            build(root, groups=write_csv(tmp_path / "p.csv", rows), **options)
+
+    refuse(
+        "group_column: 'pateint' is not a column .*mean 'patient'", patients, group_column="pateint"
+    )
+    refuse(
+        "file_column: 'x' is not a column .*there are 'file', 'patient'", patients, file_column="x"
+    )
+    fewer = {
+        file: who for file, who in patients.items() if file not in ("cat/03.png", "dog/04.png")
+    }
+    refuse("has no row for 'cat/03.png' and 1 more; add it", fewer)
+    refuse("column 'patient' .* missing value", patients | {"cat/03.png": ""})
+    refuse(
+        "names '00.png', but 2 files are called so; write", {Path(f).name: "P" for f in patients}
+    )
+    everyone = dict.fromkeys(patients, "P")
+    refuse("'patient' takes 1 different value, too few for 3 splits", everyone)
+    table = Path(write_csv(tmp_path / "two.csv", patients))
+    table.write_text(table.read_text() + "\ncat/03.png,P5")
+    with pytest.raises(DataError, match=r"gives 'cat/03.png' two values .*'P3' and 'P5'; keep one"):
+        ImageFolder(str(root), groups=str(table))
+    with pytest.raises(DataError, match=r"groups: .*absent.csv' does not exist; give a csv file"):
+        ImageFolder(str(root), groups="absent.csv")
+    refuse(
+        "test_fraction and val_fraction: .* would leave none",
+        patients,
+        val_fraction=0.9,
+        test_fraction=0.9,
+    )
+
+
+def test_groups_are_split_in_proportion() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(120), rng.geometric(0.1, 120))
+    habit = rng.dirichlet([2, 0.5, 0.1], 120)  # patients differ in what they have
+    labels = np.array([rng.choice(3, p=habit[g]) for g in groups])
+    sizes = {"test_fraction": round(0.15 * len(labels)), "val_fraction": round(0.15 * len(labels))}
+    test, val, train = split_groups(labels, groups, sizes, 0, "patient")
+    assert sorted([*test, *val, *train]) == list(range(len(labels)))
+    parts = [set(groups[rows]) for rows in (test, val, train)]
+    assert sum(map(len, parts)) == 120
+    for rows in (test, val):
+        shares = np.bincount(labels[rows], minlength=3) / np.bincount(labels)
+        assert np.abs(shares - 0.15).max() < 0.03
+    # The largest do not all go to one side.
+    size = np.bincount(groups)
+    means = [size[sorted(part)].mean() for part in parts]
+    assert max(means) / min(means) < 1.5
+    again = split_groups(labels, groups, sizes, 0, "patient")
+    assert np.array_equal(test, again[0])
+    alone = split_groups(labels, np.arange(len(labels)), sizes, 0, "patient")[0]
+    assert np.abs(np.bincount(labels[alone]) / np.bincount(labels) - 0.15).max() < 0.01
+    few = split_groups(labels[:9], np.arange(9) // 3, {"a": 1, "b": 1}, 0, "patient")
+    assert [len(rows) for rows in few] == [3, 3, 3]

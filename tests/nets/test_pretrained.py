@@ -195,7 +195,7 @@ def test_a_download_is_used_and_one_that_breaks_off_is_explained(
     def break_off(*_: object, **__: object) -> None:
         raise URLError("connection reset")
 
-    monkeypatch.setattr(pretrained, "_why_unreachable", lambda url, seconds: None)
+    monkeypatch.setattr(pretrained, "why_unreachable", lambda url, seconds: None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", break_off)
     said = the_error()
     assert "connection reset" in said

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from datamodules import SyntheticCellTypes
 from zoo import ImageClassifier
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.errors import UserError
@@ -139,3 +141,13 @@ def test_views_are_averaged():
     shifted = [(net(view) + net(view.flip(3))) / 2 for view in moved]
     task = ImageClassifier(net, tta="flip_shift", channels_last=False)
     torch.testing.assert_close(task(images), both / 2 + (shifted[0] + shifted[1]) / 4)
+
+
+def test_weights_of_classes_from_the_data(trainer):
+    data = SyntheticCellTypes(count=200, image_size=16, batch_size=50)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    task = ImageClassifier(net, num_classes=4, class_weights="auto", lr=0.0)
+    trainer(limit_train_batches=1).fit(task, data)
+    counts = np.bincount(data.split("train").labels[data.split("train").rows], minlength=4)
+    expected = counts.sum() / (4 * counts)
+    assert task.loss.class_weights.tolist() == pytest.approx(expected.tolist(), rel=1e-6)

@@ -68,7 +68,7 @@ def test_test_figures_are_those_of_the_whole_set(tmp_path: Path) -> None:
 def test_no_top5_for_five_classes() -> None:
     names = ImageClassifier(Tiny(5), num_classes=5).build_metrics("test").keys()
     assert "test/top5" not in names
-    assert "test/acc" in names
+    assert "test/f1" in names
 
 
 class Recorder(ImageClassifier):

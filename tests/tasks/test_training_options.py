@@ -54,8 +54,7 @@ def test_the_backbone_learns_at_its_own_rate(trainer, digits):
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
 def test_every_optimizer_takes_the_factor(name):
     net = small_net()
-    head = {"fc.weight", "fc.bias"}
-    optimizer = build_optimizer(net, name, lr=1.0, head=head, backbone_lr_factor=0.5)
+    optimizer = build_optimizer(net, name, lr=1.0, lr_factors={"conv1.conv.weight": 0.5})
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates[id(net.fc.weight)] == 1.0
     assert rates[id(net.conv1.conv.weight)] == 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ class Pictures(Callback):
 
     ``batch.png`` (the first training batch as the net sees it), ``curves.png``, and from the test
     ``confusion.png``, ``reliability.png`` and ``wrong.png`` of a classifier, ``scatter.png`` of a
-    regressor.
+    regressor, ``confusion.png`` and ``masks.png`` of a segmenter; of a text classifier also
+    ``wrong_texts.csv`` and, where it pools by attention, ``attention.png``.
     """
 
     @rank_zero_only
@@ -54,7 +56,13 @@ class Pictures(Callback):
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what the task kept of the test."""
-        from zoo.plots import draw_confusion, draw_reliability, draw_scatter
+        from zoo.plots import readable_names
+
+        with readable_names():
+            self._draw_test(trainer, pl_module)
+
+    def _draw_test(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        from zoo.plots import draw_attention, draw_confusion, draw_reliability, draw_scatter
 
         views: dict[str, Any] = getattr(pl_module, "test_views", {})
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -74,8 +82,55 @@ class Pictures(Callback):
             name = getattr(getattr(trainer, "datamodule", None), "target_name", "target")
             picture = draw_scatter(predicted, target, name, figures["test/r2"])
             self._keep(trainer, "scatter", picture)
+        if "wrong_texts" in views:
+            self._write_wrong_texts(trainer, class_names(trainer, pl_module), views["wrong_texts"])
+        tokenizer = getattr(getattr(trainer, "datamodule", None), "text_tokenizer", None)
+        if views.get("attention") and tokenizer is not None:
+            texts = [
+                ([tokenizer.token(number) for number in tokens.tolist()], _array(weights))
+                for tokens, weights in views["attention"]
+            ]
+            self._keep(trainer, "attention", draw_attention(texts))
+        if views.get("masks"):
+            self._draw_masks(trainer, views["masks"])
         if "wrong" in views:
             self._draw_wrong(trainer, class_names(trainer, pl_module), views["wrong"])
+
+    def _draw_masks(self, trainer: Trainer, samples: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        from datamodules.segmentation import overlay
+        from zoo.plots import draw_masks
+
+        drawn = []
+        for image, mask, predicted in samples:
+            shown = visible(trainer, image[None])
+            plain = shown.expand(1, 3, -1, -1)
+            truth, guess = overlay(shown, mask[None]), overlay(shown, predicted[None])
+            drawn.append([picture[0].permute(1, 2, 0).numpy() for picture in (plain, truth, guess)])
+        self._keep(trainer, "masks", draw_masks(drawn))
+
+    def _write_wrong_texts(
+        self, trainer: Trainer, names: list[str], view: dict[str, Tensor]
+    ) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        wrong = {name: v.cpu().reshape(-1).tolist() for name, v in view.items()}
+        if not wrong["label"] or not hasattr(data, "texts"):
+            return
+        rows = [
+            [text, names[label], names[prediction], probability]
+            for text, label, prediction, probability in zip(
+                data.texts(wrong["image"]),
+                wrong["label"],
+                wrong["prediction"],
+                wrong["probability"],
+                strict=True,
+            )
+        ]
+        columns = ["text", "label", "prediction", "probability"]
+        path = Path(trainer.default_root_dir) / "wrong_texts.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([columns, *rows])
+        for logger in _wandb(trainer):
+            logger.log_rows("wrong_texts", columns, rows, trainer.global_step)
 
     def _draw_wrong(self, trainer: Trainer, names: list[str], view: dict[str, Tensor]) -> None:
         from datamodules.picture import draw_images
@@ -100,8 +155,11 @@ class Pictures(Callback):
             logger.log_gallery("wrong_predictions", pixels, columns, rows, trainer.global_step)
 
     def _keep(self, trainer: Trainer, name: str, figure: Figure) -> None:
+        from zoo.plots import readable_names
+
         path = Path(trainer.default_root_dir) / f"{name}.png"
-        figure.savefig(path, dpi=110)
+        with readable_names():
+            figure.savefig(path, dpi=110)
         for logger in _wandb(trainer):
             logger.log_image(f"pictures/{name}", [str(path)], step=trainer.global_step)
 

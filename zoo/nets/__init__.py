@@ -1,8 +1,23 @@
 """Nets: plain ``torch.nn.Module`` classes that know tensors only."""
 
+from zoo.nets.bag import BagOfEmbeddings
 from zoo.nets.googlenet import GoogLeNet
 from zoo.nets.inception_v3 import InceptionV3
 from zoo.nets.mlp import MLP
+from zoo.nets.pretrained_encoder import PretrainedEncoder
 from zoo.nets.resnet import ResNet
+from zoo.nets.rnn import RNNClassifier
+from zoo.nets.transformer import TransformerClassifier
+from zoo.nets.unet import UNet
 
-__all__ = ["MLP", "GoogLeNet", "InceptionV3", "ResNet"]
+__all__ = [
+    "MLP",
+    "BagOfEmbeddings",
+    "GoogLeNet",
+    "InceptionV3",
+    "PretrainedEncoder",
+    "RNNClassifier",
+    "ResNet",
+    "TransformerClassifier",
+    "UNet",
+]

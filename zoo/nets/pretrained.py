@@ -148,7 +148,7 @@ def _read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
     """
     path = weights_path(entry)
     cached = path.is_file()
-    if not cached and (reason := _why_unreachable(entry.url, _REPLY_WITHIN_SECONDS)):
+    if not cached and (reason := why_unreachable(entry.url, _REPLY_WITHIN_SECONDS)):
         raise OSError(_ask_for_file(entry, reason))
     try:
         with _socket_timeout(_REPLY_WITHIN_SECONDS):
@@ -158,7 +158,7 @@ def _read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
         if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
             raise TypeError("it holds something else than named tensors")
     except Exception as error:  # a file that is no pickle makes the unpickler raise anything
-        reason = _first_line(error)
+        reason = first_line(error)
         if cached:
             raise OSError(
                 f"weights={entry.name!r}: {path} is not a readable file of weights ({reason}); "
@@ -198,11 +198,12 @@ def _shorten(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _why_unreachable(url: str, seconds: float) -> str | None:
+def why_unreachable(url: str, seconds: float) -> str | None:
     """Knock at a URL; the reason why it does not answer, or None if it does.
 
     A thread asks, and is left behind when time is up: a socket's timeout covers neither the
@@ -216,7 +217,7 @@ def _why_unreachable(url: str, seconds: float) -> str | None:
             with urlopen(Request(url, method="HEAD"), timeout=seconds):
                 answer.append(None)
         except (OSError, HTTPException, ValueError) as error:
-            answer.append(_first_line(error))
+            answer.append(first_line(error))
 
     thread = threading.Thread(target=knock, daemon=True)
     thread.start()

@@ -2,6 +2,8 @@
 
 from zoo.tasks.base import Task
 from zoo.tasks.image_classifier import ImageClassifier
+from zoo.tasks.image_segmenter import ImageSegmenter
 from zoo.tasks.regressor import Regressor
+from zoo.tasks.text_classifier import TextClassifier
 
-__all__ = ["ImageClassifier", "Regressor", "Task"]
+__all__ = ["ImageClassifier", "ImageSegmenter", "Regressor", "Task", "TextClassifier"]

@@ -81,6 +81,8 @@ class Task(L.LightningModule):
     #: The metric that picks the best checkpoint, and whether more or less of it is better.
     monitor: ClassVar[str] = "val/loss"
     mode: ClassVar[Literal["min", "max"]] = "min"
+    #: Names of the validation's figures that :meth:`derive` gives.
+    derived: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -177,8 +179,7 @@ class Task(L.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
             momentum=self.momentum,
-            head=self.head,
-            backbone_lr_factor=self.backbone_lr_factor,
+            lr_factors=self.lr_factors(),
         )
         schedule = LambdaLR(
             optimizer,
@@ -199,6 +200,13 @@ class Task(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def lr_factors(self) -> dict[str, float]:
+        """Factors on the learning rate by the names of the net's parameters."""
+        if self.backbone_lr_factor == 1:
+            return {}
+        named = self.net.named_parameters()
+        return {name: self.backbone_lr_factor for name, _ in named if name not in self.head}
 
     def configure_callbacks(self) -> list[Callback]:
         """The training log, and the weights' moving average where it is asked for."""
@@ -410,6 +418,38 @@ class _Average(WeightAveraging):
         if isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision):
             trainer.precision_plugin.convert_module(pl_module)
         super().setup(trainer, pl_module, stage)
+
+
+def given_weights(
+    class_weights: list[float] | Literal["auto"] | None, num_classes: int
+) -> Tensor | None:
+    """Weights of classes that an option gives as numbers.
+
+    Raises:
+        ValueError: There are not as many as classes.
+    """
+    if class_weights is None or class_weights == "auto":
+        return None
+    if len(class_weights) != num_classes:
+        raise ValueError(
+            f"class_weights has {len(class_weights)} numbers, but there are {num_classes} classes"
+        )
+    return torch.tensor(class_weights)
+
+
+def weights_of_data(trainer: L.Trainer, num_classes: int, device: torch.device) -> Tensor:
+    """Weights of classes from the training split.
+
+    Raises:
+        UserError: The data module does not count its classes.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    if not hasattr(data, "class_weights"):
+        raise UserError(
+            "class_weights is auto, which needs a data module of the zoo, to count its classes; "
+            f"give {num_classes} numbers instead"
+        )
+    return torch.tensor(data.class_weights(), device=device)
 
 
 @dataclass

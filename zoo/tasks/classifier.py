@@ -10,19 +10,17 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
-    MulticlassAUROC,
     MulticlassConfusionMatrix,
     MulticlassF1Score,
     MultilabelAccuracy,
-    MultilabelAUROC,
     MultilabelF1Score,
 )
 
 from zoo.calibration import fit_temperature, scores
 from zoo.errors import UserError
 from zoo.losses import ClassificationLoss, LabelKind, TargetKind, check_logits, classification_loss
-from zoo.metrics import Collected, reliability_bins
-from zoo.tasks.base import Stage, Task
+from zoo.metrics import Collected, auc_and_accuracy, reliability_bins
+from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
 
 
 class Classifier(Task):
@@ -47,7 +45,8 @@ class Classifier(Task):
         loss: Left out: ``cross_entropy``, for ``multilabel`` data ``binary_cross_entropy``.
         label_smoothing: Share of the target that is spread evenly over all classes
             (arXiv 1512.00567).
-        class_weights: One factor a class on its samples' loss.
+        class_weights: One factor a class on its samples' loss; ``auto`` takes factors inverse to
+            the classes' frequencies in the training split.
         focal_gamma: Exponent of ``focal`` (arXiv 1708.02002): how far easy samples count less.
         gce_q: Exponent of ``generalized_cross_entropy`` (arXiv 1805.07836), above 0 (cross-entropy)
             up to 1 (mean absolute error, which wrong labels disturb least).
@@ -68,7 +67,7 @@ class Classifier(Task):
         label_kind: TargetKind = "multiclass",
         loss: ClassificationLoss | None = None,
         label_smoothing: float = 0.0,
-        class_weights: list[float] | None = None,
+        class_weights: list[float] | Literal["auto"] | None = None,
         focal_gamma: float = 2.0,
         gce_q: float = 0.7,
         **kwargs: Any,
@@ -83,18 +82,15 @@ class Classifier(Task):
         classes = num_classes or getattr(net, "num_classes", None)
         if not isinstance(classes, int):
             raise ValueError("num_classes is not known; pass num_classes=")
-        if class_weights is not None and len(class_weights) != classes:
-            raise ValueError(
-                f"class_weights has {len(class_weights)} numbers, but there are {classes} classes"
-            )
         self.num_classes = classes
         self.label_kind: LabelKind = label_kind
         self.multilabel = label_kind == "multilabel"
+        self.weigh_classes = class_weights == "auto"
         self.loss = classification_loss(
             loss or ("binary_cross_entropy" if self.multilabel else "cross_entropy"),
             label_kind=label_kind,
             label_smoothing=label_smoothing,
-            class_weights=None if class_weights is None else torch.tensor(class_weights),
+            class_weights=given_weights(class_weights, classes),
             focal_gamma=focal_gamma,
             gce_q=gce_q,
         )
@@ -103,25 +99,27 @@ class Classifier(Task):
     # ---------------------------------------------------------------- figures
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
-        """Accuracy, top-5 accuracy (more than five classes) and macro F1; more at test."""
+        """Accuracy, balanced accuracy, macro F1 and, of more than five classes, top-5 accuracy.
+
+        A test's accuracy and area under the curve come with :meth:`derive`.
+        """
         classes = self.num_classes
         metrics: dict[str, Any]
         if self.multilabel:
+            metrics = {"f1": MultilabelF1Score(classes, average="macro")}
+        else:
             metrics = {
-                "acc": MultilabelAccuracy(classes, average="micro"),
-                "f1": MultilabelF1Score(classes, average="macro"),
+                "balanced_acc": MulticlassAccuracy(classes, average="macro"),
+                "f1": MulticlassF1Score(classes, average="macro"),
             }
-            if stage == "test":
-                metrics["auroc"] = MultilabelAUROC(classes)
-            return MetricCollection(metrics, prefix=f"{stage}/")
-        metrics = {
-            "acc": MulticlassAccuracy(classes, average="micro"),
-            "f1": MulticlassF1Score(classes, average="macro"),
-        }
-        if classes > 5:
-            metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
-        if stage == "test":
-            metrics["auroc"] = MulticlassAUROC(classes)
+            if classes > 5:
+                metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
+        if stage == "val":
+            metrics["acc"] = (
+                MultilabelAccuracy(classes, average="micro")
+                if self.multilabel
+                else MulticlassAccuracy(classes, average="micro")
+            )
         return MetricCollection(metrics, prefix=f"{stage}/")
 
     def build_views(self, stage: Stage) -> dict[str, Metric]:
@@ -145,7 +143,9 @@ class Classifier(Task):
             views["reliability"] = [
                 reliability_bins(self.probabilities(logits, t), labels) for t in (1.0, temperature)
             ]
+        exact = auc_and_accuracy(self.probabilities(logits.double()), labels, kind)
         return {
+            **{f"test/{name}": value for name, value in exact.items()},
             "test/ece": plain["ece"],
             "test/entropy": plain["entropy"],
             "test/temperature": temperature,
@@ -154,7 +154,7 @@ class Classifier(Task):
 
     def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
         """Softmax (``multilabel``: sigmoid) of logits ``(B, num_classes)`` over a temperature."""
-        scaled = logits.float() / temperature
+        scaled = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
         return scaled.sigmoid() if self.multilabel else scaled.softmax(dim=1)
 
     def _plain_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -163,6 +163,11 @@ class Classifier(Task):
             losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
             return losses.mean(dim=1)
         return F.cross_entropy(logits, labels, reduction="none")
+
+    def on_fit_start(self) -> None:
+        """Takes the classes' weights from the training split where that is asked for."""
+        if self.weigh_classes:
+            self.loss.class_weights = weights_of_data(self.trainer, self.num_classes, self.device)
 
     # ---------------------------------------------------------------- steps
 

@@ -1,0 +1,110 @@
+"""Fetching a file: said soon if it cannot be had, and never left behind half."""
+
+import hashlib
+import http.client
+import os
+import socket
+import threading
+import urllib.request
+import uuid
+from pathlib import Path
+from urllib.parse import urlsplit
+
+PROBE_S = 8.0
+"""Seconds until a download's host counts as out of reach."""
+
+STALL_S = 60.0
+"""Seconds without a byte after which a download counts as dried up."""
+
+
+def unreachable(url: str, wait_s: float) -> str | None:
+    """Why a URL's host, or the proxy on the way to it, does not answer; None if it does.
+
+    Asked in a thread that is given up after `wait_s` seconds: where a firewall swallows packets,
+    connecting takes minutes to fail, and looking up the name may take longer than any socket's
+    timeout.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = (
+        None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(parts.scheme)
+    )
+    door = parts if proxy is None else urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    address = door.hostname or host, door.port or (443 if door.scheme == "https" else 80)
+    answer: list[str | None] = []
+
+    def knock() -> None:
+        try:
+            socket.create_connection(address, timeout=wait_s).close()
+        except OSError as error:
+            answer.append(f"{address[0]} cannot be reached ({error})")
+        else:
+            answer.append(None)
+
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(wait_s)
+    return answer[0] if answer else f"{address[0]} does not answer within {wait_s:.0f} s"
+
+
+def download(url: str, target: Path, md5: str | None, *, probe_s: float = PROBE_S) -> None:
+    """Fetch a file; it appears under its name only when it is whole.
+
+    Args:
+        url: where it is.
+        target: what it becomes; folders on the way are made.
+        md5: its md5 sum, or None to take it as it comes.
+        probe_s: seconds that the host has for its first answer.
+
+    Raises:
+        OSError: if it cannot be had or is not what the sum says, with the reason as its text.
+    """
+    why = unreachable(url, probe_s)
+    if why is not None:
+        raise OSError(why)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        received = _receive(url, scratch)
+        if md5 is not None and received != md5:
+            raise OSError(f"what {urlsplit(url).hostname} sent has another md5 sum than {md5}")
+        os.replace(scratch, target)
+    except http.client.HTTPException as error:
+        raise OSError(f"the download broke off ({type(error).__name__})") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _receive(url: str, path: Path) -> str:
+    """Write what a URL gives to a new file; return its md5 sum."""
+    from tqdm import tqdm
+
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("xb") as file, urllib.request.urlopen(url, timeout=STALL_S) as answer:
+        promised = answer.headers.get("Content-Length")
+        total = None if promised is None else int(promised)
+        # The bar shows only on a terminal, when the work takes longer than 2 s.
+        bar = tqdm(
+            total=total,
+            desc="download",
+            unit="B",
+            unit_scale=True,
+            delay=2,
+            leave=False,
+            disable=None,
+        )
+        with bar:
+            while chunk := answer.read(2**20):
+                file.write(chunk)
+                digest.update(chunk)
+                bar.update(len(chunk))
+        if total is not None and file.tell() != total:
+            raise OSError(f"the download broke off after {file.tell()} of {total} bytes")
+    return digest.hexdigest()
+
+
+def md5_sum(path: Path) -> str:
+    """The md5 sum of a file of any size."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest()

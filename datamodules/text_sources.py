@@ -1,0 +1,214 @@
+"""Where texts are found: a file, a folder, or a data set on the Hugging Face hub."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from datamodules.download import PROBE_S, unreachable
+from datamodules.errors import DataError
+from datamodules.text_files import (
+    CHUNK_ROWS,
+    TABLES,
+    Chunk,
+    ClassFolder,
+    Layout,
+    Part,
+    Row,
+    Split,
+    Table,
+    gather,
+    hint,
+)
+
+_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+class HubSplit:
+    """A split of a data set on the hub, which lies in the cache of `datasets`."""
+
+    def __init__(self, dataset: Any, name: str, layout: Layout) -> None:
+        self.dataset, self.layout = dataset, layout
+        self.name = repr(name)
+        for column, option in layout.wanted().items():
+            if column not in dataset.column_names:
+                raise DataError(
+                    f"{option}: {column!r} is not a column of {self.name}, which has "
+                    f"{', '.join(map(repr, dataset.column_names))}; "
+                    f"{hint(column, dataset.column_names)}"
+                )
+        feature = dataset.features[layout.label_column]
+        self.label_names: list[str] | None = getattr(feature, "names", None)
+
+    def key(self) -> object:
+        """What the texts depend on, as JSON."""
+        wanted = list(self.layout.wanted())
+        return [self.name, wanted, self.dataset._fingerprint, len(self.dataset)]
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All rows in order."""
+        return gather(self._rows(), self.layout)
+
+    def _rows(self) -> "Iterator[Row]":
+        wanted = list(self.layout.wanted())
+        first = 1
+        for batch in self.dataset.select_columns(wanted).iter(batch_size=CHUNK_ROWS):
+            for number, values in enumerate(zip(*(batch[n] for n in wanted), strict=True), first):
+                yield Row(self.name.strip("'"), f"row {number}", list(values))
+            first += len(batch[wanted[0]])
+
+
+def find_parts(
+    path: str,
+    layout: Layout,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    splits: Mapping[str, str] | None = None,
+) -> dict[Split, Part]:
+    """The parts of a data set: "train" alone, or several splits.
+
+    Args:
+        path: a file, a folder or a name on the hub.
+        layout: where the texts and labels are in tables.
+        config: the hub data set's configuration.
+        revision: its branch, tag or commit.
+        splits: which of its splits, or of the folder's files, is "train", "val" and "test".
+
+    Raises:
+        DataError: if there is none of them.
+    """
+    unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
+    if unknown:
+        raise DataError(f"splits: {unknown[0]!r} is unknown; name 'train', 'val' and 'test' alone")
+    if splits is not None and "train" not in splits:
+        raise DataError(f"splits: {dict(splits)} lacks 'train'; say which split it is")
+    place = Path(path).expanduser()
+    if place.is_file():
+        if splits is not None:
+            raise DataError(f"splits: {path!r} is one file; give the folder that holds them all")
+        return {"train": Table([place], layout)}
+    if place.is_dir():
+        return _folder_parts(place, layout, splits)
+    if place.suffix in (*TABLES, ".txt") or path.startswith((".", "/", "~")):
+        raise DataError(f"path: {path!r} does not exist; give a file, a folder or a hub data set")
+    return _hub_parts(path, layout, config, revision, splits)
+
+
+def _folder_parts(
+    folder: Path, layout: Layout, splits: Mapping[str, str] | None
+) -> dict[Split, Part]:
+    if splits is not None:
+        held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        for name in splits.values():
+            if name not in held:
+                raise DataError(
+                    f"splits: {name!r} is not in {str(folder)!r}, which holds "
+                    f"{', '.join(map(repr, held))}; {hint(name, held)}"
+                )
+        return {
+            split: _part(folder / splits[split], layout)
+            for split in _SPLIT_NAMES
+            if split in splits
+        }
+    # the hub keeps tables in a folder `data`
+    tables = _tables(folder) or (_tables(folder / "data") if (folder / "data").is_dir() else [])
+    if len(tables) == 1:
+        return {"train": Table(tables, layout)}
+    if tables:
+        found = {split: [p for p in tables if _split_of(p.stem) == split] for split in _SPLIT_NAMES}
+        if not found["train"]:
+            raise DataError(
+                f"path: {str(folder)!r} holds {', '.join(repr(p.name) for p in tables)}, none of "
+                "which is named train; give one of them, or say by splits which is which"
+            )
+        return {split: Table(paths, layout) for split, paths in found.items() if paths}
+    split_folders = {
+        split: path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and (split := _split_of(path.name))
+    }
+    if "train" not in split_folders:
+        return {"train": ClassFolder(folder)}
+    return {s: ClassFolder(split_folders[s]) for s in _SPLIT_NAMES if s in split_folders}
+
+
+def _part(path: Path, layout: Layout) -> Part:
+    return ClassFolder(path) if path.is_dir() else Table([path], layout)
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in TABLES)
+
+
+def _split_of(name: str) -> Split | None:
+    """The split that a file or folder is named after: `train`, `dev.v2`, `test-00000-of-00001`."""
+    first = re.split(r"[-_.]", name.lower())[0]
+    return next((split for split, names in _SPLIT_NAMES.items() if first in names), None)
+
+
+def _hub_parts(
+    path: str,
+    layout: Layout,
+    config: str | None,
+    revision: str | None,
+    splits: Mapping[str, str] | None,
+) -> dict[Split, Part]:
+    found = load_hub(path, config, revision)
+    if splits is None:
+        splits = {
+            split: name for split, names in _SPLIT_NAMES.items() for name in names if name in found
+        }
+        if "train" not in splits:
+            raise DataError(
+                f"path: {path!r} has the splits {', '.join(map(repr, found))}, none of which is "
+                "'train'; say by splits which is which"
+            )
+    for name in splits.values():
+        if name not in found:
+            raise DataError(
+                f"splits: {name!r} is not a split of {path!r}, which has "
+                f"{', '.join(map(repr, found))}; {hint(name, list(found))}"
+            )
+    return {
+        split: HubSplit(found[splits[split]], f"{path} ({splits[split]})", layout)
+        for split in _SPLIT_NAMES
+        if split in splits
+    }
+
+
+def load_hub(path: str, config: str | None, revision: str | None) -> Mapping[str, Any]:
+    """All splits of a data set on the hub, or of its copy in the cache of `datasets`.
+
+    Its code is never executed: from version 4 on, `datasets` reads data files alone.
+
+    Raises:
+        DataError: if it cannot be had; where the hub is out of reach, within seconds.
+    """
+    local = (
+        "download its csv, tsv, jsonl or parquet files elsewhere and give their folder as the path"
+    )
+    from huggingface_hub import constants
+
+    why = None
+    if not constants.HF_HUB_OFFLINE:
+        why = unreachable(constants.ENDPOINT, PROBE_S)
+    import datasets
+
+    online = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    try:
+        if why is not None:  # what an earlier run downloaded may be there still
+            constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        found: Mapping[str, Any] = datasets.load_dataset(path, config, revision=revision)
+    except Exception as error:  # the library's own, the hub's, pyarrow's, the system's
+        reason = why or " ".join(str(error).split())[:200]
+        raise DataError(
+            f"path: {path!r} is no file, and as to the hub: {reason}; {local}"
+        ) from None
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = online
+    return found

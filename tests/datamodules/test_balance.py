@@ -1,0 +1,127 @@
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datamodules import ImageNpz
+from datamodules.balance import balanced_rows, class_counts, class_weights, need_every_class
+from datamodules.base import DataError, EpochBatches
+
+# 85 of 100 in one class, as in BCCD; class 2 does not occur.
+cells = np.random.default_rng(0).permutation(np.repeat([0, 1, 3, 4], [85, 8, 6, 1]))
+
+
+def test_classes_are_drawn_equally_often() -> None:
+    total = np.zeros(5, dtype=int)
+    for epoch in range(8):
+        rows = balanced_rows(cells, 0, epoch)
+        assert len(rows) == len(cells)
+        counts = np.bincount(cells[rows], minlength=5)
+        assert counts[2] == 0
+        assert np.ptp(counts[[0, 1, 3, 4]]) <= 1
+        total += counts
+    assert total.tolist() == [200, 200, 0, 200, 200]
+    # Classes that do not divide the epoch come out even in the long run, too.
+    odd = cells[cells != 4]
+    counts = sum(np.bincount(odd[balanced_rows(odd, 0, epoch)], minlength=4) for epoch in range(3))
+    assert counts.tolist() == [99, 99, 0, 99]
+
+
+def test_samples_of_a_class_are_drawn_equally_often() -> None:
+    seen = np.zeros(len(cells), dtype=int)
+    for epoch in range(12):
+        rows = balanced_rows(cells, 0, epoch)
+        if epoch < 3:  # 25 a time out of 85: none comes again before all have come
+            assert np.bincount(rows, minlength=len(cells))[cells == 0].max() == 1
+        seen += np.bincount(rows, minlength=len(cells))
+        for label in (0, 1, 3, 4):
+            assert np.ptp(seen[cells == label]) <= 1
+    assert seen[cells == 4] == 300
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    def rows(seed: int, epoch: int) -> list[int]:
+        return balanced_rows(cells, seed, epoch).tolist()
+
+    assert rows(0, 5) == rows(0, 5)
+    assert rows(0, 5) != rows(0, 6)
+    assert rows(0, 5) != rows(1, 5)
+    # Every stretch is mixed: the classes do not come in turn or one after the other.
+    classes = cells[rows(0, 0)]
+    assert np.bincount(classes[:40], minlength=5)[[0, 1, 3, 4]].min() >= 4
+    assert (classes[1:] == classes[:-1]).mean() == pytest.approx(0.25, abs=0.12)
+    # Within a class as well: each turn has an order of its own.
+    first = [row for row in rows(0, 0) if cells[row] == 3]
+    second = [row for row in rows(0, 1) if cells[row] == 3]
+    assert first != second
+    # More classes than draws would share: some have to wait for the next epoch.
+    assert sorted(balanced_rows(np.arange(7), 0, 2)) == list(range(7))
+
+
+def test_balance_needs_one_label_a_sample() -> None:
+    with pytest.raises(DataError, match="balanced: true needs one label a sample"):
+        balanced_rows(np.eye(3, dtype=np.int64), 0, 0)
+
+
+def test_weights() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.array([0] * 7 + [1] * 2 + [2])
+    weights = class_weights(class_counts(labels, 3))
+    assert weights == pytest.approx(
+        compute_class_weight("balanced", classes=np.arange(3), y=labels), rel=1e-15
+    )
+    assert np.mean([weights[label] for label in labels]) == pytest.approx(1)
+    assert weights[2] == pytest.approx(7 * weights[0])
+    several = np.array([[1, 0], [1, 1], [1, 0], [0, 0]])
+    assert class_counts(several, 2).tolist() == [3, 1]
+    assert class_weights(class_counts(several, 2)) == pytest.approx([4 / 6, 4 / 2])
+    with pytest.raises(DataError, match=r"class_weights: 'auto' needs .* has none of class 3"):
+        class_weights(class_counts(labels, 4))
+
+
+def test_missing_classes() -> None:
+    names = ["cat", "dog", "cow", "emu"]
+    need_every_class(np.array([3, 2, 1, 0]), names, "val", "x")
+    need_every_class(np.array([[1, 1, 0, 1], [0, 0, 1, 0]]), names, "val", "x")
+    words = (
+        r"^x: the val split has no image of class 'dog' \(nor of 1 more\); add some, or set allow"
+    )
+    with pytest.raises(DataError, match=words):
+        need_every_class(np.array([0, 2]), names, "val", "x")
+    with pytest.raises(DataError, match=r"train split has no image of class 'emu'; add some$"):
+        need_every_class(np.array([0, 1, 2]), names, "train", "x")
+
+
+def balanced_batches(epoch: int = 0, first: int = 0, **options: Any) -> EpochBatches:
+    order = partial(balanced_rows, np.array([0] * 50 + [1] * 9 + [2] * 4), 3)
+    place = (epoch, first)
+    return EpochBatches(63, 12, training=True, position=lambda: place, order=order, **options)
+
+
+def test_batches_go_on_in_mid_epoch_and_are_shared_out() -> None:
+    whole = list(balanced_batches(2))
+    assert list(balanced_batches(2, 3)) == whole[3:]
+    assert list(balanced_batches(3)) != whole
+    shards = [list(balanced_batches(2, rank=rank, world_size=3)) for rank in range(3)]
+    assert len({len(batches) for batches in shards}) == 1
+    drawn = np.concatenate([rows for batches in shards for rows in batches])
+    assert sorted(drawn) == sorted(np.concatenate(whole))
+
+
+def test_a_data_set_is_drawn_so(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_images"] = generator.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.array([0] * 34 + [1] * 6)[:, None]
+    np.savez(tmp_path / "x.npz", **arrays)
+    for balanced, expected in ((True, [20, 20]), (False, [34, 6])):
+        data = ImageNpz(str(tmp_path / "x.npz"), batch_size=10, balanced=balanced)
+        data.setup("fit")
+        labels = np.concatenate([batch.label for batch in data.train_dataloader()])
+        assert np.bincount(labels).tolist() == expected
+        assert data.resolved()["init_args"]["balanced"] is balanced
+    assert data.class_weights() == pytest.approx([40 / 68, 40 / 12])

@@ -1,0 +1,117 @@
+"""Segmentation: figures by hand, padding that does not count, tiles, weights."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules import SyntheticCells
+from zoo import ImageSegmenter, UNet
+from zoo.errors import UserError
+from zoo.losses import segmentation_loss
+
+
+class Bright(nn.Module):
+    """Calls a pixel class 1 above 0, class 2 above 1."""
+
+    num_classes = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(5.0))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = images[:, 0]
+        edges = [torch.zeros_like(x), self.weight * x, self.weight * (2 * x - 1)]
+        return torch.stack(edges, dim=1)
+
+
+@pytest.fixture
+def sample() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = 2 * torch.randn(5, 1, 6, 7, generator=generator)
+    masks = torch.randint(3, (5, 6, 7), generator=generator)
+    masks[0] = 255  # all of it unknown
+    masks[1, :, 3:] = 255
+    return images, masks
+
+
+def test_figures_by_hand(trainer, sample):
+    images, masks = sample
+    loader = DataLoader(TensorDataset(images, masks), batch_size=2)
+    task = ImageSegmenter(Bright(), class_names=["a", "b", "c"])
+    (found,) = trainer().test(task, loader, verbose=False)
+    predicted = (images[:, 0] > 0).long() + (images[:, 0] > 1)
+    counted = masks != 255
+    dice, iou = [], []
+    for number in range(3):
+        said, true = (predicted == number) & counted, (masks == number) & counted
+        both, either = (said & true).sum().item(), (said | true).sum().item()
+        dice.append(2 * both / (said.sum() + true.sum()).item())
+        iou.append(both / either)
+    for number, name in enumerate("abc"):
+        assert found[f"test/dice_{name}"] == pytest.approx(dice[number])
+        assert found[f"test/iou_{name}"] == pytest.approx(iou[number])
+    assert found["test/dice"] == pytest.approx((dice[1] + dice[2]) / 2)
+    assert found["test/iou"] == pytest.approx((iou[1] + iou[2]) / 2)
+    right = ((predicted == masks) & counted).sum() / counted.sum()
+    assert found["test/acc"] == pytest.approx(right.item())
+    losses = segmentation_loss("dice_cross_entropy", ignore_index=255)(
+        task(images).detach(), masks, reduction="none"
+    )
+    assert found["test/loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
+
+
+def test_a_class_that_neither_occurs_nor_is_predicted_is_right(trainer):
+    images, masks = torch.full((1, 1, 4, 4), 0.5), torch.ones(1, 4, 4).long()
+    loader = DataLoader(TensorDataset(images, masks))
+    (found,) = trainer().test(ImageSegmenter(Bright()), loader, verbose=False)
+    assert found["test/dice_2"] == 1
+    assert found["test/dice_1"] == 1
+
+
+def test_tiles_give_what_the_whole_image_gives():
+    torch.manual_seed(0)
+    net = UNet(1, 2, depth=1, width=4).eval()
+    images = torch.randn(1, 1, 150, 70)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+        whole = ImageSegmenter(net).eval()(images)
+        tiled = ImageSegmenter(net, tile=40).eval()(images)
+    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_a_tile_must_be_wider_than_what_a_pixel_sees():
+    with pytest.raises(ValueError, match=r"tile is 16.*looks \d+ pixels far"):
+        ImageSegmenter(UNet(1, 2, depth=1, width=4), tile=16)
+
+
+def test_learns_synthetic_cells(trainer):
+    data = SyntheticCells(count=120, image_size=32, batch_size=16, rotate90=True)
+    torch.manual_seed(0)
+    net = UNet(data.in_channels, data.num_classes, depth=2, width=8)
+    task = ImageSegmenter(net, lr=0.01, class_weights="auto")
+    runner = trainer(max_epochs=5)
+    runner.fit(task, data)
+    (found,) = runner.test(task, data, verbose=False)
+    assert found["test/dice"] > 0.7
+    background, cell = task.loss.class_weights.tolist()
+    assert background < 1 < cell
+    assert len(task.test_views["masks"]) == 6
+
+
+def test_auto_weights_need_data_that_counts(trainer, sample):
+    loader = DataLoader(TensorDataset(*sample))
+    with pytest.raises(UserError, match="class_weights is auto"):
+        trainer().fit(ImageSegmenter(Bright(), class_weights="auto"), loader)
+
+
+def test_a_mask_outside_the_classes(trainer, sample):
+    images, masks = sample
+    masks[2, 0, 0] = 7
+    with pytest.raises(UserError, match="masks hold 7, but num_classes is 3"):
+        trainer().fit(
+            ImageSegmenter(Bright()), DataLoader(TensorDataset(images, masks), batch_size=5)
+        )

@@ -1,0 +1,196 @@
+"""Segmentation: a class for each pixel."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from zoo.errors import UserError
+from zoo.losses import SegmentationLoss, TargetKind, segmentation_loss
+from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
+from zoo.tiling import predict_tiled
+
+#: What a mask holds where there is no answer, as the data modules have it.
+IGNORE = 255
+_MOST_PICTURES = 6
+_GUESSED_OVERLAP = 64
+
+
+class ImageSegmenter(Task):
+    """Puts each pixel of an image into one of several classes.
+
+    A batch starts with images ``(B, C, H, W)``, floats, and masks ``(B, H, W)``, integers; pixels
+    with 255 do not count. The net gives logits ``(B, num_classes, H, W)``.
+
+    With the counts of pixels over a whole set (true positives TP, false positives FP, false
+    negatives FN), Dice and intersection over union of a class are
+
+    ``dice = 2 TP / (2 TP + FP + FN)``, ``iou = TP / (TP + FP + FN)``
+
+    and 1 where a class neither occurs nor is predicted. ``dice`` and ``iou`` without a class are
+    means over all classes but the first, which is the background.
+
+    Args:
+        net: The network.
+        num_classes: Taken from the data by the command line; in Python from the net's attribute of
+            that name where it is left out.
+        class_names: For the figures of single classes; taken from the data by the command line.
+        label_kind: Taken from the data by the command line.
+        loss: See :mod:`zoo.losses`.
+        class_weights: One factor a class on its pixels' loss; ``auto`` takes factors inverse to the
+            classes' shares of the training split's pixels.
+        focal_gamma: Exponent of ``focal`` (arXiv 1708.02002).
+        tile: Images with more pixels a side than this are evaluated in overlapping tiles, which
+            gives the same unless the net's norms look at the whole image (layer, group, instance,
+            rms, frn).
+        channels_last: Keeps images in the memory order that convolutions like best.
+        kwargs: The options of :class:`~zoo.tasks.base.Task`.
+
+    Raises:
+        ValueError: An option lies outside what it may be.
+    """
+
+    monitor: ClassVar[str] = "val/dice"
+    derived: ClassVar[tuple[str, ...]] = ("dice", "iou")
+    mode: ClassVar[Literal["min", "max"]] = "max"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        num_classes: int | None = None,
+        class_names: list[str] | None = None,
+        label_kind: TargetKind = "mask",
+        loss: SegmentationLoss = "dice_cross_entropy",
+        class_weights: list[float] | Literal["auto"] | None = None,
+        focal_gamma: float = 2.0,
+        tile: int = 1024,
+        channels_last: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(net, **kwargs)
+        if label_kind != "mask":
+            raise ValueError(
+                f"label_kind is {label_kind}, and a segmenter needs masks; choose other data, such "
+                "as SegmentationFolder, or another task"
+            )
+        classes = num_classes or getattr(net, "num_classes", None)
+        if not isinstance(classes, int):
+            raise ValueError("num_classes is not known; pass num_classes=")
+        self.num_classes = classes
+        self.class_names = class_names or [str(number) for number in range(classes)]
+        self.weigh_classes = class_weights == "auto"
+        self.loss = segmentation_loss(
+            loss,
+            class_weights=given_weights(class_weights, classes),
+            ignore_index=IGNORE,
+            focal_gamma=focal_gamma,
+        )
+        self.tile = tile
+        # How far a pixel's prediction looks; of a net whose norms look at all of a tile, and of one
+        # that does not say, a guess, which makes the result an approximation.
+        radius = getattr(net, "receptive_field", None)
+        self.overlap = _GUESSED_OVERLAP if radius is None else int(radius)
+        if tile <= 2 * self.overlap + getattr(net, "downsampling", 1):
+            raise ValueError(
+                f"tile is {tile}, and a pixel's prediction looks {self.overlap} pixels far; give "
+                f"more than {2 * self.overlap + getattr(net, 'downsampling', 1)}"
+            )
+        self.channels_last = channels_last
+        if channels_last:
+            net.to(memory_format=torch.channels_last)
+        self._shown: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    # ---------------------------------------------------------------- figures
+
+    def build_metrics(self, stage: Stage) -> MetricCollection:
+        """Accuracy of the pixels."""
+        accuracy = MulticlassAccuracy(self.num_classes, average="micro", ignore_index=IGNORE)
+        return MetricCollection({"acc": accuracy}, prefix=f"{stage}/")
+
+    def build_views(self, stage: Stage) -> dict[str, Metric]:
+        """The confusion of the pixels, which Dice and IoU come from."""
+        return {"confusion": MulticlassConfusionMatrix(self.num_classes, ignore_index=IGNORE)}
+
+    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+        """Dice and IoU, and at test those of each class."""
+        counts = views["confusion"].cpu().double()
+        hits = counts.diagonal()
+        either = counts.sum(0) + counts.sum(1)  # 2 TP + FP + FN
+        dice = torch.where(either > 0, 2 * hits / either.clamp(min=1), 1.0)
+        iou = torch.where(either > 0, hits / (either - hits).clamp(min=1), 1.0)
+        figures = {}
+        for name, values in (("dice", dice), ("iou", iou)):
+            figures[f"{stage}/{name}"] = values[1:].mean().item()
+            if stage == "test" and self.num_classes > 2:
+                for of, value in zip(self.class_names, values.tolist(), strict=True):
+                    figures[f"test/{name}_{of}"] = value
+        if stage == "test":
+            views["masks"], self._shown = self._shown, []
+        return figures
+
+    def on_fit_start(self) -> None:
+        """Takes the classes' weights from the training split where that is asked for."""
+        if self.weigh_classes:
+            self.loss.class_weights = weights_of_data(self.trainer, self.num_classes, self.device)
+
+    # ---------------------------------------------------------------- steps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, num_classes, H, W)``; of large images tile by tile, without a gradient."""
+        if max(images.shape[2:]) > self.tile and not self.training:
+            return predict_tiled(self.net, images, self.tile, self.overlap)
+        logits: Tensor = self.net(images)
+        return logits
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        images, masks = batch[0], batch[1]
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.global_step == 0 and batch_idx == 0:
+            self._check_masks(masks)
+        loss: Tensor = self.loss(self.net(images), masks)
+        self.track(loss, len(masks))
+        return loss
+
+    def _check_masks(self, masks: Tensor) -> None:
+        wrong = masks[(masks != IGNORE) & ((masks < 0) | (masks >= self.num_classes))]
+        if len(wrong):
+            raise UserError(
+                f"the data's masks hold {int(wrong[0])}, but num_classes is {self.num_classes}: "
+                f"classes run from 0 to {self.num_classes - 1}, and {IGNORE} is left out"
+            )
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds one batch to the validation figures."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds one batch to the test figures, and keeps a few images for the picture."""
+        predicted = self._evaluate("test", batch)
+        room = _MOST_PICTURES - len(self._shown)
+        self._shown += [
+            (image.float().cpu(), mask.cpu(), guess.cpu())
+            for image, mask, guess in list(zip(batch[0], batch[1], predicted, strict=True))[:room]
+        ]
+
+    def _evaluate(self, stage: Stage, batch: Any) -> Tensor:
+        masks, meters = batch[1], self.meters[stage]
+        logits = self(batch[0]).float()
+        meters.loss.update(self.loss(logits, masks, reduction="none"))
+        predicted: Tensor = logits.argmax(dim=1)
+        meters.metrics.update(predicted, masks)
+        meters.views["confusion"].update(predicted, masks)
+        return predicted
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """A mask ``(H, W)`` for each image, and sample numbers."""
+        result: dict[str, Any] = {"masks": list(self(batch[0]).argmax(dim=1))}
+        if hasattr(batch, "index"):
+            result["index"] = batch.index
+        return result

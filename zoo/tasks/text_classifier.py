@@ -1,0 +1,140 @@
+"""Text classification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from zoo.errors import UserError
+from zoo.metrics import MostWrong
+from zoo.nets.embeddings import load_vectors
+from zoo.tasks.base import Stage
+from zoo.tasks.classifier import Classifier, main_logits
+
+_LENGTH_SHOWN, _TEXTS_SHOWN = 40, 6
+
+
+class TextClassifier(Classifier):
+    """Puts a text into one of several classes.
+
+    A batch is a named tuple whose first two are tokens ``(B, T)`` and labels ``(B,)``, and which
+    has ``lengths`` ``(B,)``, the tokens of each text without padding. The net takes tokens and
+    lengths and gives logits ``(B, num_classes)``.
+
+    Args:
+        net: The network.
+        vectors: A file of word vectors in the text format of fastText or GloVe, that the net's
+            embedding starts from; for a tokenizer of whole words. Words that the file lacks keep
+            their random start.
+        layer_lr_decay: Factor on the learning rate from each layer of a pretrained encoder to the
+            one before it, 0.8 say; the last layers learn at the full rate (arXiv 1801.06146).
+        kwargs: The options of :class:`~zoo.tasks.classifier.Classifier`.
+
+    Raises:
+        ValueError: An option lies outside what it may be.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        vectors: str | None = None,
+        layer_lr_decay: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(net, **kwargs)
+        if not 0 < layer_lr_decay <= 1:
+            raise ValueError(
+                f"layer_lr_decay is {layer_lr_decay}; give a number above 0 up to 1 (no decay)"
+            )
+        if layer_lr_decay < 1 and not hasattr(net, "layer_depths"):
+            raise ValueError(
+                f"layer_lr_decay is {layer_lr_decay}, and {type(net).__name__} does not say how "
+                "deep its layers are; leave it out, or choose PretrainedEncoder"
+            )
+        if vectors is not None and not hasattr(getattr(net, "embedding", None), "set_vectors"):
+            raise ValueError(
+                f"vectors is {vectors!r}, and {type(net).__name__} has no embedding to fill; leave "
+                "it out, or choose a net that learns its own, such as RNNClassifier"
+            )
+        self.vectors = vectors
+        self.layer_lr_decay = layer_lr_decay
+        self._shown: tuple[Tensor, Tensor] | None = None
+
+    def lr_factors(self) -> dict[str, float]:
+        """Factors on the learning rate by the names of the net's parameters."""
+        factors = super().lr_factors()
+        if self.layer_lr_decay < 1:
+            depths: dict[str, int] = self.net.layer_depths()  # type: ignore[operator]
+            deepest = max(depths.values())
+            for name, _ in self.net.named_parameters():
+                part = next(p for p in depths if name == p or name.startswith(f"{p}."))
+                decay = self.layer_lr_decay ** (deepest - depths[part])
+                factors[name] = factors.get(name, 1.0) * decay
+        return factors
+
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        """Tokens and, where the batch has them, lengths."""
+        lengths = getattr(batch, "lengths", None)
+        return (batch[0],) if lengths is None else (batch[0], lengths)
+
+    def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Logits ``(B, num_classes)`` of tokens ``(B, T)``."""
+        return main_logits(self.net(tokens, lengths))
+
+    def on_fit_start(self) -> None:
+        """Fills the embedding with given vectors, unless a checkpoint's weights are there."""
+        super().on_fit_start()
+        if self.vectors is None or self.trainer.ckpt_path is not None:
+            return
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "text_tokenizer", None)
+        if tokenizer is None:
+            raise UserError("vectors needs a data module with a tokenizer, whose words it looks up")
+        embedding: Any = self.net.embedding
+        try:
+            found = load_vectors(self.vectors, tokenizer.vocabulary(), embedding.embedding_dim)
+        except (ValueError, OSError) as error:
+            raise UserError(f"option model.vectors: {error}") from error
+        embedding.set_vectors(found.table.to(self.device))
+        if self.trainer.is_global_zero:
+            print(f"{self.vectors} has vectors for {found.coverage:.1%} of the vocabulary")
+
+    def build_views(self, stage: Stage) -> dict[str, Metric]:
+        """Adds which texts a test got most wrong."""
+        views = super().build_views(stage)
+        if stage == "test" and not self.multilabel:
+            views["wrong_texts"] = MostWrong(keep=100)
+        return views
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Also keeps a few texts of a length that a picture of the attention can show."""
+        super().test_step(batch, batch_idx)
+        pools_by = getattr(getattr(self.net, "pool", None), "kind", None)
+        if pools_by == "attention" and hasattr(batch, "lengths"):
+            width = batch[0].shape[1]
+            if self._shown is None or abs(width - _LENGTH_SHOWN) < abs(
+                self._shown[0].shape[1] - _LENGTH_SHOWN
+            ):
+                self._shown = batch[0][:_TEXTS_SHOWN], batch.lengths[:_TEXTS_SHOWN]
+
+    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+        """Adds what attention pooling weighs of a few texts."""
+        figures = super().derive(stage, views)
+        if stage == "test" and self._shown is not None:
+            tokens, lengths = self._shown
+            weights = self.net.attention_weights(tokens, lengths)  # type: ignore[operator]
+            views["attention"] = [
+                (row[:length], weight[:length])
+                for row, weight, length in zip(tokens, weights, lengths.tolist(), strict=True)
+            ]
+            self._shown = None
+        return figures
+
+    def view_inputs(
+        self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
+    ) -> tuple[Tensor, ...]:
+        """What a test batch adds to a view; of texts their numbers are kept."""
+        given = super().view_inputs(name, logits, probabilities, labels, batch)
+        return (*given, batch.index) if name == "wrong_texts" else given
