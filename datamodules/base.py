@@ -391,6 +391,7 @@ class PreparedImages(ArrayDataModule):
                 "mean": plain(self.mean),
                 "std": plain(self.std),
                 "batch_size": self.batch_size,
+                "label_kind": self.label_kind,
             },
         }
 

@@ -59,6 +59,7 @@ class ImageInputs(PreparedImages):
         batch_size: samples in a batch, over all processes together.
         window: two percentiles of each image that become 0 and 255, for files of more than 8 bits;
             by default their whole range does.
+        label_kind: what kind of labels the net gives.
 
     Raises:
         DataError: if a path does not exist or no image is found.
@@ -74,8 +75,10 @@ class ImageInputs(PreparedImages):
         std: list[float],
         batch_size: int = 128,
         window: list[float] | None = None,
+        label_kind: str = "multiclass",
     ) -> None:
         super().__init__(batch_size=batch_size, mean=mean, std=std)
+        self.label_kind = label_kind
         self.inputs = [str(path) for path in inputs]
         self._set_facts(class_names, in_channels, at_least("image_size", image_size, 1))
         if in_channels not in (1, 3):

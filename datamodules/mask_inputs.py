@@ -66,7 +66,15 @@ class MaskInputs(PreparedMasks, ImageInputs):
         window: list[float] | None = None,
     ) -> None:
         super().__init__(
-            inputs, class_names, image_size, in_channels, mean, std, batch_size=1, window=window
+            inputs,
+            class_names,
+            image_size,
+            in_channels,
+            mean,
+            std,
+            batch_size=1,
+            window=window,
+            label_kind="mask",
         )
 
     def predict_dataloader(self) -> PositionedLoader:

@@ -371,7 +371,7 @@ class SegmentationNpz(SegmentationDataModule):
         name = f"{self.path}: {split}_masks"
         classes = to_classes(masks, self.num_classes, self.ignore_value, name)
         index = np.arange(len(images)) + sum(self._counts[:number])
-        return MaskedImages(images.reshape(*masks.shape, -1), classes, index)
+        return MaskedImages(images.reshape(*masks.shape, self.in_channels), classes, index)
 
     def load_fit(self) -> tuple[MaskedImages, MaskedImages]:
         """Read the training and the validation split."""

@@ -25,7 +25,8 @@ _NUCLEUS_STAIN = np.array([0.75, 0.85, 0.30], dtype=np.float32)
 _GREEN = slice(1, 2)  # the channel that a grey camera sees, where the stain absorbs most
 
 _LARGEST_RADIUS = 9.0  # pixels, before a cell's own deformation
-_CHUNK = 32  # images drawn at once: what lies in between stays below about 100 MB
+# Pixels times cells of the images drawn at once: what lies in between stays below about 100 MB.
+_CHUNK = 32 * 64 * 64 * 9
 
 
 class _Cells(NamedTuple):
@@ -80,8 +81,9 @@ def _centre(rng: np.random.Generator, kinds: Rows, side: int) -> _Cells:
 def _draw(rng: np.random.Generator, cells: _Cells, side: int, channels: int) -> tuple[Array, Array]:
     """Pictures uint8 (N, S, S, C) and, of each pixel, 0 or the cell's type + 1, uint8 (N, S, S)."""
     parts = []
-    for first in range(0, len(cells.y), _CHUNK):
-        some = slice(first, first + _CHUNK)
+    step = max(1, min(32, _CHUNK // (side * side * max(1, cells.y.shape[1]))))
+    for first in range(0, len(cells.y), step):
+        some = slice(first, first + step)
         chunk = _Cells(cells.y[some], cells.x[some], cells.radius[some], cells.kind[some])
         parts.append(_draw_chunk(rng, chunk, side, channels))
     images, masks = zip(*parts, strict=True)

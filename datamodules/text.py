@@ -15,7 +15,7 @@ from datamodules.buckets import BucketBatches
 from datamodules.errors import DataError
 from datamodules.sampling import PositionedLoader
 from datamodules.text_arrays import ArrayTexts, PreparedText, TextBatch
-from datamodules.text_corpus import Corpus, Rows, classes, first_copies, selected, survey
+from datamodules.text_corpus import Corpus, Rows, classes, first_copies, part_keys, selected, survey
 from datamodules.text_files import Layout, Part, Split
 from datamodules.text_sources import find_parts
 from datamodules.token_cache import cached
@@ -149,6 +149,11 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
     def _cut(self, rows: Mapping[Split, Rows]) -> dict[Split, Rows]:
         """Training, validation and test rows."""
         pool = rows["train"]
+        if not len(pool):
+            raise DataError(
+                f"{self._parts[0].name}: every training text stands in another split too; give "
+                "other texts, or set deduplicate: false"
+            )
         fractions: dict[Split, float] = {"test": self.test_fraction, "val": self.val_fraction}
         wanted = [split for split in fractions if split not in rows]
         sizes = {
@@ -178,7 +183,10 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
             texts = chain.from_iterable(selected(self._parts, rows, "training the tokenizer"))
             (folder / "tokenizer.json").write_text(train(texts, vocabulary), encoding="utf-8")
 
-        return cached("tokenizers", [__version__, vocabulary, content], _load_tokenizer, build)
+        # Digests are of texts in NFC; a tokenizer that is not has to know the texts as they are.
+        raw = None if self.nfc else part_keys(self._parts)
+        key = [__version__, vocabulary, content, raw]
+        return cached("tokenizers", key, _load_tokenizer, build)
 
     def texts(self, index: Sequence[int]) -> list[str]:
         """The raw texts of some numbers, as a batch's `index` gives them; of a pair, " | " between.
@@ -197,7 +205,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
     def _dataset(self, split: Split) -> ArrayTexts:
         if self._store is None:
             self._store = tokenised(self._parts, self.text_tokenizer, len(self._labels))
-        return ArrayTexts(
+        dataset = ArrayTexts(
             self._store,
             self._labels,
             self._rows[split],
@@ -205,6 +213,8 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
             self.max_length,
             self.truncate,
         )
+        self._buckets(dataset, training=False)  # max_tokens had better be refused before training
+        return dataset
 
     def load_fit(self) -> tuple[ArrayTexts, ArrayTexts]:
         """Read the training and the validation split."""

@@ -57,6 +57,12 @@ class _HubSet(_TextSet):
             parts = self._local(folder)
         self._take(parts)
 
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `TextInputs` that prepares texts as this object does its own, less `inputs`."""
+        spec = super().inputs_spec()
+        own = {"text_column": list(self.layout.text_columns)}
+        return {**spec, "init_args": {**spec["init_args"], **own}}
+
     def _local(self, folder: Path) -> dict[Split, Part]:
         return find_parts(str(folder), self.layout)
 

@@ -103,7 +103,7 @@ def fit_temperature(
 
         optimizer = torch.optim.LBFGS(
             [log_t],
-            max_iter=100,
+            max_iter=25,
             tolerance_grad=1e-10,
             tolerance_change=1e-12,
             line_search_fn="strong_wolfe",

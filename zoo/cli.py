@@ -204,6 +204,9 @@ class ZooCLI(LightningCLI):
         check_trainer(options)
         check_monitor(self.config[self.verb]["checkpoint"]["monitor"], self.model)
         self.run = self._choose_folder(Path(options["default_root_dir"]))
+        if self.verb == "predict":  # one file of all predictions, in their order
+            devices = options["devices"]
+            kwargs |= {"devices": devices[:1] if isinstance(devices, list) else 1, "num_nodes": 1}
         extra = options.get("logger")
         plugins = options.get("plugins") or []
         trainer = super().instantiate_trainer(
@@ -500,6 +503,8 @@ def run(argv: list[str]) -> int:
         UserError: What the user can put right.
     """
     quiet()
+    # Gradients that fade over a long text end in numbers below 1e-38, which a CPU is very slow at.
+    torch.set_flush_denormal(True)
     cli = ZooCLI.__new__(ZooCLI)  # so that a run that ends early can still be named and finished
     code = 1
     signal.signal(signal.SIGINT, _interrupt)

@@ -37,15 +37,14 @@ def parameter_groups(
         lr_factors: Factors on the learning rate by parameters' names, 1 where left out; each has
             groups of its own, marked with this ``lr_factor``.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             factor = (lr_factors or {}).get(name, 1.0)
-            decay = weight_decay if parameter.ndim >= 2 else 0.0
-            groups.setdefault((factor, decay), []).append(parameter)
+            groups.setdefault((factor, parameter.ndim >= 2), []).append(parameter)
     return [
-        {"params": params, "weight_decay": decay, "lr_factor": factor}
-        for (factor, decay), params in groups.items()
+        {"params": params, "weight_decay": weight_decay if decays else 0.0, "lr_factor": factor}
+        for (factor, decays), params in sorted(groups.items(), key=lambda each: each[0][::-1])[::-1]
     ]
 
 
@@ -207,8 +206,8 @@ def lr_factor(
     if name == "one_cycle":
         rise = (warmup_steps or 0.3 * total_steps) - 1
         if step <= rise:
-            return _cosine_between(1 / 25, 1.0, step / rise)
-        fall = total_steps - 1 - rise
+            return _cosine_between(1 / 25, 1.0, step / rise if rise > 0 else 1.0)
+        fall = max(1, total_steps - 1 - rise)
         return _cosine_between(1.0, 4e-6, min(1.0, (step - rise) / fall))
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)

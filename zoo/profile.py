@@ -17,12 +17,14 @@ class Profile:
     """A net's size and cost.
 
     Args:
-        parameters: Trainable parameters.
+        parameters: All parameters.
+        trained: Those that training changes.
         flops: Floating point operations of one sample's forward pass in evaluation mode, a
             multiply-add counted as two; None where the net cannot be run without real data.
     """
 
     parameters: int
+    trained: int
     flops: int | None
 
 
@@ -33,9 +35,10 @@ def profile(net: nn.Module, example: Tensor | None) -> Profile:
         net: The network.
         example: One sample on the meta device, ``(1, ...)``; None where samples differ in size.
     """
-    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    parameters = sum(p.numel() for p in net.parameters())
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     if example is None:
-        return Profile(parameters, None)
+        return Profile(parameters, trained, None)
     training = net.training
     net.eval()
     try:
@@ -46,7 +49,7 @@ def profile(net: nn.Module, example: Tensor | None) -> Profile:
         flops = None  # its shapes depend on the data
     finally:
         net.train(training)
-    return Profile(parameters, flops)
+    return Profile(parameters, trained, flops)
 
 
 def check_net(

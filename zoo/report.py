@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from zoo.errors import UserError
 from zoo.profile import Profile
 from zoo.run import RunFolder, provenance
 
@@ -21,7 +22,7 @@ def describe(
     net = getattr(model, "net", model)
     words = [type(net).__name__]
     if cost is not None:
-        words.append(f"{cost.parameters:,} parameters")
+        words.append(f"{_counted(cost)} parameters")
         if cost.flops is not None:
             words.append(f"{_readable(cost.flops)}FLOPs per sample")
     if data is not None:
@@ -49,6 +50,7 @@ def write_report(
         {
             **report,
             "parameters": parameters,
+            "trained_parameters": cost.trained if cost else None,
             "flops_per_sample": flops,
             "seed": seed,
             **provenance(),
@@ -58,8 +60,8 @@ def write_report(
     lines: list[tuple[str, str]] = []
     if stage is not None:
         lines += [(f"{stage} {name}", f"{value:.4f}") for name, value in report[stage].items()]
-    if parameters is not None:
-        lines.append(("parameters", f"{parameters:,}"))
+    if cost is not None:
+        lines.append(("parameters", _counted(cost)))
     if flops is not None:
         lines.append(("FLOPs", f"{_readable(flops)}per sample"))
     seconds = report.get("fit_seconds", report.get("seconds"))
@@ -76,10 +78,12 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
     """Prints what was predicted for each input and writes ``predictions.csv``.
 
     The file has a row for each input: its name and, from a classifier, the label, its probability
-    and the probability of every class; from a regressor the number; from a segmenter each class's
-    share of the pixels and the mask's file in the folder ``masks``, whose pixels hold the classes'
-    numbers.
+    and the probability of every class (of several labels, those above one half); from a regressor
+    the number; from a segmenter each class's share of the pixels and the mask's file in the folder
+    ``masks``, whose pixels hold the classes' numbers.
     """
+    if not batches:
+        raise UserError("nothing was predicted; set trainer.limit_predict_batches to 1 or more")
     kind = next(name for name in batches[0] if name != "index")
     predicted = [value.cpu() for batch in batches for value in batch[kind]]
     numbers = [int(number) for batch in batches for number in batch.get("index", ())]
@@ -91,7 +95,8 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
     if kind == "masks":
         columns, rows, lines = _save_masks(folder, names, predicted, list(data.class_names))
     elif kind == "probabilities":
-        columns, rows, lines = _class_rows(predicted, list(data.class_names))
+        several = getattr(data, "label_kind", None) == "multilabel"
+        columns, rows, lines = _class_rows(predicted, list(data.class_names), several=several)
     else:
         columns = [str(getattr(data, "target_name", "prediction"))]
         lines = [f"{float(value):.6g}" for value in predicted]
@@ -111,14 +116,19 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
 _Table = tuple[list[str], list[list[str]], list[str]]
 
 
-def _class_rows(probabilities: list[torch.Tensor], classes: list[str]) -> _Table:
+def _class_rows(probabilities: list[torch.Tensor], classes: list[str], *, several: bool) -> _Table:
     columns = ["label", "probability", *(f"p({name})" for name in classes)]
     rows, lines = [], []
     for values in (row.tolist() for row in probabilities):
         top = max(values)
-        label = classes[values.index(top)]
-        rows.append([label, f"{top:.6f}", *(f"{value:.6f}" for value in values)])
-        lines.append(f"{label}  {top:.4f}")
+        label, shown = classes[values.index(top)], f"{top:.6f}"
+        if several:  # all labels that are more likely there than not
+            there = [(name, p) for name, p in zip(classes, values, strict=True) if p > 0.5]
+            label, shown = "; ".join(name for name, _ in there), ""
+            lines.append("  ".join(f"{name} {p:.4f}" for name, p in there) or "none")
+        else:
+            lines.append(f"{label}  {top:.4f}")
+        rows.append([label, shown, *(f"{value:.6f}" for value in values)])
     return columns, rows, lines
 
 
@@ -142,6 +152,11 @@ def _save_masks(
         shown = zip(classes, shares.tolist(), strict=True)
         lines.append("  ".join(f"{each} {share:.1%}" for each, share in shown))
     return ["mask", *(f"share({name})" for name in classes)], rows, lines
+
+
+def _counted(cost: Profile) -> str:
+    some = "" if cost.trained == cost.parameters else f" ({cost.trained:,} of them trained)"
+    return f"{cost.parameters:,}{some}"
 
 
 def _readable(number: float) -> str:

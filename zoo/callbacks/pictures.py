@@ -78,7 +78,7 @@ class Pictures(Callback):
             }
             self._keep(trainer, "reliability", draw_reliability(stages))
         if "scatter" in views:
-            predicted, target = map(_array, views["scatter"])
+            predicted, target = (_array(values.reshape(-1)) for values in views["scatter"])
             name = getattr(getattr(trainer, "datamodule", None), "target_name", "target")
             picture = draw_scatter(predicted, target, name, figures["test/r2"])
             self._keep(trainer, "scatter", picture)

@@ -27,12 +27,14 @@ from torchmetrics.aggregation import MeanMetric
 from zoo.callbacks.train_log import TrainLog
 from zoo.checkpoint import read_checkpoint
 from zoo.errors import NonFiniteLoss, UserError
+from zoo.losses import LabelKind, check_logits
 from zoo.optim import (
     OptimizerName,
     ScheduleName,
     build_optimizer,
     clip_adaptively,
     lr_factor,
+    parameter_groups,
     restore_hyperparameters,
 )
 
@@ -141,8 +143,14 @@ class Task(L.LightningModule):
                 "or give the net an attribute head_names"
             )
         if freeze == "backbone":
+            if getattr(net, "lora", False):
+                raise ValueError(
+                    "freeze is backbone, which would freeze the adapters of lora too; leave it "
+                    "out, as lora trains nothing else of the backbone"
+                )
             for name, parameter in net.named_parameters():
-                parameter.requires_grad_(name in self.head)
+                if name not in self.head:
+                    parameter.requires_grad_(False)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         self.train_sums = TrainSums()
         self.meters: dict[Stage, Meters] = {}
@@ -245,10 +253,11 @@ class Task(L.LightningModule):
         torch.manual_seed(int(words[0]))
 
     def on_train_epoch_start(self) -> None:
-        """Keeps a frozen backbone in evaluation mode."""
+        """Keeps the running averages of a frozen backbone."""
         if self.backbone_is_frozen:
             for name, module in self.net.named_modules():
-                if name and not any(head.startswith(f"{name}.") for head in self.head):
+                in_head = any(head.startswith(f"{name}.") for head in self.head)
+                if hasattr(module, "running_mean") and not in_head:
                     module.eval()
 
     # ---------------------------------------------------------------- figures
@@ -284,6 +293,17 @@ class Task(L.LightningModule):
         """
         self.train_sums.add(loss.detach(), count, self.trainer.global_step + 1, correct)
 
+    def check_logits(self, logits: Tensor, label_kind: LabelKind) -> None:
+        """Refuses a net that ends in softmax or sigmoid.
+
+        Raises:
+            UserError: What the net gave looks like probabilities.
+        """
+        try:
+            check_logits(logits, label_kind)
+        except ValueError as error:
+            raise UserError(f"option model.net: {error}") from error
+
     def train_figures(self, since: Literal["log", "epoch"]) -> dict[str, float]:
         """Means since the last log point or over the epoch so far, summed over all processes.
 
@@ -318,16 +338,18 @@ class Task(L.LightningModule):
 
     def _finish(self, stage: Stage) -> None:
         meters = self.meters[stage]
+        loss = float(meters.loss.compute())
+        if not np.isfinite(loss):
+            meters.reset()
+            self.check_finite()  # a training loss of this epoch may have been the first
+            raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step)
         views = {name: view.compute() for name, view in meters.views.items()}
-        found: dict[str, Any] = {f"{stage}/loss": meters.loss.compute(), **meters.metrics.compute()}
+        found: dict[str, Any] = {f"{stage}/loss": loss, **meters.metrics.compute()}
         found |= self.derive(stage, views)
         figures = {name: float(value) for name, value in found.items()}
         if stage == "test":
             self.test_views = views
         meters.reset()
-        if not np.isfinite(figures[f"{stage}/loss"]):
-            self.check_finite()  # a training loss of this epoch may have been the first
-            raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step)
         # While training, the loggers get these from TrainLog, under the step it counts by.
         self.log_dict(figures, logger=self.trainer.state.fn != "fit")
 
@@ -373,9 +395,24 @@ class Task(L.LightningModule):
                 f"optimizer is {self.optimizer_name!r}, but the checkpoint holds the state of "
                 f"{saved!r}; go on with that one, or start anew without ckpt_path"
             )
+        if training:
+            self._check_groups(checkpoint)
         state = checkpoint.get("zoo", {}).get("train_sums")
         if state is not None:
             self.train_sums = TrainSums(state if self.global_rank == 0 else None)
+
+    def _check_groups(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to go on where other weights are trained, or at other rates to each other."""
+        groups = parameter_groups(self.net, 0.0, self.lr_factors())
+        ours = sorted(len(group["params"]) for group in groups)
+        for state in checkpoint.get("optimizer_states", []):
+            theirs = sorted(len(group["params"]) for group in state["param_groups"])
+            if ours != theirs:
+                raise UserError(
+                    "the checkpoint's optimiser trains other weights than this run, or at other "
+                    "rates to each other; leave freeze, backbone_lr_factor and layer_lr_decay as "
+                    "they were, or start anew without ckpt_path"
+                )
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -417,7 +454,12 @@ class _Average(WeightAveraging):
         """Copies the weights once they have the run's precision, which Lightning sets later."""
         if isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision):
             trainer.precision_plugin.convert_module(pl_module)
+        # The module itself is moved there only later; an average on the host would cost a copy of
+        # all weights in every step.
+        self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:  # looked at by the host in every step
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
 
 def given_weights(

@@ -18,7 +18,7 @@ from torchmetrics.classification import (
 
 from zoo.calibration import fit_temperature, scores
 from zoo.errors import UserError
-from zoo.losses import ClassificationLoss, LabelKind, TargetKind, check_logits, classification_loss
+from zoo.losses import ClassificationLoss, LabelKind, TargetKind, classification_loss
 from zoo.metrics import Collected, auc_and_accuracy, reliability_bins
 from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
 
@@ -120,7 +120,9 @@ class Classifier(Task):
                 if self.multilabel
                 else MulticlassAccuracy(classes, average="micro")
             )
-        return MetricCollection(metrics, prefix=f"{stage}/")
+        # Groups found by comparing states would join metrics that a batch without a mistake makes
+        # look alike.
+        return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
     def build_views(self, stage: Stage) -> dict[str, Metric]:
         """The logits of a stage, which calibration is about, and the confusion of a test."""
@@ -132,8 +134,9 @@ class Classifier(Task):
     def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
         """Fits the temperature after a validation; adds a test's figures at that temperature."""
         logits, labels = (values.cpu() for values in views.pop("logits"))
+        labels = labels.reshape(logits.shape if self.multilabel else (len(logits),))
         if stage == "val":
-            if not self.trainer.sanity_checking and logits.isfinite().all():
+            if not self.trainer.sanity_checking:
                 self.temperature = fit_temperature(logits, labels, label_kind=self.label_kind)
             return {}
         kind, temperature = self.label_kind, self.temperature
@@ -196,7 +199,7 @@ class Classifier(Task):
         outputs = self.net(*inputs)
         logits = main_logits(outputs)
         if first:
-            self._check_logits(logits)
+            self.check_logits(logits, self.label_kind)
         loss = self.total_loss(outputs, targets)
         correct = {}
         if targets is labels:
@@ -217,12 +220,6 @@ class Classifier(Task):
                 f"the data has a label {int(labels.max())} (smallest {int(labels.min())}), but "
                 f"num_classes is {self.num_classes}: labels run from 0 to {self.num_classes - 1}"
             )
-
-    def _check_logits(self, logits: Tensor) -> None:
-        try:
-            check_logits(logits, self.label_kind)
-        except ValueError as error:
-            raise UserError(f"option model.net: {error}") from error
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Adds one batch to the validation figures."""

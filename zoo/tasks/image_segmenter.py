@@ -90,6 +90,8 @@ class ImageSegmenter(Task):
             ignore_index=IGNORE,
             focal_gamma=focal_gamma,
         )
+        # Validation and test weigh all pixels alike, whatever training does.
+        self.plain_loss = segmentation_loss(loss, ignore_index=IGNORE, focal_gamma=focal_gamma)
         self.tile = tile
         # How far a pixel's prediction looks; of a net whose norms look at all of a tile, and of one
         # that does not say, a guess, which makes the result an approximation.
@@ -152,9 +154,11 @@ class ImageSegmenter(Task):
         images, masks = batch[0], batch[1]
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        logits = self.net(images)
         if self.global_step == 0 and batch_idx == 0:
             self._check_masks(masks)
-        loss: Tensor = self.loss(self.net(images), masks)
+            self.check_logits(logits, "multiclass")
+        loss: Tensor = self.loss(logits, masks)
         self.track(loss, len(masks))
         return loss
 
@@ -182,7 +186,7 @@ class ImageSegmenter(Task):
     def _evaluate(self, stage: Stage, batch: Any) -> Tensor:
         masks, meters = batch[1], self.meters[stage]
         logits = self(batch[0]).float()
-        meters.loss.update(self.loss(logits, masks, reduction="none"))
+        meters.loss.update(self.plain_loss(logits, masks, reduction="none"))
         predicted: Tensor = logits.argmax(dim=1)
         meters.metrics.update(predicted, masks)
         meters.views["confusion"].update(predicted, masks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.regression import (
@@ -17,6 +18,17 @@ from zoo.errors import UserError
 from zoo.losses import RegressionLoss, TargetKind, regression_loss
 from zoo.metrics import Collected
 from zoo.tasks.base import Stage, Task
+
+
+class _R2(R2Score):
+    """R², not a number where there is one sample alone."""
+
+    def compute(self) -> Tensor:
+        """The figure, of two samples or more."""
+        if int(self.total) < 2:
+            return torch.tensor(float("nan"))
+        r2: Tensor = super().compute()
+        return r2
 
 
 class Regressor(Task):
@@ -75,7 +87,7 @@ class Regressor(Task):
         metrics: dict[str, Metric | MetricCollection] = {
             "mse": MeanSquaredError(),
             "mae": MeanAbsoluteError(),
-            "r2": R2Score(),
+            "r2": _R2(),
             "pearson": PearsonCorrCoef(),
         }
         # Each keeps sums of its own; told apart by comparing states, two could be merged.
@@ -97,7 +109,8 @@ class Regressor(Task):
                 "a Regressor needs one number each: (B, 1); set the net's number of outputs to 1"
             )
         column: Tensor = outputs[:, 0]
-        return column
+        # In half precision the target's own unit would be rounded, or beyond its range.
+        return column.float() if column.dtype.itemsize < 4 else column
 
     def _scaled(self, target: Tensor) -> Tensor:
         return (target - self.target_mean) / self.target_std
@@ -117,7 +130,7 @@ class Regressor(Task):
         self._evaluate("test", batch)
 
     def _evaluate(self, stage: Stage, batch: Any) -> None:
-        predicted, target, meters = self(batch[0]).float(), batch[1], self.meters[stage]
+        predicted, target, meters = self(batch[0]), batch[1], self.meters[stage]
         loss = self.loss(self._scaled(predicted), self._scaled(target))
         meters.loss.update(loss, len(target))
         meters.metrics.update(predicted, target)
@@ -126,7 +139,7 @@ class Regressor(Task):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Predictions ``(B,)`` in the target's own unit, and sample numbers."""
-        result = {"prediction": self(batch[0]).float()}
+        result = {"prediction": self(batch[0])}
         if hasattr(batch, "index"):
             result["index"] = batch.index
         return result
