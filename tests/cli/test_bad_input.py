@@ -90,9 +90,9 @@ OPTIONS = {
     "--lr 1": "option --lr is not known; options of the task start with --model., of its net "
     "with --model.net., of the data with --data., of Lightning's Trainer with --trainer.",
     "nonsense": "option names start with two dashes, unlike 'nonsense'",
-    "--data.root x": "option data.root is not known; there are batch_size, brightness, contrast, "
-    "crop_padding, cutout, horizontal_flip, mean, num_workers, resident, seed, split_seed, std, "
-    "test_fraction, val_fraction",
+    "--data.root x": "option data.root is not known; there are balanced, batch_size, brightness, "
+    "contrast, crop_padding, cutout, horizontal_flip, mean, num_workers, resident, seed, "
+    "split_seed, std, test_fraction, val_fraction",
     "--model.optimizer.lr 1": "option model.optimizer has no options of its own; "
     "give adamw, sgd or muon",
     # abbreviated
@@ -169,7 +169,7 @@ OPTIONS = {
     "but there are 10 classes",
     "--model.net.dropout 3": "model.net.dropout=3.0 must be at least 0 and less than 1",
     "--checkpoint.monitor val/nope": "option checkpoint.monitor is 'val/nope', "
-    "but validation gives val/loss, val/acc, val/f1, val/top5",
+    "but validation gives val/loss, val/acc, val/balanced_acc, val/f1, val/top5",
     "--checkpoint.every_n_train_steps -1": "checkpoint.every_n_train_steps is -1; "
     "give 0 (off) or more",
     "--trainer.max_epochs -5": "option trainer.max_epochs is -5; "

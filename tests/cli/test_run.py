@@ -82,7 +82,7 @@ def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert summary["parameters"] == 259_498
     assert summary["flops_per_sample"] > 1e6
-    plain = {"loss", "acc", "auroc", "ece", "entropy", "f1", "top5"}
+    plain = {"loss", "acc", "balanced_acc", "auroc", "ece", "entropy", "f1", "top5"}
     scaled = {"temperature", "ece_scaled", "nll_scaled", "entropy_scaled"}
     assert set(summary["test"]) == plain | scaled
     assert summary["seed"] == 0
