@@ -147,7 +147,8 @@ def _save_masks(
         path = folder.path / "masks" / file
         path.parent.mkdir(exist_ok=True)
         write_mask(path, mask.to(torch.uint8).numpy())
-        shares = torch.bincount(mask.flatten(), minlength=len(classes)) / mask.numel()
+        counts = torch.bincount(mask.flatten(), minlength=len(classes))
+        shares = counts.double() / mask.numel()
         rows.append([f"masks/{file}", *(f"{share:.6f}" for share in shares.tolist())])
         shown = zip(classes, shares.tolist(), strict=True)
         lines.append("  ".join(f"{each} {share:.1%}" for each, share in shown))
