@@ -136,7 +136,9 @@ def test_runs_through_the_smoke_overlay(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(cache))
     arguments = ["fit", "--config", name, "--config", "smoke", "--config", "trainer/cpu"]
-    arguments += ["--wandb", "off", "--data.batch_size", "8", "--trainer.limit_train_batches", "2"]
+    arguments += ["--wandb", "off", "--data.batch_size", "8"]
+    for part in ("train", "val", "test"):
+        arguments += [f"--trainer.limit_{part}_batches", "1"]
     recipe = yaml.safe_load((recipes_folder() / f"{name}.yaml").read_text())
     data_set = recipe["data"]["class_path"]
     if recipe["model"]["init_args"].get("compile"):

@@ -167,8 +167,10 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], Non
     monkeypatch.setattr(ImageClassifier, "training_step", training_step)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("step", [2, 4])  # in mid-epoch, and on an epoch's last batch
+# In mid-epoch, and on an epoch's last batch.
+@pytest.mark.parametrize(
+    ("step", "signum", "code"), [(2, signal.SIGINT, 130), (4, signal.SIGTERM, 143)]
+)
 def test_a_signal_saves_and_stops_and_the_run_goes_on(
     zoo: Zoo, monkeypatch: pytest.MonkeyPatch, signum: int, code: int, step: int
 ) -> None:
