@@ -116,12 +116,25 @@ class ArrayImages(Dataset[ImageBatch]):
             ]
             total, squares = np.sum(parts, axis=0)
         count = len(self.rows) * self.images.shape[1] * self.images.shape[2]
-        mean, std = [], []
-        for first, second in zip(total.tolist(), squares.tolist(), strict=True):
-            mean.append(first / count / 255)
-            # integers up to here: count * second - first**2 would lose its digits in floats
-            std.append((count * second - first * first) ** 0.5 / count / 255)
-        return mean, std
+        return moments_of(total, squares, count)
+
+
+def moments_of(
+    total: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], count: int
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, on the scale 0 to 1, from sums over the pixels.
+
+    Args:
+        total: each channel's sum, (C,).
+        squares: each channel's sum of squares, (C,).
+        count: how many pixels.
+    """
+    mean, std = [], []
+    for first, second in zip(total.tolist(), squares.tolist(), strict=True):
+        mean.append(first / count / 255)
+        # integers up to here: count * second - first**2 would lose its digits in floats
+        std.append((count * second - first * first) ** 0.5 / count / 255)
+    return mean, std
 
 
 def channel_sums(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

@@ -154,6 +154,8 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 
     samples: ClassVar[str] = "samples"
     """What a message calls several of them."""
+    train_order: ClassVar[type[EpochBatches]] = EpochBatches
+    """How training batches are numbered."""
 
     def __init__(self, *, split_seed: int = 0, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -220,7 +222,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 
     def _train_batches(self) -> EpochBatches:
         rank, world_size = self._shard()
-        return EpochBatches(
+        return self.train_order(
             len(self.split("train")),
             self.batch_size,
             training=True,
@@ -613,6 +615,11 @@ def at_least(name: str, value: int, lowest: int) -> int:
     if value < lowest:
         raise DataError(f"{name}: {value} is not possible; give {lowest} or more")
     return value
+
+
+def some(fraction: float, count: int) -> int:
+    """That share of them, and at least one unless none is wanted."""
+    return max(round(fraction * count), 1 if fraction > 0 else 0)
 
 
 def share(name: str, value: float, *, inclusive: bool = False) -> float:

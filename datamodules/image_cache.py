@@ -8,6 +8,7 @@ import tempfile
 import uuid
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -79,6 +80,10 @@ def decoded(
     images = np.zeros(shape, dtype=np.uint8)
     sums, broken = _fill(images, reader())
     return DecodedImages(images, sums, broken)
+
+
+#: What a damaged npz file makes zipfile and numpy raise.
+DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

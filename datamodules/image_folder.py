@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from datamodules.arrays import ArrayImages
 from datamodules.balance import need_every_class
-from datamodules.base import ImageDataModule, Stage, at_least, share
+from datamodules.base import ImageDataModule, Stage, at_least, share, some
 from datamodules.errors import DataError
 from datamodules.groups import Groups, split_groups
 from datamodules.image_cache import DecodedImages, decoded
@@ -260,9 +260,9 @@ class ImageFolder(ImageDataModule):
             val = np.intersect1d(usable, self._val_rows)
         sizes = {}
         if self._test is None:
-            sizes["test_fraction"] = _some(self.test_fraction, len(pool))
+            sizes["test_fraction"] = some(self.test_fraction, len(pool))
         if val is None:
-            sizes["val_fraction"] = _some(self.val_fraction, len(pool))
+            sizes["val_fraction"] = some(self.val_fraction, len(pool))
         labels = self._fit.labels[pool]
         if self._groups is None:
             cut = self._carve(labels, sizes)
@@ -314,8 +314,3 @@ def _folders(root: Path) -> list[str]:
         return sorted(
             entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
         )
-
-
-def _some(fraction: float, count: int) -> int:
-    """That share of them, and at least one unless none is wanted."""
-    return max(round(fraction * count), 1 if fraction > 0 else 0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.arrays import channel_sums
+from datamodules.arrays import channel_sums, moments_of
 from datamodules.errors import DataError
 from datamodules.randomness import bits, uniform_ints
 from datamodules.sampling import EpochBatches
@@ -131,13 +131,8 @@ class MaskedImages(Dataset[MaskBatch]):
 
         Exact: whole numbers are summed and only the result is a float.
         """
-        sums = np.sum([channel_sums(image[None])[0] for image in self.images], axis=0)
-        count = int(self.sides.prod(axis=1).sum())
-        mean, std = [], []
-        for first, second in sums.T.tolist():
-            mean.append(first / count / 255)
-            std.append((count * second - first * first) ** 0.5 / count / 255)
-        return mean, std
+        total, squares = np.sum([channel_sums(image[None])[0] for image in self.images], axis=0)
+        return moments_of(total, squares, int(self.sides.prod(axis=1).sum()))
 
 
 def _stack(arrays: Arrays, positions: Rows) -> Array:

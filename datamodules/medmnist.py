@@ -1,7 +1,6 @@
 """MedMNIST, and one's own images in the same kind of file."""
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,7 +14,7 @@ from datamodules.base import ImageDataModule, Stage
 from datamodules.csv_file import nearest
 from datamodules.download import PROBE_S, download, md5_sum
 from datamodules.errors import DataError
-from datamodules.image_cache import npy_header, unpacked
+from datamodules.image_cache import DAMAGED, npy_header, unpacked
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -566,16 +565,12 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
             absent = [key for key in _KEYS if key not in present]
             if not absent:
                 return {key: npy_header(archive, f"{key}.npy") for key in _KEYS}
-    except _DAMAGE as error:
+    except DAMAGED as error:
         raise _damaged(path, error) from None
     raise DataError(
         f"{path}: lacks {', '.join(absent)}, where an npz file of images holds "
         f"{', '.join(_KEYS)}; add what is missing"
     )
-
-
-# What a cut or changed npz file makes numpy raise.
-_DAMAGE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -587,7 +582,7 @@ def _images(path: Path, key: str, shape: tuple[int, ...]) -> Images:
     if np.prod(shape) > IN_MEMORY:
         try:
             images = unpacked(path, f"{key}.npy", shape)
-        except _DAMAGE as error:
+        except DAMAGED as error:
             raise _damaged(path, error) from None
         if images is not None:
             return images
@@ -598,7 +593,7 @@ def _load(path: Path, key: str) -> npt.NDArray[Any]:
     try:
         with np.load(path) as file:  # it refuses pickled objects, which could run code
             array: npt.NDArray[Any] = file[key]
-    except _DAMAGE as error:
+    except DAMAGED as error:
         raise _damaged(path, error) from None
     return array
 

@@ -2,7 +2,6 @@
 
 import warnings
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +14,7 @@ from datamodules.augment import Augmentation
 from datamodules.balance import class_weights
 from datamodules.base import PreparedImages, SplitDataModule, Stage, at_least, plain, share
 from datamodules.errors import DataError
+from datamodules.image_cache import DAMAGED, npy_header
 from datamodules.masks import (
     IGNORE,
     CropBatches,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "val", "test")
 _KINDS = ("images", "masks")
-_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile)
 _MOST_DRAWN = 36
 
 
@@ -140,6 +139,7 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
     """
 
     samples = "images"
+    train_order = CropBatches
 
     def __init__(
         self,
@@ -193,18 +193,6 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
             self.mean, std = train.moments()
             # A channel without any contrast has nothing to divide by.
             self.std = [value if value > 0 else 1.0 for value in std]
-
-    def _train_batches(self) -> CropBatches:
-        rank, world_size = self._shard()
-        return CropBatches(
-            len(self.split("train")),
-            self.batch_size,
-            training=True,
-            seed=self.order_seed,
-            rank=rank,
-            world_size=world_size,
-            position=self._position,
-        )
 
     def _evaluation_loader(self, dataset: MaskedImages) -> PositionedLoader:
         # As for `EpochBatches`: Lightning cannot tell that every index is returned.
@@ -366,7 +354,7 @@ class SegmentationNpz(SegmentationDataModule):
         try:
             with np.load(Path(self.path).expanduser()) as file:
                 images, masks = (file[f"{split}_{kind}"] for kind in _KINDS)
-        except (*_UNREADABLE, zlib.error) as error:
+        except DAMAGED as error:
             raise DataError(f"path: {self.path!r} cannot be read ({error})") from None
         name = f"{self.path}: {split}_masks"
         classes = to_classes(masks, self.num_classes, self.ignore_value, name)
@@ -388,15 +376,9 @@ def _headers(path: str) -> dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]:
     try:
         with zipfile.ZipFile(Path(path).expanduser()) as archive:
             for name in archive.namelist():
-                with archive.open(name) as file:
-                    version = np.lib.format.read_magic(file)
-                    read = np.lib.format.read_array_header_1_0
-                    if version >= (2, 0):
-                        read = np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(file)
-                headers[name.removesuffix(".npy")] = shape, dtype
+                headers[name.removesuffix(".npy")] = npy_header(archive, name)
     except FileNotFoundError:
         raise DataError(f"path: {path!r} does not exist; give an npz file") from None
-    except _UNREADABLE as error:
+    except DAMAGED as error:
         raise DataError(f"path: {path!r} cannot be read as an npz file ({error})") from None
     return headers

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.base import Stage, at_least, share
+from datamodules.base import Stage, at_least, share, some
 from datamodules.errors import DataError
 from datamodules.image_files import check_window, list_images
 from datamodules.mask_files import MaskReader, read_whole_image
@@ -127,8 +127,7 @@ class SegmentationFolder(SegmentationDataModule):
         pool = rows["train"]
         fractions = {"test": self.test_fraction, "val": self.val_fraction}
         sizes = {
-            # At least one, unless none is wanted.
-            f"{name}_fraction": max(round(fraction * len(pool)), 1 if fraction > 0 else 0)
+            f"{name}_fraction": some(fraction, len(pool))
             for name, fraction in fractions.items()
             if name not in rows
         }

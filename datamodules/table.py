@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.base import ArrayDataModule, SplitDataModule, plain, share
+from datamodules.base import ArrayDataModule, SplitDataModule, plain, share, some
 from datamodules.csv_file import CsvFile, Numbers, Texts
 from datamodules.errors import DataError
 from datamodules.sampling import split_rows
@@ -233,7 +233,7 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
     def _cut(self, count: int, source: str) -> list[Rows]:
         """Test, validation and training rows."""
         fractions = self.test_fraction, self.val_fraction
-        sizes = [max(round(part * count), 1 if part > 0 else 0) for part in fractions]
+        sizes = [some(part, count) for part in fractions]
         left = count - sum(sizes)
         if left < 2:
             raise DataError(

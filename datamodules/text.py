@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules.base import SplitDataModule, at_least, plain, share
+from datamodules.base import SplitDataModule, at_least, plain, share, some
 from datamodules.buckets import BucketBatches
 from datamodules.errors import DataError
 from datamodules.sampling import PositionedLoader
@@ -156,10 +156,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
             )
         fractions: dict[Split, float] = {"test": self.test_fraction, "val": self.val_fraction}
         wanted = [split for split in fractions if split not in rows]
-        sizes = {
-            f"{split}_fraction": max(round(fractions[split] * len(pool)), fractions[split] > 0)
-            for split in wanted
-        }
+        sizes = {f"{split}_fraction": some(fractions[split], len(pool)) for split in wanted}
         *parts, rest = self._carve(self._labels[pool], sizes)
         drawn = {split: pool[part] for split, part in zip(wanted, parts, strict=True)}
         cut: dict[Split, Rows] = {**rows, "train": pool[rest]}

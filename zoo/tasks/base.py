@@ -462,6 +462,18 @@ class _Average(WeightAveraging):
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
 
+def known_classes(num_classes: int | None, net: nn.Module) -> int:
+    """How many classes there are, by the option or else by the net's attribute of that name.
+
+    Raises:
+        ValueError: Neither says so.
+    """
+    classes = num_classes or getattr(net, "num_classes", None)
+    if not isinstance(classes, int):
+        raise ValueError("num_classes is not known; pass num_classes=")
+    return classes
+
+
 def given_weights(
     class_weights: list[float] | Literal["auto"] | None, num_classes: int
 ) -> Tensor | None:

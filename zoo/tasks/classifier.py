@@ -20,7 +20,7 @@ from zoo.calibration import fit_temperature, scores
 from zoo.errors import UserError
 from zoo.losses import ClassificationLoss, LabelKind, TargetKind, classification_loss
 from zoo.metrics import Collected, auc_and_accuracy, reliability_bins
-from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
+from zoo.tasks.base import Stage, Task, given_weights, known_classes, weights_of_data
 
 
 class Classifier(Task):
@@ -79,9 +79,7 @@ class Classifier(Task):
                 f"label_kind is {label_kind}, and a classifier needs classes; "
                 f"choose the task {task}"
             )
-        classes = num_classes or getattr(net, "num_classes", None)
-        if not isinstance(classes, int):
-            raise ValueError("num_classes is not known; pass num_classes=")
+        classes = known_classes(num_classes, net)
         self.num_classes = classes
         self.label_kind: LabelKind = label_kind
         self.multilabel = label_kind == "multilabel"

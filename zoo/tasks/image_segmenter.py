@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from zoo.errors import UserError
 from zoo.losses import SegmentationLoss, TargetKind, segmentation_loss
-from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
+from zoo.tasks.base import Stage, Task, given_weights, known_classes, weights_of_data
 from zoo.tiling import predict_tiled
 
 #: What a mask holds where there is no answer, as the data modules have it.
@@ -78,9 +78,7 @@ class ImageSegmenter(Task):
                 f"label_kind is {label_kind}, and a segmenter needs masks; choose other data, such "
                 "as SegmentationFolder, or another task"
             )
-        classes = num_classes or getattr(net, "num_classes", None)
-        if not isinstance(classes, int):
-            raise ValueError("num_classes is not known; pass num_classes=")
+        classes = known_classes(num_classes, net)
         self.num_classes = classes
         self.class_names = class_names or [str(number) for number in range(classes)]
         self.weigh_classes = class_weights == "auto"
