@@ -5,6 +5,7 @@ from zoo.nets.googlenet import GoogLeNet
 from zoo.nets.inception_v3 import InceptionV3
 from zoo.nets.mlp import MLP
 from zoo.nets.pretrained_encoder import PretrainedEncoder
+from zoo.nets.pretrained_lm import PretrainedCausalLM
 from zoo.nets.resnet import ResNet
 from zoo.nets.rnn import RNNClassifier
 from zoo.nets.transformer import TransformerClassifier
@@ -15,6 +16,7 @@ __all__ = [
     "BagOfEmbeddings",
     "GoogLeNet",
     "InceptionV3",
+    "PretrainedCausalLM",
     "PretrainedEncoder",
     "RNNClassifier",
     "ResNet",
