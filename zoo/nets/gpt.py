@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -258,10 +258,16 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
     ) -> None:
         super().__init__()
         check_choice("layout", layout, get_args(GPTLayout))
-        given = _Parts(norm, positions, activation, qk_norm, bias, tie_embeddings)  # type: ignore[arg-type]
-        parts = _Parts(
-            *(d if g is None else g for g, d in zip(given, _LAYOUTS[layout], strict=True))
-        )
+        given = {
+            "norm": norm,
+            "positions": positions,
+            "activation": activation,
+            "qk_norm": qk_norm,
+            "bias": bias,
+            "tie_embeddings": tie_embeddings,
+        }
+        chosen: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
+        parts = _LAYOUTS[layout]._replace(**chosen)
         check_choice("norm", parts.norm, get_args(GPTNorm))
         check_choice("positions", parts.positions, get_args(GPTPositions))
         check_choice("activation", parts.activation, get_args(GPTActivation))
@@ -374,7 +380,9 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         return x
 
     @torch.no_grad()
-    def step(self, tokens: Tensor, state: list[Cached] | None = None) -> tuple[Tensor, list[Cached]]:
+    def step(
+        self, tokens: Tensor, state: list[Cached] | None = None
+    ) -> tuple[Tensor, list[Cached]]:
         """Logits of the next token, with what is remembered of those before.
 
         Args:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def to_transformers(net: GPT) -> PreTrainedModel:
     """A model of transformers with the net's weights; see `GPT.to_transformers`."""
     parts = net.parts
+    model: PreTrainedModel
     if parts[:5] == ("layer", "learned", "gelu", False, True):
         model = _gpt2(net)
     elif parts[:3] == ("rms", "rotary", "swiglu") and not parts.bias:
@@ -27,7 +28,8 @@ def to_transformers(net: GPT) -> PreTrainedModel:
             f"swiglu, no bias), and it has norm {parts.norm}, positions {parts.positions}, "
             f"activation {parts.activation}, qk_norm {parts.qk_norm}, bias {parts.bias}"
         )
-    return model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def _gpt2(net: GPT) -> Any:
