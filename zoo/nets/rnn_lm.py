@@ -143,10 +143,10 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
 
         Args:
             tokens: Token ids ``(B, T)``, which follow those that led to the state.
-            state: What it gave before; None at the start, or where ``B`` has changed.
+            state: What it gave before; None at the start. Rows that have ended are the last ones.
         """
-        if state is not None and state[0].shape[1] != len(tokens):
-            state = None
+        if state is not None:
+            state = [part[:, : len(tokens)].contiguous() for part in state]
         features, state = self._run(tokens, state)
         return features, [part.detach() for part in state]
 
