@@ -1,5 +1,6 @@
 """Texts and labels as they lie on the disk or on the Hugging Face hub, read in pieces."""
 
+import codecs
 import csv
 import json
 import re
@@ -15,6 +16,8 @@ Split = Literal["train", "val", "test"]
 
 CHUNK_ROWS = 1000
 """Rows that are in memory at once."""
+
+_BLOCK_BYTES = 2**20
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -128,7 +131,7 @@ class Table:
         """What the texts depend on, as JSON."""
         layout = self.layout
         asked = [*layout.wanted(), layout.only, layout.columns, layout.delimiter, layout.quoted]
-        return [asked, [_stamp(path) for path in self.paths]]
+        return [asked, [stamp(path) for path in self.paths]]
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""
@@ -220,7 +223,7 @@ class ClassFolder:
 
     def key(self) -> object:
         """What the texts depend on, as JSON."""
-        return [self.by_line, [[label, _stamp(path)] for label, path in self.files]]
+        return [self.by_line, [[label, stamp(path)] for label, path in self.files]]
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""
@@ -364,6 +367,22 @@ def read_text(path: Path) -> str:
         raise _not_utf8(path) from None
 
 
+def text_blocks(path: Path) -> Iterator[str]:
+    """A file as one text, in pieces of any size.
+
+    Raises:
+        DataError: if it is not in UTF-8.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with path.open("rb") as file:
+        try:
+            while block := file.read(_BLOCK_BYTES):
+                yield decoder.decode(block)
+            yield decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise _not_utf8(path) from None
+
+
 def _not_utf8(path: Path) -> DataError:
     """The first byte of a file that is not UTF-8."""
     before = 0
@@ -409,6 +428,7 @@ def hint(name: str, names: Sequence[str]) -> str:
     return near if near.startswith("did") else "choose one of them"
 
 
-def _stamp(path: Path) -> list[object]:
+def stamp(path: Path) -> list[object]:
+    """What says whether a file is another one than before, as JSON."""
     stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]

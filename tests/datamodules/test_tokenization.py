@@ -156,7 +156,7 @@ def test_names_that_are_no_tokenizer(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tokenization, "unreachable", lambda url, wait_s: "the hub is down")
     with pytest.raises(DataError, match="'bpee' is unknown; did you mean 'bpe'"):
         pretrained("bpee", nfc=True)
-    with pytest.raises(DataError, match="the hub is down; give 'bpe', 'word', 'char', the path"):
+    with pytest.raises(DataError, match="the hub is down; give 'bpe', 'word', 'char', 'byte', the"):
         pretrained("owner/no-such-model-here", nfc=True)
     with pytest.raises(DataError, match="'owner/no such' is unknown"):
         pretrained("owner/no such", nfc=True)
