@@ -18,6 +18,7 @@ from datamodules.arrays import ArrayImages, ImageBatch, ResidentBatch
 from datamodules.augment import Augmentation, Shelf
 from datamodules.balance import balanced_rows, class_counts, class_weights
 from datamodules.errors import DataError
+from datamodules.randomness import REPEAT
 from datamodules.sampling import (
     EpochBatches,
     PositionedLoader,
@@ -412,7 +413,8 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         seed: chooses order and augmentation; by default the one given to Lightning's
             seed_everything, or 0.
         balanced: draw every class equally often in training; an epoch has as many draws as there
-            are training samples, so rare ones come several times and others wait for a later epoch.
+            are training samples, so rare ones come several times, each time augmented anew, and
+            others wait for a later epoch.
         crop_padding: black pixels added on each side before a random crop of the original size.
         horizontal_flip: mirror half of the training images, chosen anew in each epoch; `alternate`
             chooses once and mirrors the other half in every other epoch (arXiv 2404.00498).
@@ -547,18 +549,19 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         Args:
             batch: what a loader gave, moved to any device.
             training: whether to augment.
-            epoch: the epoch, from 0; augmentation is a function of it, the seed and the sample's
-                index.
+            epoch: the epoch, from 0; augmentation is a function of it, the seed, the sample's
+                index and how often the sample has come before in the epoch.
 
         Returns:
             The batch with floats (B, C, H, W), channels_last, of the trained module's type or
-            float32.
+            float32, and with the index alone.
         """
-        index, draw = batch.index, None
+        draw = None
         if training:
             draw = self._augmentation.draw(
-                self.image_size, index, seed=self.order_seed, epoch=epoch
+                self.image_size, batch.index, seed=self.order_seed, epoch=epoch
             )
+        index = batch.index % REPEAT
         if isinstance(batch, ResidentBatch):
             shelf, first = self._shelf(batch.source, index.device)
             rows = index - first
