@@ -107,24 +107,26 @@ def class_weights(counts: Rows) -> list[float]:
     return weights
 
 
-def need_every_class(labels: Rows, class_names: Sequence[str], split: str, where: str) -> None:
+def need_every_class(
+    counts: Rows, class_names: Sequence[str], split: str, where: str, counted: str
+) -> None:
     """Refuse a split in which a class does not occur: its figures would leave that class out.
 
     Args:
-        labels: of the split; (N,), or zeros and ones (N, C).
+        counts: how much of each class the split holds, (C,).
         class_names: the C classes.
         split: the split's name.
         where: what it was read from.
+        counted: what was counted, "image" or "pixel".
 
     Raises:
         DataError: naming the class and the split.
     """
-    counts = class_counts(labels, len(class_names))
     absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if absent:
         option = "" if split == "train" else ", or set allow_missing_classes: true"
         more = f" (nor of {len(absent) - 1} more)" if len(absent) > 1 else ""
         raise DataError(
-            f"{where}: the {split} split has no image of class {absent[0]!r}{more}; add "
+            f"{where}: the {split} split has no {counted} of class {absent[0]!r}{more}; add "
             f"some{option}"
         )

@@ -43,6 +43,7 @@ __all__ = [
     "SplitDataModule",
 ]
 
+Rows = npt.NDArray[np.int64]
 Stage = Literal["train", "val", "test", "predict"]
 
 
@@ -155,6 +156,8 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 
     samples: ClassVar[str] = "samples"
     """What a message calls several of them."""
+    counted: ClassVar[str] = "sample"
+    """What has a class, as a message calls one of them."""
     train_order: ClassVar[type[EpochBatches]] = EpochBatches
     """How training batches are numbered."""
 
@@ -214,6 +217,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             )
         self._splits[stage] = dataset
 
+    def _class_counts(self, dataset: DatasetT) -> Rows:
+        """How much of each class a split holds, (C,)."""
+        raise NotImplementedError
+
     def split(self, stage: Stage) -> DatasetT:
         """A split's dataset; setup() must have loaded it. To predict means the test split."""
         try:
@@ -234,7 +241,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             order=self._order(),
         )
 
-    def _order(self) -> Callable[[int], npt.NDArray[np.int64]] | None:
+    def _order(self) -> Callable[[int], Rows] | None:
         """The order of an epoch's training samples; None for a random one of all."""
         return None
 
@@ -260,9 +267,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         """The test split in order."""
         return self._prediction_loader(self.split("predict"))
 
-    def _carve(
-        self, labels: "np.ndarray[Any, np.dtype[np.int64]]", sizes: Mapping[str, int]
-    ) -> list["np.ndarray[Any, np.dtype[np.int64]]"]:
+    def _carve(self, labels: Rows, sizes: Mapping[str, int]) -> list[Rows]:
         """Stratified splits of the given sizes and the rest, as rows."""
         taken = sum(sizes.values())
         if taken >= len(labels):
@@ -429,6 +434,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
     """
 
     samples = "images"
+    counted = "image"
 
     def __init__(
         self,
@@ -514,16 +520,18 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         dataset.resident = self.resident
         super()._add(stage, dataset)
 
-    def _order(self) -> Callable[[int], npt.NDArray[np.int64]] | None:
+    def _order(self) -> Callable[[int], Rows] | None:
         if not self.balanced:
             return None
         dataset = self.split("train")
         return partial(balanced_rows, dataset.labels[dataset.rows], self.order_seed)
 
+    def _class_counts(self, dataset: ArrayImages) -> Rows:
+        return class_counts(dataset.labels[dataset.rows], self.num_classes)
+
     def class_weights(self) -> list[float]:
         """A weight for each class, inverse to its frequency in the training split."""
-        dataset = self.split("train")
-        return class_weights(class_counts(dataset.labels[dataset.rows], self.num_classes))
+        return class_weights(self._class_counts(self.split("train")))
 
     def label_text(self, label: Tensor) -> str:
         """A sample's class name, or those of its several classes."""

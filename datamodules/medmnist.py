@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.arrays import ArrayImages
-from datamodules.balance import need_every_class
-from datamodules.base import ImageDataModule, Stage
+from datamodules.base import ImageDataModule
 from datamodules.csv_file import nearest
 from datamodules.download import PROBE_S, download, md5_sum
 from datamodules.errors import DataError
+from datamodules.every_class import EveryClass
 from datamodules.image_cache import DAMAGED, npy_header, unpacked
 
 Images = npt.NDArray[np.uint8]
@@ -287,14 +287,10 @@ SETS: dict[str, MedSet] = {
 }
 
 
-class _NpzImages(ImageDataModule):
+class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
     """Images and labels of the three splits in one npz file."""
 
     label_kind: LabelKind
-
-    def __init__(self, *, allow_missing_classes: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.allow_missing_classes = allow_missing_classes
 
     def _file(self) -> Path:
         """The file; it exists."""
@@ -335,11 +331,8 @@ class _NpzImages(ImageDataModule):
             )
         return labels
 
-    def _add(self, stage: Stage, dataset: ArrayImages) -> None:
-        super()._add(stage, dataset)
-        if stage == "train" or not self.allow_missing_classes:
-            labels = dataset.labels[dataset.rows]
-            need_every_class(labels, self.class_names, stage, str(self._file()))
+    def _place(self) -> str:
+        return str(self._file())
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""
