@@ -48,7 +48,7 @@ from zoo.layers import (
 from zoo.loggers import MetricsCSV, RunWandb, WandbMode
 from zoo.messages import explain, root_of, sentence_of, with_section
 from zoo.profile import Profile, check_net, profile
-from zoo.report import describe, test_figures, write_predictions, write_report
+from zoo.report import data_figures, describe, test_figures, write_predictions, write_report
 from zoo.run import RunFolder, is_first_process, latest_checkpoint, new_run, run_of
 
 #: The packages whose classes a recipe may name; refused before anything of another is imported.
@@ -330,6 +330,7 @@ class ZooCLI(LightningCLI):
                 "checkpoint": best,
                 saved.monitor or "monitor": saved.best_model_score,
                 "fit_seconds": round(seconds, 1),
+                "data": data_figures(self.datamodule),
             }
             write_report(self.run, report, self.profile, self.config[self.verb]["seed_everything"])
             if self.wandb is not None and self.config[self.verb]["wandb_checkpoint"] and best:
@@ -348,6 +349,7 @@ class ZooCLI(LightningCLI):
                 self.verb: test_figures(self.trainer),
                 "checkpoint": self.request.ckpt_path,
                 "seconds": round(time.monotonic() - self.started, 1),
+                "data": data_figures(self.datamodule),
             }
             write_report(self.run, report, self.profile, self.config[self.verb]["seed_everything"])
 
