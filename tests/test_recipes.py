@@ -30,6 +30,7 @@ def test_how_many_there_are() -> None:
         "cifar10/speedrun",
         "cifar100/inception",
         "cifar100/resnet18",
+        "gpt",
         "gru",
         "imdb/encoder",
         "imdb/gru",
@@ -45,9 +46,14 @@ def test_how_many_there_are() -> None:
         "nsmc/transformer",
         "regression",
         "resnet",
+        "rnn_lm",
         "segmentation/nuclei",
+        "shakespeare/gpt_char",
+        "shakespeare/gpt_char_cpu",
+        "shakespeare/lstm_char",
         "sst2/encoder",
         "sst2/lstm",
+        "tinystories/gpt",
         "transformer",
         "unet",
     ]
@@ -187,6 +193,12 @@ def test_runs_through_the_smoke_overlay(
     elif data_set == "MedMNIST":
         write_medical(tmp_path / "data", data_set)
         arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
+    elif data_set == "TextCorpus":
+        text = "\n".join(f"Tale number {k}, of a film. ROMEO: so be it." for k in range(900))
+        (tmp_path / "text.txt").write_text(text)
+        arguments += ["--data.path", str(tmp_path / "text.txt"), "--model.sample_tokens", "5"]
+        if recipe["data"]["init_args"].get("tokenizer") != "char":
+            arguments += ["--data.vocab_size", "300"]
     elif data_set == "SegmentationNpz":
         write_medical(tmp_path / "data", data_set)
         arguments += ["--data.path", str(tmp_path / "data" / "breastmnist.npz")]
