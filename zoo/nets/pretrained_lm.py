@@ -76,6 +76,8 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
     model: PreTrainedModel
     #: Names of the modules that end in logits; all others are the backbone.
     head_names: tuple[str, ...]
+    #: What it writes before training is worth a look.
+    is_pretrained = True
 
     def __init__(
         self,

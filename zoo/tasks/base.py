@@ -398,6 +398,17 @@ class Task(L.LightningModule):
         classes = [c for c in type(self).__mro__ if issubclass(c, Task)]
         return {name for c in classes for name in inspect.signature(c.__init__).parameters}
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as torch does.
+
+        Raises:
+            UserError: The net refuses them: an adapter for another base model, say.
+        """
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except ValueError as error:
+            raise UserError(f"ckpt_path: {error}") from error
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the running figures of the epoch that the checkpoint lies in.
 
