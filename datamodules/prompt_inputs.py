@@ -15,7 +15,8 @@ class PromptInputs(LanguageData):
     """Prompts that a trained net is to go on from, read as its own texts were.
 
     Args:
-        inputs: prompts as they are, and paths of .txt files, each of which is one prompt.
+        inputs: prompts as they are, and paths of .txt files, each of which is one prompt; none
+            where they are asked for later.
         tokenizer: the tokenizer as JSON text.
         end_token: the token that ends a text.
         max_length: tokens that a row had at most when the net was trained.
@@ -37,8 +38,6 @@ class PromptInputs(LanguageData):
         self._set_tokenizer(LanguageTokenizer(tokenizer, end_token))
         self.prompts: list[str] = [_prompt(given) for given in self.inputs]
         """The texts themselves."""
-        if not self.inputs:
-            raise DataError("inputs: the list is empty; give prompts or .txt files")
 
     def default_prompts(self) -> list[str]:
         """The prompts."""

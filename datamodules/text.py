@@ -44,7 +44,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
 
     Texts that are equal in NFC count once, and the first one's label holds; an official test split
     stays as it is, and what it holds is left out of the others. Counts are in `duplicates` and
-    `conflicts`.
+    `conflicts`, and with the shares of texts that are cut in `report`.
 
     Evaluation goes from the longest text to the shortest; `batch.index` says which is which.
 
@@ -224,11 +224,16 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         """Read the training and the validation split."""
         train_split, val_split = self._dataset("train"), self._dataset("val")
         self.cut_share = (train_split.cut + val_split.cut) / (len(train_split) + len(val_split))
-        self._report(len(train_split) + len(val_split))
+        self._print_report(len(train_split) + len(val_split))
         return train_split, val_split
 
+    def report(self) -> dict[str, float | int]:
+        """Repetitions left out, those of them with another label, and the shares of texts cut."""
+        cut = {f"{name}_cut_share": part.cut / len(part) for name, part in self._splits.items()}
+        return {"duplicates": self.duplicates, "conflicts": self.conflicts, **cut}
+
     @rank_zero_only
-    def _report(self, count: int) -> None:
+    def _print_report(self, count: int) -> None:
         lost = {"head": "their end", "tail": "their beginning", "both": "their middle"}
         print(
             f"{type(self).__name__}: {self.duplicates} repeated texts left out, {self.conflicts} "

@@ -5,6 +5,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -157,11 +158,12 @@ class Table:
     def _read(self, path: Path, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
         if path.suffix == ".parquet":
             first = 1
-            for batch in _parquet(path).iter_batches(batch_size=CHUNK_ROWS, columns=wanted):
-                columns = [batch.column(name).to_pylist() for name in wanted]
-                for number, values in enumerate(zip(*columns, strict=True), first):
-                    yield f"row {number}", list(values)
-                first += batch.num_rows
+            with _reading(path):
+                for batch in _parquet(path).iter_batches(batch_size=CHUNK_ROWS, columns=wanted):
+                    columns = [batch.column(name).to_pylist() for name in wanted]
+                    for number, values in enumerate(zip(*columns, strict=True), first):
+                        yield f"row {number}", list(values)
+                    first += batch.num_rows
         elif path.suffix == ".jsonl":
             for line, row in _json_lines(path):
                 absent = [name for name in wanted if name not in row]
@@ -313,7 +315,7 @@ def _csv_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise DataError(f"delimiter: {delimiter!r} is not possible; give one character")
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with _reading(path), path.open(encoding="utf-8-sig", newline="") as file:
         reader, line = csv.reader(file, delimiter=delimiter, quoting=quoting), 1
         try:
             for record in reader:
@@ -347,7 +349,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _lines(path: Path) -> Iterator[str]:
     # A file in text mode would also end lines elsewhere than a line feed does.
-    with path.open("rb") as file:
+    with _reading(path), path.open("rb") as file:
         for number, line in enumerate(file):
             try:
                 yield line.decode("utf-8-sig" if number == 0 else "utf-8")
@@ -359,10 +361,11 @@ def read_text(path: Path) -> str:
     """A file as one text.
 
     Raises:
-        DataError: if it is not in UTF-8.
+        DataError: if it cannot be read or is not in UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with _reading(path):
+            return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
 
@@ -371,16 +374,28 @@ def text_blocks(path: Path) -> Iterator[str]:
     """A file as one text, in pieces of any size.
 
     Raises:
-        DataError: if it is not in UTF-8.
+        DataError: if it cannot be read or is not in UTF-8.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    with path.open("rb") as file:
+    with _reading(path), path.open("rb") as file:
         try:
             while block := file.read(_BLOCK_BYTES):
                 yield decoder.decode(block)
             yield decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             raise _not_utf8(path) from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says which file it is that cannot be read; else a cache's folder would be blamed."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{str(path)!r} cannot be read ({error.strerror or error}); see that it is "
+            "there and that you may read it"
+        ) from None
 
 
 def _not_utf8(path: Path) -> DataError:
@@ -404,7 +419,8 @@ def _parquet(path: Path) -> Any:
     from pyarrow import parquet
 
     try:
-        return parquet.ParquetFile(path)
+        with _reading(path):
+            return parquet.ParquetFile(path)
     except pa.ArrowInvalid as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"{str(path)!r} is no parquet file ({reason}); save it again") from None
@@ -430,5 +446,6 @@ def hint(name: str, names: Sequence[str]) -> str:
 
 def stamp(path: Path) -> list[object]:
     """What says whether a file is another one than before, as JSON."""
-    stat = path.stat()
+    with _reading(path):
+        stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]

@@ -30,7 +30,9 @@ def test_how_many_there_are() -> None:
         "cifar10/speedrun",
         "cifar100/inception",
         "cifar100/resnet18",
+        "gpt",
         "gru",
+        "imdb/encoder",
         "imdb/gru",
         "imdb/transformer",
         "inception",
@@ -39,12 +41,19 @@ def test_how_many_there_are() -> None:
         "medical",
         "medmnist/resnet18",
         "mlp",
+        "nsmc/encoder",
         "nsmc/gru",
         "nsmc/transformer",
         "regression",
         "resnet",
+        "rnn_lm",
         "segmentation/nuclei",
+        "shakespeare/gpt_char",
+        "shakespeare/gpt_char_cpu",
+        "shakespeare/lstm_char",
+        "sst2/encoder",
         "sst2/lstm",
+        "tinystories/gpt",
         "transformer",
         "unet",
     ]
@@ -107,6 +116,27 @@ def write_texts(root: Path, data_set: str) -> None:
                 path.write_text(f"{text} {name}")
 
 
+def write_encoder(folder: Path, name: str) -> None:
+    """A tiny random encoder of the same family, with a tokenizer, as it would lie on the hub."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import AutoModel, BertConfig, DistilBertConfig
+
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = ["a", "dull", "and", "tedious", "film", "warm", "funny", "number", "영화"]
+    tokens = {token: number for number, token in enumerate([*marks, *words])}
+    tokenizer = Tokenizer(models.WordPiece(tokens, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    sizes = {"vocab_size": len(tokens), "num_hidden_layers": 2, "num_attention_heads": 2}
+    if "distilbert" in name:
+        config = DistilBertConfig(**sizes, dim=8, hidden_dim=12)
+    else:
+        config = BertConfig(**sizes, hidden_size=8, intermediate_size=12)
+    AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def write_medical(root: Path, data_set: str) -> None:
     """Random images, with labels or with masks, under the keys of the real files."""
     generator = np.random.default_rng(0)
@@ -149,12 +179,26 @@ def test_runs_through_the_smoke_overlay(
         arguments += ["--data.val_size", "100"]
     elif data_set in ("SST2", "NSMC", "AGNews", "IMDB"):
         write_texts(tmp_path / "data", data_set)
-        arguments += ["--data.root", str(tmp_path / "data"), "--data.vocab_size", "300"]
+        arguments += ["--data.root", str(tmp_path / "data")]
+        net = recipe["model"]["init_args"]["net"]
+        if net["class_path"] == "PretrainedEncoder":
+            assert recipe["data"]["init_args"]["tokenizer"] == net["init_args"]["name"]
+            folder = str(tmp_path / "encoder")
+            write_encoder(Path(folder), net["init_args"]["name"])
+            arguments += ["--model.net.name", folder, "--data.tokenizer", folder]
+        else:
+            arguments += ["--data.vocab_size", "300"]
     elif data_set == "MovieReviews":  # the shorter ones
         arguments += ["--data.part", "rotten_tomatoes"]
     elif data_set == "MedMNIST":
         write_medical(tmp_path / "data", data_set)
         arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
+    elif data_set == "TextCorpus":
+        text = "\n".join(f"Tale number {k}, of a film. ROMEO: so be it." for k in range(900))
+        (tmp_path / "text.txt").write_text(text)
+        arguments += ["--data.path", str(tmp_path / "text.txt"), "--model.sample_tokens", "5"]
+        if recipe["data"]["init_args"].get("tokenizer") != "char":
+            arguments += ["--data.vocab_size", "300"]
     elif data_set == "SegmentationNpz":
         write_medical(tmp_path / "data", data_set)
         arguments += ["--data.path", str(tmp_path / "data" / "breastmnist.npz")]

@@ -15,7 +15,7 @@ usage: zoo VERB [--config RECIPE] [--OPTION VALUE ...]
   zoo fit ... --ckpt_path last        go on with the recipe's newest run
   zoo validate --ckpt_path FILE       validate a checkpoint
   zoo test --ckpt_path FILE           test a checkpoint
-  zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER ...
+  zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...
   zoo export --ckpt_path FILE --to hf FOLDER
   zoo list [nets|tasks|data|recipes] [PATTERN]
   zoo VERB --help                     all options of a verb

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,8 +67,8 @@ def generate(
         stop_ids: Tokens at which it ends; they are not given.
         seed: Of the draws; torch's own generators are left alone.
 
-    Yields:
-        One token after the other.
+    Returns:
+        One token after the other, each written when it is asked for.
 
     Raises:
         ValueError: The prompt is empty, or longer than the net's context.
@@ -80,22 +81,33 @@ def generate(
             f"the prompt has {len(prompt)} tokens, and the net's context ends at {longest}; "
             "shorten it"
         )
+    draw = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
+    return _written(net, list(prompt), max_new_tokens, longest, draw, stop_ids, seed)
+
+
+def _written(
+    net: nn.Module,
+    tokens: list[int],
+    max_new_tokens: int,
+    longest: int | None,
+    draw: Callable[..., int],
+    stop_ids: Collection[int],
+    seed: int,
+) -> Iterator[int]:
     model: Any = net
     device = next(net.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     training = net.training
     net.eval()
     try:
-        tokens, unread, state, read = list(prompt), list(prompt), None, 0
+        unread, state, read = list(tokens), None, 0
         for _ in range(max_new_tokens):
             if longest is not None and read + len(unread) > longest:
                 unread, state, read = tokens[-max(1, longest // 2) :], None, 0
             with torch.no_grad():
                 logits, state = model.step(torch.tensor([unread], device=device), state)
             read += len(unread)
-            token = choose(
-                logits[0], temperature=temperature, top_k=top_k, top_p=top_p, generator=generator
-            )
+            token = draw(logits[0], generator=generator)
             if token in stop_ids:
                 return
             tokens.append(token)

@@ -23,6 +23,11 @@ DEFAULTS: dict[str, dict[str, float]] = {
 }
 
 
+#: What Muon's iterations are computed in where it is not bfloat16: most CPUs do that in software,
+#: at many times the cost.
+ITERATION_TYPE: dict[str, torch.dtype] = {"cpu": torch.float32, "mps": torch.float32}
+
+
 def parameter_groups(
     module: nn.Module,
     weight_decay: float,
@@ -171,7 +176,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
         steps: Iterations.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    x = matrices.to(ITERATION_TYPE.get(matrices.device.type, torch.bfloat16))
     is_tall = x.shape[1] > x.shape[2]
     x = x.mT if is_tall else x
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)

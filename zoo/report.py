@@ -40,6 +40,12 @@ def test_figures(trainer: L.Trainer) -> dict[str, float]:
     return figures
 
 
+def data_figures(data: L.LightningDataModule | None) -> dict[str, float | int]:
+    """What a data module's own ``report`` says of its samples; nothing where it has none."""
+    report = getattr(data, "report", None)
+    return dict(report()) if callable(report) else {}
+
+
 def write_report(
     folder: RunFolder, report: dict[str, Any], cost: Profile | None, seed: int | bool
 ) -> None:

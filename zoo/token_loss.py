@@ -50,7 +50,8 @@ def token_loss(
     """:func:`logits_loss` of ``layer(features)``.
 
     Where these logits would be many, they are made, and made use of on the way back, a piece at a
-    time: by torch's ``F.linear_cross_entropy`` (from 2.15 on), or by recomputing each piece.
+    time: by torch's ``F.linear_cross_entropy`` (from 2.15 on), or by recomputing each piece
+    where that does not know an option.
 
     Args:
         features: ``(N, D)``.
@@ -61,7 +62,7 @@ def token_loss(
     """
     if len(labels) * len(layer.weight) <= MOST_LOGITS:
         return logits_loss(layer(features), labels, label_smoothing=label_smoothing, z_loss=z_loss)
-    if z_loss == 0 and hasattr(F, "linear_cross_entropy"):
+    if z_loss == label_smoothing == 0 and hasattr(F, "linear_cross_entropy"):
         device = features.device.type
         if torch.is_autocast_enabled(device):  # which does not reach into this function
             features = features.to(torch.get_autocast_dtype(device))
@@ -73,7 +74,6 @@ def token_loss(
             linear_bias=None if bias is None else bias.to(features.dtype),
             ignore_index=IGNORED,
             reduction="sum",
-            label_smoothing=label_smoothing,
             options=torch.nn.LinearCrossEntropyOptions(),
         )
         return loss

@@ -1,7 +1,9 @@
 """Two processes on the CPU give the figures and the gradient of one."""
 
+import csv
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,8 +35,64 @@ trainer:
 """
 
 
-def fit(folder: Path, processes: int) -> tuple[dict[str, Any], dict[str, torch.Tensor], Path]:
-    (folder / "shared.yaml").write_text(RECIPE)
+# The same for texts, whose batches are of about the same length.
+TEXT_RECIPE = """
+model:
+  class_path: TextClassifier
+  init_args:
+    net: {class_path: RNNClassifier, init_args: {embedding_dim: 8, hidden_size: 8}}
+    optimizer: sgd
+    lr: 1.0
+    momentum: 0.0
+    weight_decay: 0.0
+    schedule: constant
+data:
+  class_path: TextClassification
+  init_args: {path: REVIEWS, tokenizer: word, batch_size: 16, test_fraction: 0.3}
+trainer:
+  max_epochs: 1
+  limit_train_batches: 1
+  accelerator: cpu
+  precision: 64-true
+  log_every_n_steps: 1
+"""
+
+
+# The same for a language model; windows end at documents' ends, so that one process predicts fewer
+# tokens than the other.
+TOKEN_RECIPE = """
+model:
+  class_path: LanguageModel
+  init_args:
+    net: {class_path: GPT, init_args: {layout: gpt2, embedding_dim: 8, num_heads: 2}}
+    sample_tokens: 0
+    optimizer: sgd
+    lr: 1.0
+    momentum: 0.0
+    weight_decay: 0.0
+    schedule: constant
+data:
+  class_path: TextCorpus
+  init_args:
+    path: REVIEWS
+    tokenizer: char
+    respect_documents: true
+    max_length: 24
+    batch_size: 16
+    test_fraction: 0.3
+trainer:
+  max_epochs: 1
+  limit_train_batches: 1
+  accelerator: cpu
+  precision: 64-true
+  log_every_n_steps: 1
+"""
+
+
+def fit(
+    folder: Path, processes: int, recipe: str
+) -> tuple[dict[str, Any], dict[str, torch.Tensor], Path]:
+    (folder / "shared.yaml").write_text(recipe)
     command = [sys.executable, "-m", "zoo", "fit", "--config", "shared.yaml", "--wandb", "off"]
     command += ["--trainer.devices", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -48,15 +106,29 @@ def fit(folder: Path, processes: int) -> tuple[dict[str, Any], dict[str, torch.T
     return summary, saved["state_dict"], run
 
 
-def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path) -> None:
+def write_reviews(path: Path) -> None:
+    """250 texts of 1 to 30 words: 75 to test on, so that two processes have uneven shards."""
+    draw = random.Random(0)
+    words = ["a", "dull", "slow", "tedious", "warm", "funny", "good", "film", "plot", "scene"]
+    rows = [(" ".join(draw.choices(words, k=1 + n % 30)) + f" {n}", n % 2) for n in range(250)]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+
+
+@pytest.mark.parametrize("kind", ["images", "texts", "tokens"])
+def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path, kind: str) -> None:
+    write_reviews(tmp_path / "reviews.csv")
+    recipe = {"images": RECIPE, "texts": TEXT_RECIPE, "tokens": TOKEN_RECIPE}[kind]
+    recipe = recipe.replace("REVIEWS", str(tmp_path / "reviews.csv"))
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    one, weights_of_one, folder_of_one = fit(tmp_path / "one", 1)
-    two, weights_of_two, folder_of_two = fit(tmp_path / "two", 2)
+    one, weights_of_one, folder_of_one = fit(tmp_path / "one", 1, recipe)
+    two, weights_of_two, folder_of_two = fit(tmp_path / "two", 2, recipe)
     for name, value in weights_of_one.items():
         torch.testing.assert_close(weights_of_two[name], value, atol=1e-5, rtol=0, msg=name)
-    assert two["val/acc"] == pytest.approx(one["val/acc"], abs=1e-6)
-    # The same weights tested by one process: 359 images, so that two have uneven shards.
+    monitor = "val/loss" if kind == "tokens" else "val/acc"
+    assert two[monitor] == pytest.approx(one[monitor], abs=1e-6)
+    # The same weights tested by one process, of 359 images, 75 texts, or their tokens.
     best = folder_of_two / "checkpoints" / "best.ckpt"
     assert zoo(f"test --ckpt_path {best} --wandb off --trainer.devices 1").code == 0
     (again,) = (tmp_path / "runs" / "test").glob("*/summary.json")
@@ -66,3 +138,12 @@ def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path) -> N
         assert two["test"][name] == pytest.approx(value, abs=1e-6), name
     names = {path.name for path in folder_of_one.iterdir()}
     assert {path.name for path in folder_of_two.iterdir()} == names
+    if kind == "texts":  # all that are wrong, each once
+        found = [wrong_texts(folder) for folder in (folder_of_two, again.parent)]
+        assert found[0] == found[1]
+        assert len(found[0]) == round(75 * (1 - by_one["acc"])) > 10
+
+
+def wrong_texts(folder: Path) -> list[tuple[str, str]]:
+    with (folder / "wrong_texts.csv").open(encoding="utf-8") as file:
+        return sorted((row["text"], row["prediction"]) for row in csv.DictReader(file))

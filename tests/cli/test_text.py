@@ -40,7 +40,10 @@ def trained(zoo: Callable[[str], Any]) -> Path:
 
 
 def test_learns_and_leaves_pictures_and_mistakes(trained: Path) -> None:
-    test = json.loads((trained / "summary.json").read_text())["test"]
+    summary = json.loads((trained / "summary.json").read_text())
+    cut = {f"{split}_cut_share": 0.0 for split in ("train", "val", "test")}
+    assert summary["data"] == {"duplicates": 0, "conflicts": 0, **cut}
+    test = summary["test"]
     assert test["acc"] > 0.9
     names = {path.name for path in trained.iterdir()}
     assert {"attention.png", "confusion.png", "reliability.png", "curves.png"} < names

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import unicodedata
+import warnings
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from torch import nn
@@ -20,8 +23,11 @@ from torch import nn
 from datamodules import text_sources, tokenization
 from datamodules.base import DataError
 from datamodules.text import TextClassification, TextDataModule
+from datamodules.text_corpus import survey
+from datamodules.text_files import Layout
 from datamodules.text_inputs import TextInputs
 from datamodules.text_sets import IMDB, NSMC, SST2, YNAT, AGNews, MovieReviews
+from datamodules.text_sources import find_parts
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORDS = ["good", "bad", "film", "plot", "slow", "fast", "actor", "scene", "좋은", "영화", "fine"]
@@ -129,6 +135,12 @@ def test_truncation(build, truncate: str, kept: str) -> None:
     assert data.cut_share == pytest.approx(2 / 6)
 
 
+def share_cut(data: TextClassification, name: str) -> float:
+    """The share of a split's texts whose tokens do not all come out."""
+    rows = data.split(name).rows
+    return float((data.split(name).store.counts(rows) > data.max_length).mean())
+
+
 def test_cut_share_and_repetitions_are_printed_once(build, capsys) -> None:
     rows = [*TABLE, (TEXTS[0], "neg"), (TEXTS[1], "neg")]
     data = build(rows, max_length=10)
@@ -138,6 +150,10 @@ def test_cut_share_and_repetitions_are_printed_once(build, capsys) -> None:
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("TextClassification: 2 repeated texts left out, 1 of them with another")
     assert f"{data.cut_share:.1%} of 108 texts have more than 10 tokens and lose their end" in line
+    report = data.report()
+    assert (report.pop("duplicates"), report.pop("conflicts")) == (2, 1)
+    assert report == {f"{name}_cut_share": share_cut(data, name) for name in ("train", "val")}
+    assert 0 < report["train_cut_share"] < 1
 
 
 def test_the_first_of_equal_texts_counts(build) -> None:
@@ -445,6 +461,34 @@ def test_a_cache_that_cannot_be_written(build, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match=r"cannot be written.*set ZOO_CACHE"):
         assert build().num_classes == 2
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet", "pos/1.txt"])
+def test_a_source_that_cannot_be_read_is_named(tmp_path, name: str) -> None:
+    """And not the cache, in whose folder it was to be noted."""
+    folder = tmp_path / "texts"
+    path = folder / name
+    path.parent.mkdir(parents=True)
+    if path.suffix == ".parquet":
+        columns = {"text": [text for text, _ in TABLE], "label": [label for _, label in TABLE]}
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    elif path.suffix == ".jsonl":
+        rows = (json.dumps({"text": text, "label": label}) + "\n" for text, label in TABLE)
+        path.write_text("".join(rows), encoding="utf-8")
+    elif path.suffix == ".csv":
+        write(path)
+    else:
+        path.write_text("a good film")
+    (part,) = find_parts(str(folder), Layout(("text",), "label")).values()
+    path.unlink()
+    message = rf"{path.name}' cannot be read \(No such file .*\); see that it is there"
+    with pytest.raises(DataError, match=message):
+        survey([part])
+    path.mkdir()  # may be looked at, but not read
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=rf"{path.name}' cannot be read \(.*irectory.*\); see"):
+            survey([part])
 
 
 def test_tokens_are_mapped_and_travel_by_name(build) -> None:

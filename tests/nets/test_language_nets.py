@@ -139,8 +139,10 @@ def test_start_values():
     net = GPT(VOCAB, LENGTH, embedding_dim=128, num_heads=4)
     assert not net(draw()).any()  # so that the loss starts at log(vocab_size)
     old = GPT(VOCAB, LENGTH, layout="gpt2", embedding_dim=128, num_heads=4, num_layers=8)
-    assert float(old.blocks[0].attention.qkv.weight.std()) == pytest.approx(0.02, rel=0.05)
-    assert float(old.blocks[0].attention.out.weight.std()) == pytest.approx(0.005, rel=0.05)
+    assert float(old.blocks[0].attention.qkv.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
+    assert float(old.blocks[0].attention.out.weight.detach().std()) == pytest.approx(
+        0.005, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("activation", get_args(GPTActivation))

@@ -1,5 +1,6 @@
 """What every net for texts promises, and the parts they share."""
 
+import itertools
 import json
 import math
 import random
@@ -17,7 +18,7 @@ from torch.export._patches import (
 from zoo.nets.bag import BagOfEmbeddings
 from zoo.nets.embeddings import TokenEmbedding, hash_pair, load_vectors, mix64
 from zoo.nets.pooling import Pooling, PoolingName, prepare_texts
-from zoo.nets.rnn import RNNClassifier, RNNPooling
+from zoo.nets.rnn import CellName, RNNClassifier, RNNPooling
 from zoo.nets.transformer import TransformerClassifier, TransformerPooling
 
 VOCAB, CLASSES, PAD = 50, 3, 2
@@ -31,11 +32,7 @@ NETS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
             RNNClassifier,
             {**RNN, "cell": cell, "pooling": pooling, "num_layers": 2},
         )
-        for cell, pooling in [
-            *(("lstm", pooling) for pooling in get_args(RNNPooling)),
-            ("gru", "last"),
-            ("rnn", "last"),
-        ]
+        for cell, pooling in itertools.product(get_args(CellName), get_args(RNNPooling))
     },
     "lstm-forward": (RNNClassifier, {**RNN, "bidirectional": False}),
     **{

@@ -123,7 +123,10 @@ class LanguageModel(Task):
     def configure_callbacks(self) -> list[Callback]:
         """Adds what shows the net's writing."""
         callbacks = super().configure_callbacks()
-        return [*callbacks, Samples()] if self.sample_tokens else callbacks
+        has_samples = any(isinstance(c, Samples) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if self.sample_tokens and not has_samples:
+            callbacks.append(Samples())
+        return callbacks
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Turns the gradient of the step's summed loss into that of its mean over tokens."""
