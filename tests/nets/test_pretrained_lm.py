@@ -39,6 +39,10 @@ CONFIGS: dict[str, Any] = {
     "gpt2": lambda: transformers.GPT2Config(**GPT2_SIZES),
     "qwen2": lambda: transformers.Qwen2Config(**SIZES),
     "mistral": lambda: transformers.MistralConfig(**SIZES, sliding_window=3),
+    # rounding is not the same in each row of a batch
+    "wide": lambda: transformers.LlamaConfig(
+        **SIZES | {"hidden_size": 256, "intermediate_size": 704, "initializer_range": 0.02}
+    ),
     # caps its logits
     "gemma2": lambda: transformers.Gemma2Config(**SIZES, head_dim=8, sliding_window=3),
     # takes no positions
@@ -137,9 +141,9 @@ def test_texts_of_a_packed_row_are_as_if_alone(folders, kind):
         packed = net(rows, given, both)
         torch.testing.assert_close(packed[0, :17], alone, **CLOSE)
         features = net.features(rows, given, both)
-        assert features.shape == (2, 20, 16)
+        assert features.shape[:2] == (2, 20)
     one_row = net(row[None, :17], torch.arange(17)[None])
-    assert (one_row[0] - alone).abs().max() > 1e-2  # attention would cross otherwise
+    assert (one_row[0] - alone).abs().max() > 1e-3  # attention would cross otherwise
 
 
 @each_kind
