@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from datamodules.download import PROBE_S, unreachable
 from datamodules.errors import DataError
 from datamodules.token_cache import cached
@@ -52,37 +54,59 @@ def find_model(name: str, *, option: str = "model") -> Path:
     Raises:
         DataError: if it is in none of these places, and for what is no such model.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        _check_files(f"{option}: {name!r}", [path.name for path in folder.iterdir()])
-    elif folder.is_file() or name.startswith((".", "/", "~")):
-        is_file = "is a file" if folder.is_file() else "does not exist"
-        raise DataError(f"{option}: {name!r} {is_file}; give {_local()}, or a name of the hub")
-    else:
-        folder = _find_by_name(name, option)
+    folder = find_on_disk(name, option=option)
+    if folder is None:
+        folder = _from_hub(_HUB_NAMES.get(name.lower(), name), name, option)
     _check_code(folder, f"{option}: {name!r}")
     return folder
 
 
-def _local() -> str:
-    return "a folder with config.json, model.safetensors and tokenizer.json"
+def find_on_disk(name: str, *, option: str = "model") -> Path | None:
+    """The same, without the hub; None if it is not on this machine.
 
-
-def _find_by_name(name: str, option: str) -> Path:
+    Raises:
+        DataError: if the name is none, or the folder of that name holds no model.
+    """
     from huggingface_hub.errors import HFValidationError
 
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_files(f"{option}: {name!r}", [path.name for path in folder.iterdir()])
+        return folder
+    if folder.is_file() or name.startswith((".", "/", "~")):
+        is_file = "is a file" if folder.is_file() else "does not exist"
+        raise DataError(f"{option}: {name!r} {is_file}; give {_local()}, or a name of the hub")
     repository = _HUB_NAMES.get(name.lower(), name)
     try:
-        folder = _in_hub_cache(repository)
+        cached_folder = _in_hub_cache(repository)
     except HFValidationError:
         raise DataError(
             f"{option}: {name!r} is neither a folder nor a name of the hub; give "
             f"{SMALL_MODEL!r}, a name such as 'Qwen/Qwen2.5-0.5B-Instruct', or {_local()}"
         ) from None
     wheel = _WHEELS.get(repository)
-    if folder is None and wheel is not None:
-        folder = _from_wheel(wheel)
-    return folder or _from_hub(repository, name, option)
+    return cached_folder or (None if wheel is None else _from_wheel(wheel))
+
+
+def read_licence(name: str) -> str | None:
+    """What a model's card, if it is on this machine, calls its licence; nothing is fetched."""
+    try:
+        folder = find_on_disk(name)
+        lines = [] if folder is None else (folder / "README.md").read_text("utf-8").splitlines()
+    except (DataError, OSError, UnicodeDecodeError):
+        return None
+    if lines[:1] != ["---"] or "---" not in lines[1:]:
+        return None
+    try:
+        card = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
+    except yaml.YAMLError:
+        return None
+    licence = card.get("license") if isinstance(card, dict) else None
+    return licence if isinstance(licence, str) else None
+
+
+def _local() -> str:
+    return "a folder with config.json, model.safetensors and tokenizer.json"
 
 
 def _in_hub_cache(repository: str) -> Path | None:
