@@ -4,8 +4,10 @@ from datamodules.cifar import CIFAR10, CIFAR100
 from datamodules.digits import Digits
 from datamodules.image_folder import ImageFolder
 from datamodules.image_inputs import ImageInputs
+from datamodules.instructions import Instructions
 from datamodules.mask_inputs import MaskInputs
 from datamodules.medmnist import ImageNpz, MedMNIST
+from datamodules.preferences import Preferences
 from datamodules.prompt_inputs import PromptInputs
 from datamodules.segmentation import SegmentationNpz
 from datamodules.segmentation_folder import SegmentationFolder
@@ -31,9 +33,11 @@ __all__ = [
     "ImageFolder",
     "ImageInputs",
     "ImageNpz",
+    "Instructions",
     "MaskInputs",
     "MedMNIST",
     "MovieReviews",
+    "Preferences",
     "PromptInputs",
     "SegmentationFolder",
     "SegmentationNpz",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from datamodules.errors import DataError
 from datamodules.text_corpus import Rows
 from datamodules.text_files import TABLES, Layout, Part, Split, stamp, text_blocks
-from datamodules.text_sources import find_parts, split_of, tables
+from datamodules.text_sources import check_splits, find_parts, split_of, tables
 from datamodules.token_cache import cached
 
 PIECE_CHARACTERS = 2**16
@@ -211,6 +211,7 @@ def find_documents(
     Raises:
         DataError: if there are none.
     """
+    check_splits(splits)
     place = Path(path).expanduser()
     if splits is None:
         texts = _text_files(place)

@@ -1,7 +1,7 @@
 """Tokenizers as language models need them: nothing is added, and every text comes back."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,20 +82,42 @@ class LanguageTokenizer(TextTokenizer):
         tokens: list[int] = self.encode([[text]]).tokens.tolist() if text else []
         return tokens
 
-    def encode_rendered(self, texts: Iterable[str]) -> Iterator[tuple[list[int], list[int]]]:
+    def encode_pieces(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """Texts in which special tokens are written out, as a chat template writes them.
 
-        Yields:
-            Of each text the tokens, and where each of them begins, in characters.
+        Args:
+            texts: each text in pieces, no token of which reaches into the next piece.
+
+        Returns:
+            Each text's pieces as tokens.
         """
+        # What some tokenizers put before a text has no place before a piece within it.
+        lead = "" if self.byte_level else "\n"
+        flat = [
+            piece if number == 0 else lead + piece
+            for pieces in texts
+            for number, piece in enumerate(pieces)
+        ]
         tokenizer = self._tokenizer
         tokenizer.encode_special_tokens = False
         try:
-            encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+            skipped = tokenizer.encode(lead, add_special_tokens=False).ids
+            encoded = iter(tokenizer.encode_batch_fast(flat, add_special_tokens=False))
         finally:
             tokenizer.encode_special_tokens = True
-        for one in encoded:
-            yield one.ids, [first for first, _ in one.offsets]
+        return [
+            [next(encoded).ids[len(skipped) if number else 0 :] for number in range(len(pieces))]
+            for pieces in texts
+        ]
+
+    def special_tokens(self) -> list[str]:
+        """The special tokens, as they are written."""
+        return [token["content"] for token in self._facts["added_tokens"] if token["special"]]
+
+    def number(self, token: str) -> int | None:
+        """The number of a token, if it is in the vocabulary."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
 
     @property
     def byte_level(self) -> bool:

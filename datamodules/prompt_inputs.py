@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.base import at_least
+from datamodules.chat_template import ChatTemplate
 from datamodules.errors import DataError
 from datamodules.language_tokenizer import LanguageTokenizer
 from datamodules.prompts import LanguageData
@@ -19,6 +20,8 @@ class PromptInputs(LanguageData):
             where they are asked for later.
         tokenizer: the tokenizer as JSON text.
         end_token: the token that ends a text.
+        chat_template: the jinja template that makes a text of a chat; without one, a prompt is the
+            beginning of a text, with one a user's message.
         max_length: tokens that a row had at most when the net was trained.
 
     Raises:
@@ -30,12 +33,15 @@ class PromptInputs(LanguageData):
         inputs: list[str],
         tokenizer: str,
         end_token: str | None = None,
+        chat_template: str | None = None,
         max_length: int = 256,
     ) -> None:
         super().__init__(batch_size=1)
         self.inputs = [str(given) for given in inputs]
         self.max_length = at_least("max_length", max_length, 1)
-        self._set_tokenizer(LanguageTokenizer(tokenizer, end_token))
+        known = LanguageTokenizer(tokenizer, end_token)
+        template = None if chat_template is None else ChatTemplate(chat_template, known)
+        self._set_tokenizer(known, template)
         self.prompts: list[str] = [_prompt(given) for given in self.inputs]
         """The texts themselves."""
 

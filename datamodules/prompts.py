@@ -6,10 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.base import ArrayDataModule, plain
+from datamodules.chat_template import ChatTemplate
+from datamodules.conversations import Message
 from datamodules.language_tokenizer import LanguageTokenizer
-
-Message = dict[str, str]
-"""One message of a chat: its role and its content."""
 
 
 class LanguageData(ArrayDataModule):
@@ -23,7 +22,7 @@ class LanguageData(ArrayDataModule):
     pad_id: int
     """The token that stands behind a row that is shorter than others of its batch."""
     end_id: int | None
-    """The token that ends a text, if one does."""
+    """The token that ends a text, or what the assistant says in a chat, if one does."""
     end_token: str | None
     """The same, as it is written in the vocabulary."""
     max_length: int
@@ -31,17 +30,25 @@ class LanguageData(ArrayDataModule):
     tokenizer: str
     """The tokenizer as JSON text, the content of a tokenizer.json."""
     text_tokenizer: LanguageTokenizer
+    chat_template: str | None = None
+    """The jinja template that makes a text of a chat; none where texts are no chats."""
+    _template: ChatTemplate | None = None
 
-    def _set_tokenizer(self, tokenizer: LanguageTokenizer) -> None:
+    def _set_tokenizer(
+        self, tokenizer: LanguageTokenizer, template: ChatTemplate | None = None
+    ) -> None:
         self.text_tokenizer = tokenizer
         self.tokenizer = tokenizer.json
         self.vocab_size, self.pad_id = tokenizer.vocab_size, tokenizer.pad_id
-        self.end_id, self.end_token = tokenizer.end_id, tokenizer.end_token
+        self.end_id = tokenizer.end_id if template is None else template.end_id
+        self.end_token = None if self.end_id is None else tokenizer.token(self.end_id)
+        if template is not None:
+            self._template, self.chat_template = template, template.text
 
     @property
     def is_chat(self) -> bool:
         """Whether a prompt is a user's message, not the beginning of a text."""
-        return False
+        return self._template is not None
 
     @property
     def stop_ids(self) -> list[int]:
@@ -53,8 +60,11 @@ class LanguageData(ArrayDataModule):
 
         Args:
             prompt: the beginning of a text; an empty one begins with what stands before each text,
-                or else with a new line.
+                or else with a new line. Of a chat the user's message, or all messages so far.
         """
+        if self._template is not None:
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            return self._template.prompt(messages)
         text = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
         tokens = self.text_tokenizer.encode_text(text)
         if tokens:
@@ -82,7 +92,7 @@ class LanguageData(ArrayDataModule):
 
     def inputs_spec(self) -> dict[str, Any]:
         """The `PromptInputs` that reads prompts as this object does, less `inputs`."""
-        names = ("tokenizer", "end_token", "max_length")
+        names = ("tokenizer", "end_token", "chat_template", "max_length")
         return {
             "class_path": "datamodules.prompt_inputs.PromptInputs",
             "init_args": {name: plain(getattr(self, name)) for name in names},

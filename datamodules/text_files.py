@@ -115,13 +115,13 @@ class Table:
     def _columns(self, path: Path) -> list[str]:
         """The names of a file's columns."""
         if path.suffix == ".parquet":
-            schema = _parquet(path).schema_arrow
+            schema = parquet_file(path).schema_arrow
             self.label_names = self.label_names or _label_names(
                 schema.metadata, self.layout.label_column
             )
             return list(schema.names)
         if path.suffix == ".jsonl":
-            for _, row in _json_lines(path):
+            for _, row in json_lines(path):
                 return list(row)
             raise _empty(path)
         for _, record in _csv_records(path, self.layout):
@@ -159,13 +159,13 @@ class Table:
         if path.suffix == ".parquet":
             first = 1
             with _reading(path):
-                for batch in _parquet(path).iter_batches(batch_size=CHUNK_ROWS, columns=wanted):
+                for batch in parquet_file(path).iter_batches(batch_size=CHUNK_ROWS, columns=wanted):
                     columns = [batch.column(name).to_pylist() for name in wanted]
                     for number, values in enumerate(zip(*columns, strict=True), first):
                         yield f"row {number}", list(values)
                     first += batch.num_rows
         elif path.suffix == ".jsonl":
-            for line, row in _json_lines(path):
+            for line, row in json_lines(path):
                 absent = [name for name in wanted if name not in row]
                 if absent:
                     raise DataError(
@@ -331,7 +331,12 @@ def _csv_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
             ) from None
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number and the object of each line that is not blank.
+
+    Raises:
+        DataError: if a line is no object.
+    """
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
@@ -414,7 +419,12 @@ def _not_utf8(path: Path) -> DataError:
     return DataError(f"{str(path)!r} is not text in UTF-8; save it as UTF-8")
 
 
-def _parquet(path: Path) -> Any:
+def parquet_file(path: Path) -> Any:
+    """A parquet file, opened.
+
+    Raises:
+        DataError: if it is none.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 

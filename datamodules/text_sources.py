@@ -83,11 +83,7 @@ def find_parts(
     Raises:
         DataError: if there is none of them.
     """
-    unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
-    if unknown:
-        raise DataError(f"splits: {unknown[0]!r} is unknown; name 'train', 'val' and 'test' alone")
-    if splits is not None and "train" not in splits:
-        raise DataError(f"splits: {dict(splits)} lacks 'train'; say which split it is")
+    check_splits(splits)
     place = Path(path).expanduser()
     if place.is_file():
         if splits is not None:
@@ -98,6 +94,19 @@ def find_parts(
     if place.suffix in (*TABLES, ".txt") or path.startswith((".", "/", "~")):
         raise DataError(f"path: {path!r} does not exist; give a file, a folder or a hub data set")
     return _hub_parts(path, layout, config, revision, splits)
+
+
+def check_splits(splits: Mapping[str, str] | None) -> None:
+    """Refuse a choice of splits that names others than there are, or none to train on.
+
+    Raises:
+        DataError: saying which.
+    """
+    unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
+    if unknown:
+        raise DataError(f"splits: {unknown[0]!r} is unknown; name 'train', 'val' and 'test' alone")
+    if splits is not None and "train" not in splits:
+        raise DataError(f"splits: {dict(splits)} lacks 'train'; say which split it is")
 
 
 def _folder_parts(
@@ -163,6 +172,20 @@ def _hub_parts(
     revision: str | None,
     splits: Mapping[str, str] | None,
 ) -> dict[Split, Part]:
+    return {
+        split: HubSplit(dataset, name, layout)
+        for split, (name, dataset) in hub_splits(path, config, revision, splits).items()
+    }
+
+
+def hub_splits(
+    path: str, config: str | None, revision: str | None, splits: Mapping[str, str] | None
+) -> dict[Split, tuple[str, Any]]:
+    """The splits of a data set on the hub: what messages call each, and its rows.
+
+    Raises:
+        DataError: if it or one of them cannot be had.
+    """
     found = load_hub(path, config, revision)
     if splits is None:
         splits = {
@@ -180,7 +203,7 @@ def _hub_parts(
                 f"{', '.join(map(repr, found))}; {hint(name, list(found))}"
             )
     return {
-        split: HubSplit(found[splits[split]], f"{path} ({splits[split]})", layout)
+        split: (f"{path} ({splits[split]})", found[splits[split]])
         for split in _SPLIT_NAMES
         if split in splits
     }

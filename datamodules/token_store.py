@@ -119,6 +119,12 @@ class TokenStore:
         self._release(len(rows), int(kept.sum()))
         return batch, lengths
 
+    def take(self, places: Rows) -> Rows:
+        """The tokens at some places, int64."""
+        taken: Rows = self.tokens[places].astype(np.int64)
+        self._release(0, len(places))
+        return taken
+
     def windows(self, starts: Rows, length: int, fill: int) -> Rows:
         """Stretches of all tokens, by one gather.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,9 +83,35 @@ def token_loss(
     def piece(some: Tensor, its: Tensor) -> Tensor:
         return logits_loss(layer(some), its, label_smoothing=label_smoothing, z_loss=z_loss)
 
-    rows = max(1, MOST_LOGITS // len(layer.weight))
-    losses = [
+    return torch.stack(_in_pieces(piece, features, layer, labels)).sum()
+
+
+def token_losses(features: Tensor, layer: nn.Module, labels: Tensor) -> Tensor:
+    """The loss ``-log softmax(layer(x_n))[y_n]`` of each place by itself, in pieces as well.
+
+    Args:
+        features: ``(N, D)``.
+        layer: The output layer, ``D`` to ``V``; what gives logits back where they are made already.
+        labels: ``(N,)``; places of :data:`IGNORED` have a loss of 0.
+
+    Returns:
+        ``(N,)``.
+    """
+
+    def piece(some: Tensor, its: Tensor) -> Tensor:
+        logits = layer(some).float()
+        return F.cross_entropy(logits, its, ignore_index=IGNORED, reduction="none")
+
+    return torch.cat(_in_pieces(piece, features, layer, labels))
+
+
+def _in_pieces(
+    piece: Callable[[Tensor, Tensor], Tensor], features: Tensor, layer: nn.Module, labels: Tensor
+) -> list[Tensor]:
+    """What a function makes of some places at a time, anew on the way back."""
+    weight = getattr(layer, "weight", None)
+    rows = max(1, MOST_LOGITS // (features.shape[1] if weight is None else len(weight)))
+    return [
         checkpoint(piece, some, its, use_reentrant=False)
         for some, its in zip(torch.split(features, rows), torch.split(labels, rows), strict=True)
     ]
-    return torch.stack(losses).sum()

@@ -227,9 +227,13 @@ class LanguageModel(Task):
         """The summed loss of one batch, in a unit that :meth:`on_before_optimizer_step` undoes."""
         loss = self.summed_loss(batch, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
         count = (batch.labels != IGNORED).sum()
-        self._step_tokens = count if self._step_tokens is None else self._step_tokens + count
         self._places += batch.tokens.numel()
         self.track(loss / count.clamp(min=1), count)
+        return self.scale(loss, count)
+
+    def scale(self, loss: Tensor, count: Tensor) -> Tensor:
+        """A summed loss in the unit of the backward pass; counts what it is the sum of."""
+        self._step_tokens = count if self._step_tokens is None else self._step_tokens + count
         return loss * (self.trainer.accumulate_grad_batches / _UNIT)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
