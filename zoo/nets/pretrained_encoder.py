@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,6 +56,8 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
         num_classes: Number of classes.
         pad_id: Id of the padding token in the batches.
         vocab_size: Number of tokens of the data's tokenizer, to check that the encoder has them.
+        max_length: Tokens of the data's longest text, to check that the encoder has positions for
+            them.
         lora: Whether to train by LoRA.
         lora_rank: Rank of the added matrices.
         lora_alpha: Their scale, over the rank.
@@ -82,6 +85,7 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
         *,
         pad_id: int = 0,
         vocab_size: int | None = None,
+        max_length: int | None = None,
         lora: bool = False,
         lora_rank: int = 8,
         lora_alpha: float = 16.0,
@@ -113,7 +117,12 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
             )
         if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = pad_id  # by which decoders find the last token of a text
-        self.max_length = _count_positions(self.model)
+        self.positions = _count_positions(self.model)
+        if max_length is not None and max_length > (self.positions or max_length):
+            raise ValueError(
+                f"max_length={max_length} is beyond the {self.positions} positions of "
+                f"name={name!r}; set max_length of the data to {self.positions} or less"
+            )
         base = self.model.base_model_prefix
         self.head_names = tuple(
             f"model.{child}" for child, _ in self.model.named_children() if child != base
@@ -139,12 +148,12 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
             ValueError: If a text is longer than the encoder's positions reach.
         """
         texts = prepare_texts(tokens, lengths, self.pad_id)
-        if self.max_length is not None:
+        if self.positions is not None:
             texts = cut_padding(
                 texts,
-                self.max_length,
-                reason=f"the encoder's positions end at {self.max_length}",
-                advice=f"set max_length of the data to {self.max_length} or less",
+                self.positions,
+                reason=f"the encoder's positions end at {self.positions}",
+                advice=f"set max_length of the data to {self.positions} or less",
             )
         # RoBERTa and decoders look for padding in the ids themselves, and know it by their own id.
         padding = self.model.config.pad_token_id
@@ -281,6 +290,9 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
     source, on_disk = _locate(name)
     verbosity = its_logging.get_verbosity()
     its_logging.set_verbosity(logging.ERROR)  # else a table that says, mostly, that the head is new
+    shows_bars = its_logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        its_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             source,
@@ -299,6 +311,8 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
         ) from None
     finally:
         its_logging.set_verbosity(verbosity)
+        if shows_bars:
+            its_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     lacks = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
     if lacks:
         warnings.warn(
