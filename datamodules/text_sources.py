@@ -175,25 +175,25 @@ def _hub_parts(
     splits: Mapping[str, str] | None,
     files: str | None,
 ) -> dict[Split, Part]:
-<<<<<<< HEAD
     return {
         split: HubSplit(dataset, name, layout)
-        for split, (name, dataset) in hub_splits(path, config, revision, splits).items()
+        for split, (name, dataset) in hub_splits(path, config, revision, splits, files).items()
     }
 
 
 def hub_splits(
-    path: str, config: str | None, revision: str | None, splits: Mapping[str, str] | None
+    path: str,
+    config: str | None,
+    revision: str | None,
+    splits: Mapping[str, str] | None,
+    files: str | None = None,
 ) -> dict[Split, tuple[str, Any]]:
     """The splits of a data set on the hub: what messages call each, and its rows.
 
     Raises:
         DataError: if it or one of them cannot be had.
     """
-    found = load_hub(path, config, revision)
-=======
     found = load_hub(path, config, revision, files)
->>>>>>> w5
     if splits is None:
         splits = {
             split: name for split, names in _SPLIT_NAMES.items() for name in names if name in found

@@ -655,7 +655,6 @@ def test_table_is_refused(content: bytes, flags: str, words: list[str], refuse: 
     refuse(f"{table} --data.target y{flags}", *words)
 
 
-<<<<<<< HEAD
 # -------------------------------------------------------------------------------- medical images
 
 SMALL = " --model.net.depth 2 --model.net.width 4 --wandb off"
@@ -797,7 +796,9 @@ def test_npz_without_all_its_keys(refuse: Refuse) -> None:
 def test_set_that_medmnist_has_not(refuse: Refuse) -> None:
     assert refuse("fit --config medmnist/resnet18 --wandb off --data.name pnuemoniamnist") == (
         "data.name: 'pnuemoniamnist' is not a 2-D set of MedMNIST; did you mean 'pneumoniamnist'?"
-=======
+    )
+
+
 # ------------------------------------------------------------------------------------------ texts
 
 REVIEWS = "".join(f"a {word} film {k},{k % 2}\n" for k in range(60) for word in ("good", "slow"))
@@ -908,7 +909,6 @@ def test_a_hub_that_does_not_answer(
         sentence = refuse(f"fit --wandb off --config {flags}", *words)
     assert re.search(
         "127.0.0.1 does not answer within 0.5 s|no answer within 0.5 seconds", sentence
->>>>>>> w5
     )
 
 

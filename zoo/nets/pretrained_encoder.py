@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
-import difflib
-import importlib.util
-import json
-import logging
 import sys
-import warnings
->>>>>>> w5
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -249,16 +241,9 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
     from transformers import AutoModelForSequenceClassification
 
     source, on_disk = _locate(name)
-<<<<<<< HEAD
-=======
-    verbosity = its_logging.get_verbosity()
-    its_logging.set_verbosity(logging.ERROR)  # else a table that says, mostly, that the head is new
-    shows_bars = its_logging.is_progress_bar_enabled()
-    if not sys.stderr.isatty():
-        its_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
->>>>>>> w5
     try:
-        with errors_alone():  # else a table that says, mostly, that the head is new
+        # else a table that says, mostly, that the head is new
+        with errors_alone(bars=sys.stderr.isatty()):
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 source,
                 output_loading_info=True,
@@ -274,13 +259,6 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
             f"name={name!r} could not be loaded as a text classifier ({first_line(error)}); give "
             "an encoder that transformers' AutoModelForSequenceClassification knows, whole"
         ) from None
-<<<<<<< HEAD
-=======
-    finally:
-        its_logging.set_verbosity(verbosity)
-        if shows_bars:
-            its_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
->>>>>>> w5
     lacks = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
     warn_of_missing(f"name={name!r}", lacks)
     encoder: PreTrainedModel = model
