@@ -1,5 +1,6 @@
 """Fetching a file: said soon if it cannot be had, and never left behind half."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -38,13 +39,16 @@ def unreachable(url: str, wait_s: float) -> str | None:
             socket.create_connection(address, timeout=wait_s).close()
         except OSError as error:
             answer.append(f"{address[0]} cannot be reached ({error})")
-        else:
-            answer.append(None)
+            return
+        with contextlib.suppress(OSError, http.client.HTTPException):  # a refusal is an answer
+            head = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(head, timeout=2 * wait_s).close()
+        answer.append(None)
 
     thread = threading.Thread(target=knock, daemon=True)
     thread.start()
     thread.join(wait_s)
-    return answer[0] if answer else f"{address[0]} does not answer within {wait_s:.0f} s"
+    return answer[0] if answer else f"{address[0]} does not answer within {wait_s:g} s"
 
 
 def download(url: str, target: Path, md5: str | None, *, probe_s: float = PROBE_S) -> None:

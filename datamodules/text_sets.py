@@ -48,6 +48,7 @@ class _HubSet(_TextSet):
                 config=self.config,
                 revision=self.revision,
                 splits=self.splits,
+                files=self.files,
             )
         else:
             folder = Path(self.root).expanduser()

@@ -70,6 +70,7 @@ def find_parts(
     config: str | None = None,
     revision: str | None = None,
     splits: Mapping[str, str] | None = None,
+    files: str | None = None,
 ) -> dict[Split, Part]:
     """The parts of a data set: "train" alone, or several splits.
 
@@ -79,6 +80,7 @@ def find_parts(
         config: the hub data set's configuration.
         revision: its branch, tag or commit.
         splits: which of its splits, or of the folder's files, is "train", "val" and "test".
+        files: of a set that has a name of its own, what its option `root` may hold instead.
 
     Raises:
         DataError: if there is none of them.
@@ -93,7 +95,7 @@ def find_parts(
         return _folder_parts(place, layout, splits)
     if place.suffix in (*TABLES, ".txt") or path.startswith((".", "/", "~")):
         raise DataError(f"path: {path!r} does not exist; give a file, a folder or a hub data set")
-    return _hub_parts(path, layout, config, revision, splits)
+    return _hub_parts(path, layout, config, revision, splits, files)
 
 
 def check_splits(splits: Mapping[str, str] | None) -> None:
@@ -171,22 +173,27 @@ def _hub_parts(
     config: str | None,
     revision: str | None,
     splits: Mapping[str, str] | None,
+    files: str | None,
 ) -> dict[Split, Part]:
     return {
         split: HubSplit(dataset, name, layout)
-        for split, (name, dataset) in hub_splits(path, config, revision, splits).items()
+        for split, (name, dataset) in hub_splits(path, config, revision, splits, files).items()
     }
 
 
 def hub_splits(
-    path: str, config: str | None, revision: str | None, splits: Mapping[str, str] | None
+    path: str,
+    config: str | None,
+    revision: str | None,
+    splits: Mapping[str, str] | None,
+    files: str | None = None,
 ) -> dict[Split, tuple[str, Any]]:
     """The splits of a data set on the hub: what messages call each, and its rows.
 
     Raises:
         DataError: if it or one of them cannot be had.
     """
-    found = load_hub(path, config, revision)
+    found = load_hub(path, config, revision, files)
     if splits is None:
         splits = {
             split: name for split, names in _SPLIT_NAMES.items() for name in names if name in found
@@ -209,7 +216,9 @@ def hub_splits(
     }
 
 
-def load_hub(path: str, config: str | None, revision: str | None) -> Mapping[str, Any]:
+def load_hub(
+    path: str, config: str | None, revision: str | None, files: str | None = None
+) -> Mapping[str, Any]:
     """All splits of a data set on the hub, or of its copy in the cache of `datasets`.
 
     Its code is never executed: from version 4 on, `datasets` reads data files alone.
@@ -217,9 +226,6 @@ def load_hub(path: str, config: str | None, revision: str | None) -> Mapping[str
     Raises:
         DataError: if it cannot be had; where the hub is out of reach, within seconds.
     """
-    local = (
-        "download its csv, tsv, jsonl or parquet files elsewhere and give their folder as the path"
-    )
     from huggingface_hub import constants
 
     why = None
@@ -234,8 +240,12 @@ def load_hub(path: str, config: str | None, revision: str | None) -> Mapping[str
         found: Mapping[str, Any] = datasets.load_dataset(path, config, revision=revision)
     except Exception as error:  # the library's own, the hub's, pyarrow's, the system's
         reason = why or " ".join(str(error).split())[:200]
+        if files is not None:
+            message = f"root: no folder is given, and {path!r} is not to be had from the hub"
+            raise DataError(f"{message}: {reason}; {files}") from None
         raise DataError(
-            f"path: {path!r} is no file, and as to the hub: {reason}; {local}"
+            f"path: {path!r} is no file, and as to the hub: {reason}; download its csv, tsv, jsonl "
+            "or parquet files elsewhere and give their folder as the path"
         ) from None
     finally:
         constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = online

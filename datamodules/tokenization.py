@@ -227,8 +227,11 @@ def train(texts: Iterable[str], vocabulary: Vocabulary) -> str:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="$A", pair=f"$A {sep} $B", special_tokens=[(sep, tokenizer.token_to_id(sep))]
         )
-    pad = pad if pad in specials else unk
-    tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
+    for filling in (pad, unk):
+        if filling in specials:
+            number = tokenizer.token_to_id(filling)
+            tokenizer.enable_padding(pad_id=number, pad_token=filling)
+            break
     text: str = tokenizer.to_str()
     return text
 

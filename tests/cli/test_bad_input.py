@@ -1,6 +1,8 @@
 """What a user can do wrong ends in one sentence, at once, with nothing written."""
 
 import pickle
+import re
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules import text_sources, tokenization
+from zoo.nets import pretrained_encoder
 from zoo.run import RunFolder
 
 Refuse = Callable[..., str]
@@ -792,6 +796,119 @@ def test_npz_without_all_its_keys(refuse: Refuse) -> None:
 def test_set_that_medmnist_has_not(refuse: Refuse) -> None:
     assert refuse("fit --config medmnist/resnet18 --wandb off --data.name pnuemoniamnist") == (
         "data.name: 'pnuemoniamnist' is not a 2-D set of MedMNIST; did you mean 'pneumoniamnist'?"
+    )
+
+
+# ------------------------------------------------------------------------------------------ texts
+
+REVIEWS = "".join(f"a {word} film {k},{k % 2}\n" for k in range(60) for word in ("good", "slow"))
+TEXTS = {
+    "reviews.csv": b"text,label\n" + REVIEWS.encode(),
+    "number.csv": b"text,label\na film,1.5\na plot,0\n",
+    "one.csv": b"text,label\na film,1\na plot,1\n",
+    "empty.csv": b"",
+    "latin.csv": b"text,label\na film,1\nb\xe4d,0\n",
+    "broken.csv": b"text,label\na film,1\na,plot,0\n",
+    "words.vec": b"film 0.1 0.2 0.3\nplot 0.3 0.2 0.1\n",
+    "pickled/config.json": b'{"model_type": "bert"}',
+    "pickled/pytorch_model.bin": b"",
+}
+ON_REVIEWS = "--data.path reviews.csv "
+ENCODER = ON_REVIEWS + "--data.tokenizer word --model.net PretrainedEncoder --model.net.name "
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ON_REVIEWS + "--data.text_column txt",
+            ["data.text_column: 'txt' is not", "has 'text', 'label'; did you mean 'text'?"],
+        ),
+        (
+            ON_REVIEWS + "--data.label_column stars",
+            ["data.label_column: 'stars' is not", "has 'text', 'label'; choose one of them"],
+        ),
+        ("--data.path number.csv", ["data.label_column", "'1.5' in line 2", "mend the labels"]),
+        ("--data.path one.csv", ["data.label_column: all texts", "the label '1'", "two classes"]),
+        ("--data.path empty.csv", ["'empty.csv' is empty; give"]),
+        ("--data.path latin.csv", ["'latin.csv' is not text in UTF-8: byte 21 (0xe4) in line 3"]),
+        ("--data.path broken.csv", ["'broken.csv' has 3 values in line 3 but 2", "mend the row"]),
+        ("--data.path none.csv", ["data.path: 'none.csv' does not exist"]),
+        (ON_REVIEWS + "--data.vocab_size 0", ["data.vocab_size: 0 is not possible; give 1"]),
+        (
+            ON_REVIEWS + "--data.tokenizer word --data.vocab_size 3",
+            ["data.vocab_size: 3 is too small", "give 4 or more"],
+        ),
+        (
+            ON_REVIEWS + "--data.tokenizer word --data.min_frequency 999",
+            ["data.tokenizer: 'word' finds nothing", "vocabulary would be of size zero"],
+        ),
+        (
+            ON_REVIEWS + "--data.tokenizer word --model.vectors words.vec",
+            ["model.vectors", "'words.vec' has vectors of 3 numbers", "set embedding_dim to 3"],
+        ),
+        (ENCODER + "pickled", ["model.net.name='pickled' holds no model.safetensors", "pickled"]),
+    ],
+)
+def test_texts_are_refused(flags: str, words: list[str], refuse: Refuse) -> None:
+    for name, content in TEXTS.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(content)
+    Path("runs/gru").mkdir(parents=True)  # where vectors are looked at, the run has a folder
+    refuse(f"fit --config gru --wandb off --data TextClassification {flags}", *words)
+
+
+def test_texts_beyond_an_encoders_positions(refuse: Refuse) -> None:
+    transformers = pytest.importorskip("transformers")
+    Path("reviews.csv").write_bytes(TEXTS["reviews.csv"])
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 200}
+    config = transformers.BertConfig(**sizes, num_hidden_layers=1, max_position_embeddings=16)
+    transformers.BertModel(config).save_pretrained("tiny")
+    command = f"fit --config gru --wandb off --data TextClassification {ENCODER}tiny "
+    refuse(
+        command + "--data.max_length 17",
+        "data.max_length=17 is beyond the 16 positions of name='tiny'",
+        "set max_length of the data to 16 or less",
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("sst2/lstm", ["data.root: no folder is given", "stanfordnlp/sst2", "with train.tsv"]),
+        (
+            "gru --data TextClassification --data.path owner/name",
+            ["data.path: 'owner/name' is no file", "give their folder as the path"],
+        ),
+        (
+            "gru --data.part rotten_tomatoes --data.tokenizer owner/name",
+            ["data.tokenizer: 'owner/name' is no file", "the path of a tokenizer.json"],
+        ),
+        (
+            "gru --data.part rotten_tomatoes --model.net PretrainedEncoder "
+            "--model.net.name owner/name",
+            ["model.net.name='owner/name' could not be fetched", "the path of a local folder"],
+        ),
+    ],
+)
+def test_a_hub_that_does_not_answer(
+    flags: str, words: list[str], refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for module, name in (
+        (text_sources, "PROBE_S"),
+        (tokenization, "PROBE_S"),
+        (pretrained_encoder, "_REPLY_WITHIN_SECONDS"),
+    ):
+        assert getattr(module, name) <= 10
+        monkeypatch.setattr(module, name, 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes calls, and says nothing
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        sentence = refuse(f"fit --wandb off --config {flags}", *words)
+    assert re.search(
+        "127.0.0.1 does not answer within 0.5 s|no answer within 0.5 seconds", sentence
     )
 
 

@@ -1,7 +1,9 @@
 import hashlib
+import http.server
 import os
 import pickle
 import socket
+import threading
 import time
 from io import BytesIO
 
@@ -288,15 +290,22 @@ def test_no_network_is_said_soon(tmp_path, monkeypatch, vanish) -> None:
 
 
 def test_probe(monkeypatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        assert unreachable(f"http://127.0.0.1:{port}/x", 5) is None
+        assert unreachable(f"{address}/x", 5) is None  # "not found" is an answer, too
         # Behind a proxy it is the proxy that has to answer.
         monkeypatch.delenv("no_proxy")
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("http_proxy", address)
         assert unreachable("http://no-such-host.invalid/x", 5) is None
+        monkeypatch.delenv("http_proxy")
+        server.shutdown()
     assert "cannot be reached" in str(unreachable("http://no-such-host.invalid/x", 5))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        said = unreachable(f"http://127.0.0.1:{mute.getsockname()[1]}/x", 0.3)
+    assert said == "127.0.0.1 does not answer within 0.3 s"
 
 
 def test_download_lands_in_root(tmp_path, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import pickle
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -625,3 +626,28 @@ BAD_PAIRS = [
 def test_bad_pairs(model, rows, values: list, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Preferences(rows(values), tokenizer=model()).setup()
+
+
+def test_a_tokenizer_without_padding(model, rows) -> None:
+    folder = model(specials=("<|im_start|>", "<|im_end|>"))
+    data = Instructions(rows(), tokenizer=folder)
+    assert (data.vocab_size, data.pad_id, data.end_id) == (258, END, END)
+    for batch in everything(data):
+        for number, tokens, labels in zip(batch.index, batch.tokens, batch.labels, strict=True):
+            row = ROWS[int(number)]
+            pairs = [("user", asked(row)), ("assistant", row["output"])]
+            expected, learned = reference(pairs, {1})
+            rest = len(tokens) - len(expected)
+            assert tokens.tolist() == expected + [END] * rest
+            assert labels.tolist() == learned + [IGNORED] * rest
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_workers_map_the_files_again(model, rows, packing: bool) -> None:
+    data = Instructions(rows(), tokenizer=model(), packing=packing)
+    data.setup("fit")
+    dataset = data.split("train")
+    content = pickle.dumps(dataset)
+    batch, again = (each.__getitems__([0, 1]) for each in (dataset, pickle.loads(content)))
+    assert batch.tokens.equal(again.tokens)
+    assert batch.labels.equal(again.labels)

@@ -732,6 +732,9 @@ def test_the_hub_is_out_of_reach(monkeypatch) -> None:
     monkeypatch.setattr(text_sources, "unreachable", lambda url, wait_s: "no answer")
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
     with pytest.raises(DataError, match="as to the hub: no answer; download its csv, tsv, jsonl"):
+        TextClassification("owner/name")
+    message = "root: no folder is given, and 'stanfordnlp/imdb' is not .*hub: no answer; give the"
+    with pytest.raises(DataError, match=message):
         IMDB()
     assert before == (constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE)
 

@@ -269,6 +269,7 @@ def test_lora_trains_low_rank_matrices_and_the_head(folders, kind, targets):
     ("options", "said"),
     [
         ({"vocab_size": 31}, "vocab_size=31 is more than the 30 tokens of name=.* tokenizer to"),
+        ({"max_length": 17}, "max_length=17 is beyond the 16 positions of name=.* to 16 or less"),
         ({"lora": True, "lora_rank": 0}, "lora_rank=0 must be at least 1"),
         ({"lora": True, "lora_dropout": 1.0}, r"lora_dropout=1\.0 must be"),
         (

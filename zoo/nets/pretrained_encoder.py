@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
         num_classes: Number of classes.
         pad_id: Id of the padding token in the batches.
         vocab_size: Number of tokens of the data's tokenizer, to check that the encoder has them.
+        max_length: Tokens of the data's longest text, to check that the encoder has positions for
+            them.
         lora: Whether to train by LoRA.
         lora_rank: Rank of the added matrices.
         lora_alpha: Their scale, over the rank.
@@ -83,6 +86,7 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
         *,
         pad_id: int = 0,
         vocab_size: int | None = None,
+        max_length: int | None = None,
         lora: bool = False,
         lora_rank: int = 8,
         lora_alpha: float = 16.0,
@@ -113,7 +117,12 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
             )
         if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = pad_id  # by which decoders find the last token of a text
-        self.max_length = _count_positions(self.model)
+        self.positions = _count_positions(self.model)
+        if max_length is not None and max_length > (self.positions or max_length):
+            raise ValueError(
+                f"max_length={max_length} is beyond the {self.positions} positions of "
+                f"name={name!r}; set max_length of the data to {self.positions} or less"
+            )
         base = self.model.base_model_prefix
         self.head_names = tuple(
             f"model.{child}" for child, _ in self.model.named_children() if child != base
@@ -149,12 +158,12 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
             ValueError: If a text is longer than the encoder's positions reach.
         """
         texts = prepare_texts(tokens, lengths, self.pad_id)
-        if self.max_length is not None:
+        if self.positions is not None:
             texts = cut_padding(
                 texts,
-                self.max_length,
-                reason=f"the encoder's positions end at {self.max_length}",
-                advice=f"set max_length of the data to {self.max_length} or less",
+                self.positions,
+                reason=f"the encoder's positions end at {self.positions}",
+                advice=f"set max_length of the data to {self.positions} or less",
             )
         # RoBERTa and decoders look for padding in the ids themselves, and know it by their own id.
         padding = self.model.config.pad_token_id
@@ -233,7 +242,8 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
 
     source, on_disk = _locate(name)
     try:
-        with errors_alone():  # else a table that says, mostly, that the head is new
+        # else a table that says, mostly, that the head is new
+        with errors_alone(bars=sys.stderr.isatty()):
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 source,
                 output_loading_info=True,
