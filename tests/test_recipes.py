@@ -1,5 +1,6 @@
 """Every recipe parses, builds, and runs through the smoke overlay on tiny data in real formats."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def test_how_many_there_are() -> None:
         "imdb/transformer",
         "inception",
         "inception_v3",
+        "llm",
+        "llm/dpo",
+        "llm/llama3.2_1b_lora",
+        "llm/qwen2.5_0.5b_lora",
+        "llm/smollm2_full",
+        "llm/smollm2_lora",
         "lstm",
         "medical",
         "medmnist/resnet18",
@@ -161,7 +168,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_runs_through_the_smoke_overlay(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, tiny_llama: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(cache))
@@ -193,6 +200,18 @@ def test_runs_through_the_smoke_overlay(
     elif data_set == "MedMNIST":
         write_medical(tmp_path / "data", data_set)
         arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
+    elif data_set in ("Instructions", "Preferences"):
+        rows: list[dict[str, str]] = [
+            {"prompt": f"What is {k} + 1?", "completion": f"It is {k + 1}."} for k in range(80)
+        ]
+        if data_set == "Preferences":
+            rows = [{**r, "chosen": r.pop("completion"), "rejected": "No idea."} for r in rows]
+        (tmp_path / "rows.json").write_text(json.dumps(rows))
+        net = recipe["model"]["init_args"]["net"]["init_args"]
+        assert recipe["data"]["init_args"]["tokenizer"] == net["model"]
+        arguments += ["--data.path", str(tmp_path / "rows.json"), "--model.sample_tokens", "5"]
+        arguments += ["--model.net.model", str(tiny_llama), "--data.tokenizer", str(tiny_llama)]
+        arguments += ["--data.max_length", "64", "--trainer.precision", "32-true"]
     elif data_set == "TextCorpus":
         text = "\n".join(f"Tale number {k}, of a film. ROMEO: so be it." for k in range(900))
         (tmp_path / "text.txt").write_text(text)
