@@ -54,15 +54,12 @@ def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
 
 
 def _lines(asks: bool) -> Iterator[str]:
-    """What a person types, or another program gives, line by line."""
-    if asks:
-        print("Write a line to go on from; an empty one ends.", flush=True)
-    while True:
-        if asks:
-            print("> ", end="", flush=True)
-        line = sys.stdin.readline().rstrip("\n")
-        if not line:
-            return
+    """What a person types, up to an empty line, or what another program gives, line by line."""
+    if not asks:
+        yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        return
+    print("Write a line to go on from; an empty one ends.", flush=True)
+    while line := input("> ").strip():
         yield line
 
 
