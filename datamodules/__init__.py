@@ -4,8 +4,11 @@ from datamodules.cifar import CIFAR10, CIFAR100
 from datamodules.digits import Digits
 from datamodules.image_folder import ImageFolder
 from datamodules.image_inputs import ImageInputs
+from datamodules.instructions import Instructions
 from datamodules.mask_inputs import MaskInputs
 from datamodules.medmnist import ImageNpz, MedMNIST
+from datamodules.preferences import Preferences
+from datamodules.prompt_inputs import PromptInputs
 from datamodules.segmentation import SegmentationNpz
 from datamodules.segmentation_folder import SegmentationFolder
 from datamodules.synthetic_cells import SyntheticCells, SyntheticCellTypes
@@ -14,6 +17,7 @@ from datamodules.table_inputs import TableInputs
 from datamodules.text import TextClassification
 from datamodules.text_inputs import TextInputs
 from datamodules.text_sets import IMDB, NSMC, SST2, YNAT, AGNews, MovieReviews
+from datamodules.text_windows import TextCorpus
 
 __all__ = [
     "CIFAR10",
@@ -29,14 +33,18 @@ __all__ = [
     "ImageFolder",
     "ImageInputs",
     "ImageNpz",
+    "Instructions",
     "MaskInputs",
     "MedMNIST",
     "MovieReviews",
+    "Preferences",
+    "PromptInputs",
     "SegmentationFolder",
     "SegmentationNpz",
     "SyntheticCellTypes",
     "SyntheticCells",
     "TableInputs",
     "TextClassification",
+    "TextCorpus",
     "TextInputs",
 ]

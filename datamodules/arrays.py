@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.randomness import REPEAT
+
 
 class ImageBatch(NamedTuple):
     """A batch of images.
@@ -16,7 +18,9 @@ class ImageBatch(NamedTuple):
         image: (B, C, H, W) in channels_last memory; uint8 from a loader, normalised floats once
             prepared.
         label: int64 (B,), or zeros and ones (B, C) where a sample may have several.
-        index: int64 (B,), the sample's number in its data set, unique over all splits.
+        index: int64 (B,), the sample's number in its data set, unique over all splits. From a
+            loader it is higher by `REPEAT` for each time that the sample has come before in the
+            epoch.
     """
 
     image: Tensor
@@ -30,7 +34,7 @@ class ResidentBatch(NamedTuple):
     Attributes:
         source: which resident array holds the images.
         label: int64 (B,), or zeros and ones (B, C) where a sample may have several.
-        index: int64 (B,).
+        index: int64 (B,), as in an `ImageBatch` from a loader.
     """
 
     source: str
@@ -74,10 +78,12 @@ class ArrayImages(Dataset[ImageBatch]):
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> ImageBatch | ResidentBatch:
-        """The whole batch in one gather."""
-        rows = self.rows[indices]
+        """The whole batch in one gather; a number's repeats pass over to the sample's index."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        positions = numbers % REPEAT
+        rows = self.rows[positions]
         label = torch.from_numpy(self.labels[rows])
-        index = torch.from_numpy(rows + self.first)
+        index = torch.from_numpy(rows + self.first + (numbers - positions))
         if self.resident:
             return ResidentBatch(self.source, label, index)
         image = torch.from_numpy(np.take(self.images, rows, axis=0))

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from datamodules.errors import DataError
-from datamodules.randomness import bits, key, mix, permutation
+from datamodules.randomness import REPEAT, bits, key, mix, permutation
 
 Rows = npt.NDArray[np.int64]
 
@@ -29,7 +29,8 @@ def balanced_rows(labels: Rows, seed: int, epoch: int) -> Rows:
         epoch: the epoch, from 0.
 
     Returns:
-        N positions in `labels`, int64.
+        N positions in `labels`, int64, each higher by `REPEAT` for each time that it has come
+        before.
 
     Raises:
         DataError: if a sample may have several labels, so that drawing it serves several classes.
@@ -48,7 +49,16 @@ def balanced_rows(labels: Rows, seed: int, epoch: int) -> Rows:
         turns = (first + mine) // len(classes)  # the class's own count of its draws
         drawn[mine] = members[_round_robin(len(members), turns, seed, k)]
     order: Rows = permutation(count, seed, epoch).numpy()
-    return drawn[order]
+    return _count_repeats(drawn[order])
+
+
+def _count_repeats(rows: Rows) -> Rows:
+    """The rows, higher by `REPEAT` for each time that they have come before."""
+    by_row = np.argsort(rows, kind="stable")
+    _, firsts, times = np.unique(rows[by_row], return_index=True, return_counts=True)
+    before = np.empty_like(rows)
+    before[by_row] = np.arange(len(rows)) - np.repeat(firsts, times)
+    return rows + before * REPEAT
 
 
 def _round_robin(size: int, turns: Rows, seed: int, stream: int) -> Rows:
@@ -97,24 +107,26 @@ def class_weights(counts: Rows) -> list[float]:
     return weights
 
 
-def need_every_class(labels: Rows, class_names: Sequence[str], split: str, where: str) -> None:
+def need_every_class(
+    counts: Rows, class_names: Sequence[str], split: str, where: str, counted: str
+) -> None:
     """Refuse a split in which a class does not occur: its figures would leave that class out.
 
     Args:
-        labels: of the split; (N,), or zeros and ones (N, C).
+        counts: how much of each class the split holds, (C,).
         class_names: the C classes.
         split: the split's name.
         where: what it was read from.
+        counted: what was counted, "image" or "pixel".
 
     Raises:
         DataError: naming the class and the split.
     """
-    counts = class_counts(labels, len(class_names))
     absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if absent:
         option = "" if split == "train" else ", or set allow_missing_classes: true"
         more = f" (nor of {len(absent) - 1} more)" if len(absent) > 1 else ""
         raise DataError(
-            f"{where}: the {split} split has no image of class {absent[0]!r}{more}; add "
+            f"{where}: the {split} split has no {counted} of class {absent[0]!r}{more}; add "
             f"some{option}"
         )

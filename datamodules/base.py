@@ -18,6 +18,7 @@ from datamodules.arrays import ArrayImages, ImageBatch, ResidentBatch
 from datamodules.augment import Augmentation, Shelf
 from datamodules.balance import balanced_rows, class_counts, class_weights
 from datamodules.errors import DataError
+from datamodules.randomness import REPEAT
 from datamodules.sampling import (
     EpochBatches,
     PositionedLoader,
@@ -42,6 +43,7 @@ __all__ = [
     "SplitDataModule",
 ]
 
+Rows = npt.NDArray[np.int64]
 Stage = Literal["train", "val", "test", "predict"]
 
 
@@ -154,6 +156,8 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 
     samples: ClassVar[str] = "samples"
     """What a message calls several of them."""
+    counted: ClassVar[str] = "sample"
+    """What has a class, as a message calls one of them."""
     train_order: ClassVar[type[EpochBatches]] = EpochBatches
     """How training batches are numbered."""
 
@@ -213,6 +217,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             )
         self._splits[stage] = dataset
 
+    def _class_counts(self, dataset: DatasetT) -> Rows:
+        """How much of each class a split holds, (C,)."""
+        raise NotImplementedError
+
     def split(self, stage: Stage) -> DatasetT:
         """A split's dataset; setup() must have loaded it. To predict means the test split."""
         try:
@@ -233,7 +241,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             order=self._order(),
         )
 
-    def _order(self) -> Callable[[int], npt.NDArray[np.int64]] | None:
+    def _order(self) -> Callable[[int], Rows] | None:
         """The order of an epoch's training samples; None for a random one of all."""
         return None
 
@@ -259,9 +267,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         """The test split in order."""
         return self._prediction_loader(self.split("predict"))
 
-    def _carve(
-        self, labels: "np.ndarray[Any, np.dtype[np.int64]]", sizes: Mapping[str, int]
-    ) -> list["np.ndarray[Any, np.dtype[np.int64]]"]:
+    def _carve(self, labels: Rows, sizes: Mapping[str, int]) -> list[Rows]:
         """Stratified splits of the given sizes and the rest, as rows."""
         taken = sum(sizes.values())
         if taken >= len(labels):
@@ -412,7 +418,8 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         seed: chooses order and augmentation; by default the one given to Lightning's
             seed_everything, or 0.
         balanced: draw every class equally often in training; an epoch has as many draws as there
-            are training samples, so rare ones come several times and others wait for a later epoch.
+            are training samples, so rare ones come several times, each time augmented anew, and
+            others wait for a later epoch.
         crop_padding: black pixels added on each side before a random crop of the original size.
         horizontal_flip: mirror half of the training images, chosen anew in each epoch; `alternate`
             chooses once and mirrors the other half in every other epoch (arXiv 2404.00498).
@@ -427,6 +434,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
     """
 
     samples = "images"
+    counted = "image"
 
     def __init__(
         self,
@@ -512,16 +520,18 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         dataset.resident = self.resident
         super()._add(stage, dataset)
 
-    def _order(self) -> Callable[[int], npt.NDArray[np.int64]] | None:
+    def _order(self) -> Callable[[int], Rows] | None:
         if not self.balanced:
             return None
         dataset = self.split("train")
         return partial(balanced_rows, dataset.labels[dataset.rows], self.order_seed)
 
+    def _class_counts(self, dataset: ArrayImages) -> Rows:
+        return class_counts(dataset.labels[dataset.rows], self.num_classes)
+
     def class_weights(self) -> list[float]:
         """A weight for each class, inverse to its frequency in the training split."""
-        dataset = self.split("train")
-        return class_weights(class_counts(dataset.labels[dataset.rows], self.num_classes))
+        return class_weights(self._class_counts(self.split("train")))
 
     def label_text(self, label: Tensor) -> str:
         """A sample's class name, or those of its several classes."""
@@ -547,18 +557,19 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         Args:
             batch: what a loader gave, moved to any device.
             training: whether to augment.
-            epoch: the epoch, from 0; augmentation is a function of it, the seed and the sample's
-                index.
+            epoch: the epoch, from 0; augmentation is a function of it, the seed, the sample's
+                index and how often the sample has come before in the epoch.
 
         Returns:
             The batch with floats (B, C, H, W), channels_last, of the trained module's type or
-            float32.
+            float32, and with the index alone.
         """
-        index, draw = batch.index, None
+        draw = None
         if training:
             draw = self._augmentation.draw(
-                self.image_size, index, seed=self.order_seed, epoch=epoch
+                self.image_size, batch.index, seed=self.order_seed, epoch=epoch
             )
+        index = batch.index % REPEAT
         if isinstance(batch, ResidentBatch):
             shelf, first = self._shelf(batch.source, index.device)
             rows = index - first

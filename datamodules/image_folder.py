@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from datamodules.arrays import ArrayImages
-from datamodules.balance import need_every_class
-from datamodules.base import ImageDataModule, Stage, at_least, share, some
+from datamodules.base import ImageDataModule, at_least
 from datamodules.errors import DataError
-from datamodules.groups import Groups, split_groups
+from datamodules.folder import FolderDataModule, Rows
 from datamodules.image_cache import DecodedImages, decoded
-from datamodules.image_files import check_window, list_images, read_image
-
-Rows = npt.NDArray[np.int64]
+from datamodules.image_files import list_images, read_image
 
 
 @dataclass
@@ -30,7 +26,7 @@ class _Part:
     labels: Rows
 
 
-class ImageFolder(ImageDataModule):
+class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
     """Your own images: a folder with one folder per class, `root/<class>/*.png`.
 
     The size is whatever the folder holds, and the licence is the images' own. A folder for each
@@ -76,30 +72,10 @@ class ImageFolder(ImageDataModule):
         image_size: int = 224,
         in_channels: Literal[1, 3] = 3,
         class_names: list[str] | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
-        skip_broken: bool = False,
-        window: list[float] | None = None,
-        groups: str | None = None,
-        file_column: str = "file",
-        group_column: str = "patient",
-        delimiter: str = ",",
-        allow_missing_classes: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.root = str(root)
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
-        self.skip_broken = skip_broken
-        self.window = check_window(window)
-        self.groups = None if groups is None else str(groups)
-        self.file_column = file_column
-        self.group_column = group_column
-        self.delimiter = delimiter
-        self.allow_missing_classes = allow_missing_classes
+        super().__init__(root, **kwargs)
         self._find(class_names)
-        self._groups = self._group()
         self._set_facts(self.class_names, in_channels, at_least("image_size", image_size, 1))
 
     @property
@@ -136,9 +112,11 @@ class ImageFolder(ImageDataModule):
         fit = self._list(train, every=True)
         self._val_rows: Rows | None = None
         self._test: _Part | None = None
+        given = {"train": np.arange(len(fit.files))}
         if split and "val" in folders:
             val = self._list(root / "val")
-            self._val_rows = np.arange(len(fit.files), len(fit.files) + len(val.files))
+            given["val"] = np.arange(len(fit.files), len(fit.files) + len(val.files))
+            self._val_rows = given["val"]
             fit = _Part(
                 [*fit.files, *val.files],
                 [*fit.folders, *val.folders],
@@ -146,7 +124,9 @@ class ImageFolder(ImageDataModule):
             )
         if split and "test" in folders:
             self._test = self._list(root / "test")
+            given["test"] = len(fit.files) + np.arange(len(self._test.files))
         self._fit = fit
+        self._group([Path(name) for name in self.names], given)
 
     def _match(self, found: list[str], folder: Path) -> None:
         """Compare the classes with the folders."""
@@ -180,19 +160,6 @@ class ImageFolder(ImageDataModule):
         if not files:
             raise DataError(f"{folder}: holds no images; add some or remove the folder")
         return _Part(files, folders, np.array(labels, dtype=np.int64))
-
-    def _group(self) -> Groups | None:
-        """Whose each image is; no one's are in two of the splits that have folders."""
-        if self.groups is None:
-            return None
-        root = Path(self.root).expanduser()
-        files = [Path(name).relative_to(root).as_posix() for name in self.names]
-        groups = Groups(self.groups, files, self.file_column, self.group_column, self.delimiter)
-        rows, count = np.arange(len(files)), len(self._fit.files)
-        val = self._val_rows if self._val_rows is not None else rows[:0]
-        parts = {"train": np.setdiff1d(rows[:count], val), "val": val, "test": rows[count:]}
-        groups.check_apart(parts, files)
-        return groups
 
     def prepare_data(self) -> None:
         """Decode what the run will read, in one process while the others wait."""
@@ -251,36 +218,15 @@ class ImageFolder(ImageDataModule):
         rows = np.setdiff1d(np.arange(len(part.files)), list(images.broken))
         return images, rows
 
-    def _cut(self, usable: Rows) -> tuple[Rows, Rows, Rows]:
-        """Training, validation and test rows among the files that are not in a folder `test`."""
-        if self._val_rows is None:
-            pool, val = usable, None
-        else:
-            pool = np.setdiff1d(usable, self._val_rows)
-            val = np.intersect1d(usable, self._val_rows)
-        sizes = {}
-        if self._test is None:
-            sizes["test_fraction"] = some(self.test_fraction, len(pool))
-        if val is None:
-            sizes["val_fraction"] = some(self.val_fraction, len(pool))
-        labels = self._fit.labels[pool]
-        if self._groups is None:
-            cut = self._carve(labels, sizes)
-        else:
-            codes = self._groups.codes[pool]
-            cut = split_groups(labels, codes, sizes, self.split_seed, self.group_column)
-        parts = [pool[rows] for rows in cut]
-        train = parts.pop()
-        if val is None:
-            val = parts.pop()
-        test = parts.pop() if parts else np.array([], dtype=np.int64)
-        return train, val, test
-
-    def _add(self, stage: Stage, dataset: ArrayImages) -> None:
-        super()._add(stage, dataset)
-        if stage == "train" or not self.allow_missing_classes:
-            labels = dataset.labels[dataset.rows]
-            need_every_class(labels, self.class_names, stage, self.root)
+    def _cut(self, usable: Rows) -> dict[str, Rows]:
+        """Each split's rows among the files that are not in a folder `test`."""
+        given = {"train": usable}
+        if self._val_rows is not None:
+            given["train"] = np.setdiff1d(usable, self._val_rows)
+            given["val"] = np.intersect1d(usable, self._val_rows)
+        if self._test is not None:
+            given["test"] = usable[:0]
+        return self._share_out(given, self._fit.labels)
 
     def inputs_spec(self) -> dict[str, Any]:
         """The `ImageInputs` that prepares raw files as this object does its own, less `inputs`."""
@@ -291,19 +237,17 @@ class ImageFolder(ImageDataModule):
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""
         images, usable = self._usable(self._fit)
-        train, val, _ = self._cut(usable)
-        labels = self._fit.labels
+        rows, labels = self._cut(usable), self._fit.labels
         return (
-            ArrayImages(images.images, labels, train, sums=images.sums),
-            ArrayImages(images.images, labels, val, sums=images.sums),
+            ArrayImages(images.images, labels, rows["train"], sums=images.sums),
+            ArrayImages(images.images, labels, rows["val"], sums=images.sums),
         )
 
     def load_test(self) -> ArrayImages:
         """Read the test split."""
         if self._test is None:
             images, usable = self._usable(self._fit)
-            _, _, test = self._cut(usable)
-            return ArrayImages(images.images, self._fit.labels, test)
+            return ArrayImages(images.images, self._fit.labels, self._cut(usable)["test"])
         images, usable = self._usable(self._test)
         first = len(self._fit.files)
         return ArrayImages(images.images, self._test.labels, usable, first=first, source="test")

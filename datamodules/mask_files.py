@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from datamodules.errors import DataError
 from datamodules.image_files import convert
-from datamodules.masks import Array, class_colours, to_classes
+from datamodules.masks import IGNORE, Array, class_colours, to_classes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,16 +111,23 @@ class MaskReader:
 
     Args:
         num_classes: how many classes there are.
-        ignore_value: the value that means: no class.
+        ignore_value: the value that means: no class; a colour where there is a palette.
         palette: the colour of each class, where masks are to be read by their colours.
     """
 
     def __init__(
-        self, num_classes: int, ignore_value: int | None, palette: list[list[int]] | None
+        self,
+        num_classes: int,
+        ignore_value: int | list[int] | None,
+        palette: list[list[int]] | None,
     ) -> None:
         self.num_classes = num_classes
-        self.ignore_value = ignore_value
-        self.palette = None if palette is None else _codes(np.array(palette, dtype=np.int64))
+        self.ignore_value = None if isinstance(ignore_value, list) else ignore_value
+        self.palette: npt.NDArray[np.int64] | None = None
+        if palette is not None:
+            nothing = [ignore_value] if isinstance(ignore_value, list) else []
+            self.palette = _codes(np.array([*palette, *nothing], dtype=np.int64))
+            self._classes = np.array([*range(len(palette)), *[IGNORE] * len(nothing)], np.uint8)
 
     def read(self, path: Path) -> npt.NDArray[Any]:
         """The mask as it is stored, (H, W) or (H, W, 3).
@@ -146,9 +153,9 @@ class MaskReader:
         if wrong.any():
             raise DataError(
                 f"{path}: holds the colour {values[wrong][0].tolist()}, which palette lacks; mend "
-                "the mask or add the colour and its class"
+                "the mask, add the colour and its class, or give it as ignore_value"
             )
-        classes: Array = found.astype(np.uint8)
+        classes: Array = self._classes[found]
         return classes
 
 

@@ -19,6 +19,10 @@ _MIX_2 = 0x94D049BB133111EB
 DRAWS_PER_INDEX = 64
 """How many numbers one index may draw before it would run into the next index's."""
 
+REPEAT = 1 << 32
+"""What a sample's index grows by each time that the sample comes again within an epoch, so that
+each of its draws differs. More than any index, and 2**26 repeats have streams of their own."""
+
 
 def _signed(value: int) -> int:
     """The int64 with the same 64 bits."""
@@ -52,7 +56,7 @@ def bits(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
     Args:
         seed: the run's seed.
         epoch: the epoch, from 0.
-        index: sample numbers, int64 (B,); the result lies on their device.
+        index: sample numbers, with or without repeats, int64 (B,); the result lies on their device.
         count: draws per index, at most `DRAWS_PER_INDEX`.
 
     Returns:

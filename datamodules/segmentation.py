@@ -14,12 +14,14 @@ from datamodules.augment import Augmentation
 from datamodules.balance import class_weights
 from datamodules.base import PreparedImages, SplitDataModule, Stage, at_least, plain, share
 from datamodules.errors import DataError
+from datamodules.every_class import EveryClass
 from datamodules.image_cache import DAMAGED, npy_header
 from datamodules.masks import (
     IGNORE,
     CropBatches,
     MaskBatch,
     MaskedImages,
+    Rows,
     SameSizeBatches,
     Turns,
     class_colours,
@@ -139,6 +141,7 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
     """
 
     samples = "images"
+    counted = "pixel"
     train_order = CropBatches
 
     def __init__(
@@ -231,11 +234,14 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         rows = rows if draw is None else draw.shade(rows)
         return self._finish_masks(rows, MaskBatch(image, mask, index))
 
+    def _class_counts(self, dataset: MaskedImages) -> Rows:
+        counts = [np.bincount(mask.ravel(), minlength=IGNORE + 1) for mask in dataset.masks]
+        total: Rows = np.sum(counts, axis=0)[: self.num_classes]
+        return total
+
     def class_weights(self) -> list[float]:
         """A weight for each class, inverse to its share of the training split's pixels."""
-        masks = self.split("train").masks
-        counts = np.sum([np.bincount(m.ravel(), minlength=IGNORE + 1) for m in masks], axis=0)
-        return class_weights(counts[: self.num_classes])
+        return class_weights(self._class_counts(self.split("train")))
 
     def draw_batch(self, stage: Stage = "train") -> "Figure":
         """Draw a prepared batch as the network sees it, up to 36 images under their masks.
@@ -280,7 +286,7 @@ def overlay(images: Tensor, masks: Tensor) -> Tensor:
     return mixed.round().to(torch.uint8)
 
 
-class SegmentationNpz(SegmentationDataModule):
+class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
     """Your own images with masks in one npz file, with its own splits.
 
     Six arrays, `{train,val,test}_{images,masks}`: images uint8 (N, H, W) or (N, H, W, C) with C 1
@@ -294,6 +300,7 @@ class SegmentationNpz(SegmentationDataModule):
         class_names: the classes in the order of their numbers; by default background and
             foreground.
         ignore_value: the value in a mask that means: no class.
+        allow_missing_classes: let the validation or the test split lack a class.
 
     Raises:
         DataError: if the file does not hold such arrays, or an option's value is not possible.
@@ -306,9 +313,10 @@ class SegmentationNpz(SegmentationDataModule):
         image_size: int | None = None,
         class_names: list[str] | None = None,
         ignore_value: int | None = None,
+        allow_missing_classes: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
         self.path = str(path)
         self.ignore_value = ignore_value
         shapes = self._check()
@@ -316,6 +324,9 @@ class SegmentationNpz(SegmentationDataModule):
         self._counts = [shapes[f"{split}_images"][0] for split in _SPLITS]
         side = min(shape[1:3]) if image_size is None else at_least("image_size", image_size, 1)
         self._set_facts(default_names(class_names), shape[3] if len(shape) == 4 else 1, side)
+
+    def _place(self) -> str:
+        return self.path
 
     def _check(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays; only their headers are read."""

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.base import Stage, at_least, share, some
+from datamodules.base import Stage, at_least
 from datamodules.errors import DataError
-from datamodules.image_files import check_window, list_images
+from datamodules.folder import FolderDataModule
+from datamodules.image_files import list_images
 from datamodules.mask_files import MaskReader, read_whole_image
 from datamodules.masks import Array, MaskedImages, Rows
 from datamodules.segmentation import SegmentationDataModule, default_names
@@ -25,7 +26,7 @@ class _Part:
     masks: list[Path] = field(default_factory=list)
 
 
-class SegmentationFolder(SegmentationDataModule):
+class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule):
     """Your own images and masks: `root/images/x.png` with `root/masks/x.png`.
 
     The size is whatever the folder holds, and the licence is the images' own. An image and its mask
@@ -39,6 +40,9 @@ class SegmentationFolder(SegmentationDataModule):
     A mask's values are class numbers: of grey masks the values (0 and 1 or 0 and 255 where there
     are two classes), of palette masks the entries' numbers. Masks in colours need `palette`.
 
+    Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
+    tested on what it has learnt by heart: `groups` names a csv file that says whose each image is.
+
     Images are decoded once and kept in memory: a pixel takes `in_channels` + 1 bytes.
 
     Args:
@@ -48,15 +52,20 @@ class SegmentationFolder(SegmentationDataModule):
         class_names: the classes in the order of their numbers; by default background and
             foreground.
         ignore_value: the value in a mask that means: no class. Often 255 where there are more
-            than two classes.
+            than two classes. With `palette` it is a colour, such as [224, 224, 192].
         palette: the colour of each class, such as [[0, 0, 0], [255, 0, 0]], to read masks by their
             colours.
-        window: two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
-            for images of more than 8 bits; by default their whole range does.
         val_fraction: share of the images for validation, where there is no folder `val`.
         test_fraction: share of the images for the test, where there is no folder `test`.
         skip_broken: leave out images that cannot be read, or whose masks cannot, instead of
             stopping at the first.
+        window: two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
+            for grey files of more than 8 bits; by default their whole range does.
+        groups: a csv file with each image's patient; all images of one patient get into one split.
+        file_column: the csv file's column with the image's path below `root`, or its name alone.
+        group_column: the csv file's column with the patient.
+        delimiter: the csv file's character between two values.
+        allow_missing_classes: let the validation or the test split lack a class.
 
     Raises:
         DataError: if images and masks do not pair, or an option's value is not possible.
@@ -69,24 +78,15 @@ class SegmentationFolder(SegmentationDataModule):
         image_size: int = 256,
         in_channels: Literal[1, 3] = 3,
         class_names: list[str] | None = None,
-        ignore_value: int | None = None,
+        ignore_value: int | list[int] | None = None,
         palette: list[list[int]] | None = None,
-        window: list[float] | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
-        skip_broken: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.root = str(root)
+        super().__init__(root, **kwargs)
         self.ignore_value = ignore_value
         self.palette = palette
-        self.window = check_window(window)
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
-        self.skip_broken = skip_broken
         names = default_names(class_names)
-        _check_palette(palette, names)
+        _check_colours(palette, ignore_value, names)
         self._set_facts(names, in_channels, at_least("image_size", image_size, 1))
         self._reader = MaskReader(self.num_classes, ignore_value, palette)
         self._find()
@@ -120,21 +120,9 @@ class SegmentationFolder(SegmentationDataModule):
             rows[name] = np.arange(first, first + len(part.images))
             self._files.images += part.images
             self._files.masks += part.masks
-        self._rows = self._cut(rows)
-
-    def _cut(self, rows: dict[str, Rows]) -> dict[str, Rows]:
-        """Each split's rows, with those that have no folder cut out of the training images."""
-        pool = rows["train"]
-        fractions = {"test": self.test_fraction, "val": self.val_fraction}
-        sizes = {
-            f"{name}_fraction": some(fraction, len(pool))
-            for name, fraction in fractions.items()
-            if name not in rows
-        }
-        *cut, train = self._carve(np.zeros(len(pool), dtype=np.int64), sizes)
-        names = [option.removesuffix("_fraction") for option in sizes]
-        parts = {name: pool[part] for name, part in zip(names, cut, strict=True)}
-        return {**rows, **parts, "train": pool[train]}
+        self._group(self._files.images, rows)
+        no_labels = np.zeros(len(self._files.images), dtype=np.int64)
+        self._rows = self._share_out(rows, no_labels)
 
     def _read(self, stage: Stage) -> MaskedImages:
         """Decode a split by threads; on large images decoders release the interpreter's lock."""
@@ -254,15 +242,25 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _check_palette(palette: list[list[int]] | None, class_names: list[str]) -> None:
+def _check_colours(
+    palette: list[list[int]] | None, ignore_value: int | list[int] | None, class_names: list[str]
+) -> None:
     if palette is None:
-        return
-    for colour in palette:
-        if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
+        if isinstance(ignore_value, list):
             raise DataError(
-                f"palette: {colour} is not a colour; give three numbers from 0 to 255, red, green "
-                "and blue"
+                f"ignore_value: {ignore_value} is a colour, which goes with palette; give a number"
             )
+        return
+    if isinstance(ignore_value, int):
+        raise DataError(
+            f"ignore_value: {ignore_value} is a number, but by palette masks are read by their "
+            "colours; give the colour, such as [224, 224, 192]"
+        )
+    _check_each("palette", palette)
+    if ignore_value is not None:
+        _check_each("ignore_value", [ignore_value])
+        if ignore_value in palette:
+            raise DataError(f"ignore_value: {ignore_value} is a class's colour in palette as well")
     if len({tuple(colour) for colour in palette}) < len(palette):
         raise DataError(f"palette: {palette} holds a colour twice")
     if len(palette) != len(class_names):
@@ -270,3 +268,12 @@ def _check_palette(palette: list[list[int]] | None, class_names: list[str]) -> N
             f"palette: {len(palette)} colours do not go with {len(class_names)} class_names; give "
             "one for each"
         )
+
+
+def _check_each(option: str, colours: list[list[int]]) -> None:
+    for colour in colours:
+        if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
+            raise DataError(
+                f"{option}: {colour} is not a colour; give three numbers from 0 to 255, red, green "
+                "and blue"
+            )

@@ -1,7 +1,6 @@
 """Texts to be put into classes."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,7 +19,14 @@ from datamodules.text_files import Layout, Part, Split
 from datamodules.text_sources import find_parts
 from datamodules.token_cache import cached
 from datamodules.token_store import TokenStore, tokenised
-from datamodules.tokenization import TextTokenizer, TokenizerKind, Vocabulary, pretrained, train
+from datamodules.tokenization import (
+    TextTokenizer,
+    TokenizerKind,
+    Vocabulary,
+    pretrained,
+    read_tokenizer,
+    train,
+)
 
 __all__ = ["TextBatch", "TextClassification", "TextDataModule"]
 
@@ -43,8 +49,9 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
     Evaluation goes from the longest text to the shortest; `batch.index` says which is which.
 
     Args:
-        tokenizer: "bpe" (byte-level pairs, knows every text), "word" or "char", to be trained; or
-            one that exists: a tokenizer.json, a model's name on the hub, or the JSON text itself.
+        tokenizer: "bpe" (byte-level pairs, knows every text), "word" or "char", to be trained, or
+            "byte"; or one that exists: a tokenizer.json, a model's name on the hub, or the JSON
+            text itself.
         vocab_size: tokens at most, where the tokenizer is trained; once it is, how many there are.
         min_frequency: how often a word, a character or a pair must occur to become a token.
         lowercase: make large letters small, where the tokenizer is trained.
@@ -183,7 +190,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         # Digests are of texts in NFC; a tokenizer that is not has to know the texts as they are.
         raw = None if self.nfc else part_keys(self._parts)
         key = [__version__, vocabulary, content, raw]
-        return cached("tokenizers", key, _load_tokenizer, build)
+        return TextTokenizer(cached("tokenizers", key, read_tokenizer, build))
 
     def texts(self, index: Sequence[int]) -> list[str]:
         """The raw texts of some numbers, as a batch's `index` gives them; of a pair, " | " between.
@@ -358,9 +365,3 @@ def text_columns(given: str | Sequence[str]) -> tuple[str, ...]:
     if len(columns) not in (1, 2) or len(set(columns)) < len(columns):
         raise DataError(f"text_column: {list(columns)} is not possible; give one column, or two")
     return columns
-
-
-def _load_tokenizer(folder: Path) -> TextTokenizer:
-    text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    json.loads(text)  # raises ValueError if it is not whole
-    return TextTokenizer(text)

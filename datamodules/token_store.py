@@ -47,7 +47,11 @@ class TokenStore:
         """
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         offsets = np.load(folder / "offsets.npy")
-        tokens = np.memmap(folder / "tokens.bin", np.dtype(facts["dtype"]), "r")
+        dtype = np.dtype(facts["dtype"])
+        path = folder / "tokens.bin"
+        # no file without content can be mapped
+        empty = path.stat().st_size == 0
+        tokens = np.empty(0, dtype) if empty else np.memmap(path, dtype, "r")
         if len(tokens) != offsets[-1]:
             raise ValueError("not whole")
         return cls(tokens, offsets)
@@ -115,6 +119,34 @@ class TokenStore:
         self._release(len(rows), int(kept.sum()))
         return batch, lengths
 
+    def take(self, places: Rows) -> Rows:
+        """The tokens at some places, int64."""
+        taken: Rows = self.tokens[places].astype(np.int64)
+        self._release(0, len(places))
+        return taken
+
+    def windows(self, starts: Rows, length: int, fill: int) -> Rows:
+        """Stretches of all tokens, by one gather.
+
+        Args:
+            starts: the place of each stretch's first token.
+            length: tokens in a stretch.
+            fill: what stands behind the last token there is.
+
+        Returns:
+            int64 (B, length).
+        """
+        if int(starts.max()) + length <= len(self.tokens):
+            stretches = np.lib.stride_tricks.sliding_window_view(self.tokens, length)
+            batch: Rows = stretches[starts].astype(np.int64)
+        else:
+            places = starts[:, None] + np.arange(length)
+            inside = places < len(self.tokens)
+            batch = np.full(places.shape, fill, dtype=np.int64)
+            batch[inside] = self.tokens[places[inside]]
+        self._release(len(starts), batch.size)
+        return batch
+
     def _release(self, places: int, count: int) -> None:
         """Keep the mapped pages from adding up in the process's memory; the file stays cached."""
         self._gathered += places * _AROUND_BYTES + count * self.tokens.itemsize
@@ -124,6 +156,11 @@ class TokenStore:
         if self._gathered >= _RELEASE_BYTES:
             self._gathered = 0
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def token_type(vocab_size: int) -> np.dtype[Any]:
+    """The smallest type that holds each token's number, in two bytes or four."""
+    return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
 
 
 def tokenised(parts: Sequence[Part], tokenizer: TextTokenizer, count: int) -> TokenStore:
@@ -139,7 +176,7 @@ def tokenised(parts: Sequence[Part], tokenizer: TextTokenizer, count: int) -> To
 
 
 def _tokenise(parts: Sequence[Part], tokenizer: TextTokenizer, count: int, folder: Path) -> None:
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
+    dtype = token_type(tokenizer.vocab_size)
     lengths = [np.zeros(1, dtype=np.int64)]
     with (folder / "tokens.bin").open("wb") as file:
         chunks = (chunk for part in parts for chunk in part.chunks())

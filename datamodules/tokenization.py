@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from tokenizers.normalizers import Normalizer
 
-TokenizerKind = Literal["bpe", "word", "char"]
+TokenizerKind = Literal["bpe", "word", "char", "byte"]
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[SEP]")
 """The first three numbers of a vocabulary trained here: padding, unknown, between two texts."""
 
 _BYTES = 256
-_PAD_NAMES = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
+PAD_NAMES = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
+"""What padding is called in vocabularies that do not say so, the likeliest first."""
+
 _UNK_NAMES = ("[UNK]", "<unk>", "<|unk|>", "<|endoftext|>")
 
 
@@ -34,11 +36,15 @@ class Vocabulary(NamedTuple):
     Attributes:
         kind: "bpe": byte-level byte-pair encoding (arXiv 1508.07909, on bytes as in GPT-2), which
             knows every text; "word": runs of letters and digits, and of other signs; "char": single
-            characters. The last two turn what they do not know into [UNK].
-        size: how many tokens at most, special ones included.
+            characters; "byte": the 256 bytes, which know every text without training. Words and
+            characters that are not known turn into [UNK].
+        size: how many tokens at most, special ones included; "byte" has as many as it needs.
         min_frequency: how often a word, a character or a pair to be merged must occur.
         lowercase: whether large letters become small.
         nfc: whether texts are brought to Unicode's composed form (NFC) first.
+        specials: the special tokens, which get the first numbers ("byte": the last).
+        prefix_space: whether a text's first word gets a space before it, as all others have one, so
+            that it is the same token; a text that is to come back as it was must do without.
     """
 
     kind: TokenizerKind
@@ -46,6 +52,8 @@ class Vocabulary(NamedTuple):
     min_frequency: int
     lowercase: bool
     nfc: bool
+    specials: tuple[str, ...] = SPECIAL_TOKENS
+    prefix_space: bool = True
 
     def check(self) -> None:
         """Refuse a size that leaves no room.
@@ -53,12 +61,14 @@ class Vocabulary(NamedTuple):
         Raises:
             DataError: naming the lowest size.
         """
-        lowest = len(SPECIAL_TOKENS) + (_BYTES if self.kind == "bpe" else 0) + 1
+        if self.kind == "byte":
+            return
+        lowest = len(self.specials) + (_BYTES if self.kind == "bpe" else 0) + 1
         if self.size < lowest:
             holds = "all 256 bytes" if self.kind == "bpe" else f"one {self.kind}"
             raise DataError(
                 f"vocab_size: {self.size} is too small for tokenizer {self.kind!r}, which holds "
-                f"{len(SPECIAL_TOKENS)} special tokens and at least {holds}; give {lowest} or more"
+                f"{len(self.specials)} special tokens and at least {holds}; give {lowest} or more"
             )
 
 
@@ -92,9 +102,7 @@ class TextTokenizer:
     def __init__(self, text: str) -> None:
         tokenizer = _parse(text)
         tokenizer.no_truncation()
-        named = [] if tokenizer.padding is None else [tokenizer.padding["pad_token"]]
-        self.pad_id = _special(tokenizer, [*named, *_PAD_NAMES])
-        self.unk_id = _special(tokenizer, [*_own_unknown(tokenizer), *_UNK_NAMES], self.pad_id)
+        self.pad_id, self.unk_id = self._filling(tokenizer)
         tokenizer.enable_padding(pad_id=self.pad_id, pad_token=tokenizer.id_to_token(self.pad_id))
         self.json: str = tokenizer.to_str()
         tokenizer.no_padding()
@@ -103,6 +111,11 @@ class TextTokenizer:
         self.vocab_size: int = tokenizer.get_vocab_size()
         self.prefix, self.suffix = self._around()
         self._between = self._middle()
+
+    def _filling(self, tokenizer: "Tokenizer") -> tuple[int, int]:
+        """The padding and the unknown token; one that is absent is added."""
+        pad = _special(tokenizer, [*own_padding(tokenizer), *PAD_NAMES])
+        return pad, _special(tokenizer, [*own_unknown(tokenizer), *_UNK_NAMES], pad)
 
     def _around(self) -> tuple[list[int], list[int]]:
         """The special tokens before and after a text."""
@@ -169,21 +182,27 @@ def train(texts: Iterable[str], vocabulary: Vocabulary) -> str:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     vocabulary.check()
+    specials = list(vocabulary.specials)
     options: dict[str, Any] = {
         "vocab_size": vocabulary.size,
         "min_frequency": vocabulary.min_frequency,
-        "special_tokens": list(SPECIAL_TOKENS),
+        "special_tokens": specials,
         "show_progress": False,  # ours counts the texts
     }
     pad, unk, sep = SPECIAL_TOKENS
-    if vocabulary.kind == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer: Any = None
+    if vocabulary.kind in ("bpe", "byte"):
+        merged = vocabulary.kind == "bpe"
+        tokenizer = Tokenizer(models.BPE() if merged else models.BPE(byte_alphabet(), []))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
+            add_prefix_space=vocabulary.prefix_space, use_regex=merged
+        )
         tokenizer.decoder = decoders.ByteLevel()
-        trainer: Any = trainers.BpeTrainer(
+    if vocabulary.kind == "bpe":
+        trainer = trainers.BpeTrainer(
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **options
         )
-    else:
+    elif vocabulary.kind != "byte":
         tokenizer = Tokenizer(models.WordLevel(unk_token=unk))
         if vocabulary.kind == "word":
             tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -194,20 +213,53 @@ def train(texts: Iterable[str], vocabulary: Vocabulary) -> str:
     normalizer = _normalizer(vocabulary)
     if normalizer is not None:
         tokenizer.normalizer = normalizer
-    tokenizer.train_from_iterator(map(_clean, texts), trainer)
-    empty = len(SPECIAL_TOKENS) + (_BYTES if vocabulary.kind == "bpe" else 0)
-    if vocabulary.kind != "bpe" and tokenizer.get_vocab_size() <= empty:
+    if trainer is None:
+        tokenizer.add_special_tokens(specials)
+    else:
+        tokenizer.train_from_iterator(map(_clean, texts), trainer)
+    if vocabulary.kind in ("word", "char") and tokenizer.get_vocab_size() <= len(specials):
         raise DataError(
             f"tokenizer: {vocabulary.kind!r} finds nothing that occurs {vocabulary.min_frequency} "
             "times in the training texts, so the vocabulary would be of size zero; give more "
             "texts or a lower min_frequency"
         )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A", pair=f"$A {sep} $B", special_tokens=[(sep, tokenizer.token_to_id(sep))]
-    )
-    tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
+    if sep in specials:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A", pair=f"$A {sep} $B", special_tokens=[(sep, tokenizer.token_to_id(sep))]
+        )
+    for filling in (pad, unk):
+        if filling in specials:
+            number = tokenizer.token_to_id(filling)
+            tokenizer.enable_padding(pad_id=number, pad_token=filling)
+            break
     text: str = tokenizer.to_str()
     return text
+
+
+def read_tokenizer(folder: Path) -> str:
+    """The JSON text of the tokenizer.json in a folder.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is not whole.
+    """
+    text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    json.loads(text)
+    return text
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The 256 characters that stand for bytes in byte-level vocabularies, each with its byte.
+
+    As GPT-2 has it: bytes that are printable in Latin-1 stand for themselves, the others, in their
+    order, for the characters from 256 on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(_BYTES) if byte not in printable]
+    return {
+        chr(byte if byte in printable else _BYTES + others.index(byte)): byte
+        for byte in range(_BYTES)
+    }
 
 
 def _normalizer(vocabulary: Vocabulary) -> "Normalizer | None":
@@ -223,8 +275,9 @@ def pretrained(name: str, *, nfc: bool) -> str:
     """A tokenizer that exists.
 
     Args:
-        name: a tokenizer.json or a folder that holds one; a model's name on the Hugging Face hub;
-            or the JSON text itself, which is taken as it is.
+        name: a tokenizer.json, or a folder that holds one or else GPT-2's older form, vocab.json
+            and merges.txt; a model's name on the Hugging Face hub; or the JSON text itself, which
+            is taken as it is.
         nfc: whether texts are brought to NFC before whatever else the tokenizer does to them.
 
     Returns:
@@ -237,7 +290,11 @@ def pretrained(name: str, *, nfc: bool) -> str:
         return name
     path = Path(name).expanduser()
     if path.is_dir():
+        merges = path / "merges.txt"
         path /= "tokenizer.json"
+        if merges.is_file() and not path.is_file():
+            text = _from_merges(merges)
+            return _with_nfc(text) if nfc else text
     if not path.is_file():
         if name.endswith(".json") or path.name == "tokenizer.json":
             raise DataError(f"tokenizer: {str(path)!r} does not exist; give a tokenizer.json")
@@ -247,6 +304,27 @@ def pretrained(name: str, *, nfc: bool) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"tokenizer: {str(path)!r} cannot be read ({error})") from None
     return _with_nfc(text) if nfc else text
+
+
+def _from_merges(merges: Path) -> str:
+    """A byte-level tokenizer in GPT-2's older form: merges.txt, and vocab.json beside it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocab = merges.with_name("vocab.json")
+    try:
+        tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    except Exception as error:  # the library raises nothing narrower
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"tokenizer: {str(vocab)!r} and {merges.name} cannot be read ({reason}); give a "
+            "folder with a tokenizer.json"
+        ) from None
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    known = ("<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>")
+    tokenizer.add_special_tokens([t for t in known if tokenizer.token_to_id(t) is not None])
+    text: str = tokenizer.to_str()
+    return text
 
 
 def _with_nfc(text: str) -> str:
@@ -268,8 +346,8 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     local = (
-        "give 'bpe', 'word', 'char', the path of a tokenizer.json, or the name of a model on the "
-        "hub that has one"
+        "give 'bpe', 'word', 'char', 'byte', the path of a tokenizer.json, or the name of a model "
+        "on the hub that has one"
     )
     try:
         return Path(hf_hub_download(name, "tokenizer.json", local_files_only=True))
@@ -320,7 +398,13 @@ def _special(tokenizer: "Tokenizer", names: Sequence[str], taken: int | None = N
     return int(added)
 
 
-def _own_unknown(tokenizer: "Tokenizer") -> list[str]:
+def own_padding(tokenizer: "Tokenizer") -> list[str]:
+    """The name of a tokenizer's padding token, if it says one."""
+    return [] if tokenizer.padding is None else [tokenizer.padding["pad_token"]]
+
+
+def own_unknown(tokenizer: "Tokenizer") -> list[str]:
+    """The name of a tokenizer's token for what it does not know, if it says one."""
     model = json.loads(tokenizer.to_str())["model"]
     name = model.get("unk_token")
     return [name] if isinstance(name, str) else []

@@ -1,5 +1,6 @@
 """Every recipe parses, builds, and runs through the smoke overlay on tiny data in real formats."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -30,12 +31,19 @@ def test_how_many_there_are() -> None:
         "cifar10/speedrun",
         "cifar100/inception",
         "cifar100/resnet18",
+        "gpt",
         "gru",
         "imdb/encoder",
         "imdb/gru",
         "imdb/transformer",
         "inception",
         "inception_v3",
+        "llm",
+        "llm/dpo",
+        "llm/llama3.2_1b_lora",
+        "llm/qwen2.5_0.5b_lora",
+        "llm/smollm2_full",
+        "llm/smollm2_lora",
         "lstm",
         "medical",
         "medmnist/resnet18",
@@ -45,9 +53,14 @@ def test_how_many_there_are() -> None:
         "nsmc/transformer",
         "regression",
         "resnet",
+        "rnn_lm",
         "segmentation/nuclei",
+        "shakespeare/gpt_char",
+        "shakespeare/gpt_char_cpu",
+        "shakespeare/lstm_char",
         "sst2/encoder",
         "sst2/lstm",
+        "tinystories/gpt",
         "transformer",
         "unet",
     ]
@@ -155,7 +168,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_runs_through_the_smoke_overlay(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, tiny_llama: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(cache))
@@ -187,6 +200,24 @@ def test_runs_through_the_smoke_overlay(
     elif data_set == "MedMNIST":
         write_medical(tmp_path / "data", data_set)
         arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
+    elif data_set in ("Instructions", "Preferences"):
+        rows: list[dict[str, str]] = [
+            {"prompt": f"What is {k} + 1?", "completion": f"It is {k + 1}."} for k in range(80)
+        ]
+        if data_set == "Preferences":
+            rows = [{**r, "chosen": r.pop("completion"), "rejected": "No idea."} for r in rows]
+        (tmp_path / "rows.json").write_text(json.dumps(rows))
+        net = recipe["model"]["init_args"]["net"]["init_args"]
+        assert recipe["data"]["init_args"]["tokenizer"] == net["model"]
+        arguments += ["--data.path", str(tmp_path / "rows.json"), "--model.sample_tokens", "5"]
+        arguments += ["--model.net.model", str(tiny_llama), "--data.tokenizer", str(tiny_llama)]
+        arguments += ["--data.max_length", "64", "--trainer.precision", "32-true"]
+    elif data_set == "TextCorpus":
+        text = "\n".join(f"Tale number {k}, of a film. ROMEO: so be it." for k in range(900))
+        (tmp_path / "text.txt").write_text(text)
+        arguments += ["--data.path", str(tmp_path / "text.txt"), "--model.sample_tokens", "5"]
+        if recipe["data"]["init_args"].get("tokenizer") != "char":
+            arguments += ["--data.vocab_size", "300"]
     elif data_set == "SegmentationNpz":
         write_medical(tmp_path / "data", data_set)
         arguments += ["--data.path", str(tmp_path / "data" / "breastmnist.npz")]

@@ -15,7 +15,8 @@ usage: zoo VERB [--config RECIPE] [--OPTION VALUE ...]
   zoo fit ... --ckpt_path last        go on with the recipe's newest run
   zoo validate --ckpt_path FILE       validate a checkpoint
   zoo test --ckpt_path FILE           test a checkpoint
-  zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER ...
+  zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...
+  zoo export --ckpt_path FILE --to hf FOLDER
   zoo list [nets|tasks|data|recipes] [PATTERN]
   zoo VERB --help                     all options of a verb
 
@@ -40,11 +41,16 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if argv[0] == "list":
             return _list(argv[1:])
+        if argv[0] == "export":
+            from zoo.export import export
+
+            return export(argv[1:])
         if argv[0] not in VERBS:
             import difflib
 
-            near = difflib.get_close_matches(argv[0], [*VERBS, "list"], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(VERBS)}, list"
+            verbs = [*VERBS, "export", "list"]
+            near = difflib.get_close_matches(argv[0], verbs, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(verbs)}"
             raise UserError(f"there is no verb {argv[0]!r}; {hint}")
         from zoo.cli import run
 

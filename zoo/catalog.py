@@ -6,6 +6,7 @@ import ast
 import fnmatch
 import importlib.util
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from zoo.errors import UserError
 
 KINDS = ("nets", "tasks", "data", "recipes")
 _PACKAGES = {"nets": "zoo.nets", "tasks": "zoo.tasks", "data": "datamodules"}
+#: Data sets of several, each told by ``about()`` of a module that imports nothing but a little of
+#: the standard library.
+_COLLECTIONS = {"MedMNIST": "datamodules.medmnist_sets"}
 
 
 def recipes_folder() -> Path:
@@ -88,7 +92,12 @@ def exports(kind: str) -> Iterator[tuple[str, str]]:
 def _all_about(kind: str, name: str) -> str:
     if kind == "recipes":
         return (recipes_folder() / f"{name}.yaml").read_text(encoding="utf-8").rstrip()
-    return _docstring(dict(exports(kind))[name], name)
+    module = dict(exports(kind))[name]
+    parts = [_docstring(module, name), *_rights(module, name)]
+    if name in _COLLECTIONS:
+        # Run as a file, because to import it would import its package and so torch.
+        parts.append(runpy.run_path(str(_source(_COLLECTIONS[name])))["about"]())
+    return "\n\n".join(parts)
 
 
 def _first_line(module: str, name: str) -> str:
@@ -96,8 +105,22 @@ def _first_line(module: str, name: str) -> str:
 
 
 def _docstring(module: str, name: str) -> str:
+    node = _class(module, name)
+    return "" if node is None else re.sub(r"``|:class:|`~?", "", ast.get_docstring(node) or "")
+
+
+def _rights(module: str, name: str) -> Iterator[str]:
+    """Licence and citation, where a class states them as texts."""
+    node = _class(module, name)
+    for line in [] if node is None else node.body:
+        if not isinstance(line, ast.Assign) or not isinstance(line.value, ast.Constant):
+            continue
+        for target in line.targets:
+            if isinstance(target, ast.Name) and target.id in ("licence", "citation"):
+                yield f"{target.id.capitalize()}: {line.value.value!s}"
+
+
+def _class(module: str, name: str) -> ast.ClassDef | None:
     tree = ast.parse(_source(module).read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return re.sub(r"``|:class:|`~?", "", ast.get_docstring(node) or "")
-    return ""
+    found = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    return next(found, None)

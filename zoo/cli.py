@@ -32,7 +32,14 @@ from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
 from zoo.checkpoint import AtomicCheckpointIO, check_complete, check_fits, read_checkpoint
 from zoo.checks import check_monitor, check_trainer
-from zoo.errors import Interrupted, NonFiniteLoss, OptionError, UserError
+from zoo.errors import (
+    OUT_OF_MEMORY,
+    Interrupted,
+    NonFiniteLoss,
+    OptionError,
+    UserError,
+    is_out_of_memory,
+)
 from zoo.layers import (
     FACTS,
     Request,
@@ -50,6 +57,8 @@ from zoo.messages import explain, root_of, sentence_of, with_section
 from zoo.profile import Profile, check_net, profile
 from zoo.report import data_figures, describe, test_figures, write_predictions, write_report
 from zoo.run import RunFolder, is_first_process, latest_checkpoint, new_run, run_of
+from zoo.tasks.language_model import LanguageModel
+from zoo.writing import write_texts
 
 #: The packages whose classes a recipe may name; refused before anything of another is imported.
 TRUSTED = (
@@ -255,7 +264,8 @@ class ZooCLI(LightningCLI):
         """
         data, net = self.datamodule, getattr(self.model, "net", None)
         shape, classes = getattr(data, "input_shape", None), getattr(data, "num_classes", None)
-        if not trainer.is_global_zero or net is None or classes is None:
+        length = getattr(data, "max_length", None) if classes is None else None
+        if not trainer.is_global_zero or net is None or (classes is None and length is None):
             return None
 
         data.trainer = trainer
@@ -263,9 +273,11 @@ class ZooCLI(LightningCLI):
         data.setup(self.verb)
         if self.verb == "fit":
             data.setup("test")  # a fault in the test split had better show before the training
+        if length is not None:  # windows of tokens to be predicted
+            return profile(net, torch.zeros(1, length, dtype=torch.int64, device="meta"))
         if shape is None:  # texts, whose cost depends on their length
             return profile(net, None)
-        if self.verb == "fit" and hasattr(data, "smallest_train_batch"):
+        if self.verb == "fit" and classes is not None and hasattr(data, "smallest_train_batch"):
             smallest = torch.zeros(data.smallest_train_batch, *shape, device="meta")
             per_pixel = getattr(data, "label_kind", None) == "mask"
             check_net(net, smallest, classes, per_pixel=per_pixel)
@@ -356,7 +368,16 @@ class ZooCLI(LightningCLI):
     after_validate = after_test
 
     def predict(self, model: L.LightningModule, **kwargs: Any) -> None:
-        """Predicts, prints a line for each input and writes ``predictions.csv``."""
+        """Predicts, prints a line for each input and writes ``predictions.csv``.
+
+        A language model writes on instead; see :func:`~zoo.writing.write_texts`.
+        """
+        if isinstance(model, LanguageModel):
+            assert self.checkpoint is not None
+            model.load_state_dict(self.checkpoint["state_dict"])
+            model.to(self.trainer.strategy.root_device)
+            write_texts(self.run, model, self.datamodule)
+            return
         batches: Any = self.trainer.predict(model, **kwargs)
         if is_first_process():
             write_predictions(self.run, batches, self.datamodule)
@@ -451,7 +472,7 @@ def build_arguments(request: Request) -> tuple[dict[str, Any] | None, list[str]]
     if request.ckpt_path is not None:
         checkpoint = read_checkpoint(request.ckpt_path)
         check_complete(checkpoint, request.ckpt_path, request.verb)
-        layers.append(checkpoint_layer(request.ckpt_path, checkpoint, request.inputs))
+        layers.append(checkpoint_layer(request.ckpt_path, checkpoint, request.inputs, request.verb))
         request.layers = {f"ckpt_path {request.ckpt_path!r}": layers[-1], **request.layers}
     layers += recipes
     flags = expand_flags(request.flags)
@@ -526,6 +547,10 @@ def run(argv: list[str]) -> int:
     except UserError:
         code = 2
         raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"zoo: {OUT_OF_MEMORY}", file=sys.stderr)
     except NonFiniteLoss as error:
         print(f"zoo: {error}; {_last_good(cli)}", file=sys.stderr)
     except Interrupted as stop:

@@ -60,6 +60,21 @@ class NonFiniteLoss(FloatingPointError):
         super().__init__(f"{name} is not finite at step {step}")
 
 
+#: What is said where memory ran out.
+OUT_OF_MEMORY = (
+    "there is not enough memory for this; set a smaller data.batch_size (with "
+    "trainer.accumulate_grad_batches for the same step), a smaller data.max_length or image_size, "
+    "trainer.precision bf16-mixed, or of a pretrained net lora or gradient_checkpointing"
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the host's or a device's memory ran out."""
+    is_device = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported here
+    text = str(error)
+    return is_device or isinstance(error, MemoryError) or "can't allocate memory" in text
+
+
 class Interrupted(BaseException):
     """A signal asked the run to stop; the command line exits with 128 + the signal's number.
 

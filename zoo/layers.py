@@ -373,17 +373,19 @@ def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
                 )
 
 
-def checkpoint_layer(path: str, checkpoint: dict[str, Any], inputs: list[str]) -> Layer:
+def checkpoint_layer(
+    path: str, checkpoint: dict[str, Any], inputs: list[str], verb: str = "fit"
+) -> Layer:
     """The model and data sections that a checkpoint file holds.
 
     With inputs to predict, the data section is what prepares single files the way the training
-    data was prepared.
+    data was prepared. A language model asks for its prompts where there are no inputs.
 
     Raises:
         UserError: They are not as ``fit`` saves them.
     """
     try:
-        layer = _sections(checkpoint, inputs)
+        layer = _sections(checkpoint, inputs, verb)
         json.dumps(layer)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -393,7 +395,7 @@ def checkpoint_layer(path: str, checkpoint: dict[str, Any], inputs: list[str]) -
     return layer
 
 
-def _sections(checkpoint: dict[str, Any], inputs: list[str]) -> Layer:
+def _sections(checkpoint: dict[str, Any], inputs: list[str], verb: str) -> Layer:
     layer: Layer = {}
     hparams = dict(checkpoint.get("hyper_parameters") or {})
     class_path = hparams.pop("_class_path", None)
@@ -407,7 +409,8 @@ def _sections(checkpoint: dict[str, Any], inputs: list[str]) -> Layer:
         kept = {key: value for key, value in hparams.items() if key not in FACTS}
         layer["model"] = {"class_path": class_path, "init_args": kept}
     facts = checkpoint.get("zoo", {})
-    if inputs:
+    asks = facts.get("inputs", {}).get("class_path") == "datamodules.prompt_inputs.PromptInputs"
+    if inputs or (verb == "predict" and asks):
         spec = facts["inputs"]
         layer["data"] = {**spec, "init_args": {**spec["init_args"], "inputs": inputs}}
     elif "data" in facts:

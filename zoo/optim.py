@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.optim._muon import muon
 from torch.optim.lr_scheduler import LambdaLR
 
 OptimizerName = Literal["adamw", "sgd", "muon"]
@@ -23,8 +23,16 @@ DEFAULTS: dict[str, dict[str, float]] = {
 }
 
 
+#: What Muon's iterations are computed in where it is not bfloat16: most CPUs do that in software,
+#: at many times the cost.
+ITERATION_TYPE: dict[str, torch.dtype] = {"cpu": torch.float32, "mps": torch.float32}
+
+
 def parameter_groups(
-    module: nn.Module, weight_decay: float, lr_factors: Mapping[str, float] | None = None
+    module: nn.Module,
+    weight_decay: float,
+    lr_factors: Mapping[str, float] | None = None,
+    spared: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Splits the trainable parameters into those that decay and those that do not.
 
@@ -36,15 +44,22 @@ def parameter_groups(
         weight_decay: Of those that decay.
         lr_factors: Factors on the learning rate by parameters' names, 1 where left out; each has
             groups of its own, marked with this ``lr_factor``.
+        spared: Names of parameters that go into groups of their own, marked ``spared``.
     """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             factor = (lr_factors or {}).get(name, 1.0)
-            groups.setdefault((factor, parameter.ndim >= 2), []).append(parameter)
+            kind = parameter.ndim >= 2, name not in spared, factor
+            groups.setdefault(kind, []).append(parameter)
     return [
-        {"params": params, "weight_decay": weight_decay if decays else 0.0, "lr_factor": factor}
-        for (factor, decays), params in sorted(groups.items(), key=lambda each: each[0][::-1])[::-1]
+        {
+            "params": params,
+            "weight_decay": weight_decay if decays else 0.0,
+            "lr_factor": factor,
+            "spared": not takes_part,
+        }
+        for (decays, takes_part, factor), params in sorted(groups.items(), key=itemgetter(0))[::-1]
     ]
 
 
@@ -79,10 +94,13 @@ class MuonAdamW(AdamW):
     Muon replaces the momentum of a matrix by the nearest orthogonal matrix (Newton-Schulz
     iterations); a filter ``(out, in, h, w)`` counts as the matrix ``(out, in * h * w)``. The update
     is scaled so that its root mean square is AdamW's (arXiv 2502.16982), so one learning rate and
-    one weight decay serve both parts. The iterations are torch's own, ``torch.optim.Muon``.
+    one weight decay serve both parts. ``torch.optim.Muon`` iterates one matrix at a time, and in
+    bfloat16 on every device; here all matrices of a shape are iterated at once, and on a CPU, where
+    bfloat16 may be an order of magnitude slower, in float32.
 
     Args:
-        groups: Parameter groups, each with ``params`` and ``weight_decay``.
+        groups: Parameter groups, each with ``params`` and ``weight_decay``; one that is ``spared``
+            is left to AdamW whole.
         lr: Learning rate of both parts.
         momentum: Momentum of the Muon part.
         betas: AdamW's coefficients.
@@ -97,10 +115,11 @@ class MuonAdamW(AdamW):
     ) -> None:
         split: list[dict[str, Any]] = []
         for group in groups:
-            for is_matrix in (True, False):
-                params = [p for p in group["params"] if (p.ndim >= 2) is is_matrix]
+            for by_muon in (True, False):
+                takes_part = not group.get("spared", False)
+                params = [p for p in group["params"] if (p.ndim >= 2 and takes_part) is by_muon]
                 if params:
-                    split.append({**group, "params": params, "muon": is_matrix})
+                    split.append({**group, "params": params, "muon": by_muon})
         super().__init__(split, lr=lr, betas=betas)
         for group in self.param_groups:
             group["momentum"] = momentum
@@ -124,32 +143,47 @@ class MuonAdamW(AdamW):
         return loss
 
     def _muon_step(self, group: dict[str, Any]) -> None:
-        params = [p for p in group["params"] if p.grad is not None]
-        matrices = [p.detach().flatten(1) for p in params]
-        buffers = []
-        for p, matrix in zip(params, matrices, strict=True):
+        lr, momentum = group["lr"], group["momentum"]
+        by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            grad = p.grad.flatten(1)
             state = self.state[p]
             if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(matrix)
+                state["momentum_buffer"] = torch.zeros_like(grad)
                 state["step"] = torch.tensor(0.0)  # which AdamW's load_state_dict looks for
-            buffers.append(state["momentum_buffer"])
-        muon(
-            matrices,
-            [p.grad.flatten(1) for p in params],
-            buffers,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
-            nesterov=True,
-            ns_coefficients=(3.4445, -4.7750, 2.0315),
-            ns_steps=5,
-            eps=1e-7,
-            adjust_lr_fn="match_rms_adamw",
-            has_complex=False,
-        )
-        for p, matrix in zip(params, matrices, strict=True):
-            if matrix.data_ptr() != p.data_ptr():  # a channels_last filter flattens to a copy
-                p.copy_(matrix.view(p.shape))
+            buffer = state["momentum_buffer"]
+            buffer.lerp_(grad, 1 - momentum)
+            by_shape.setdefault(grad.shape, []).append((p, grad.lerp(buffer, momentum)))
+        for (rows, columns), pairs in by_shape.items():
+            updates = orthogonalise(torch.stack([update for _, update in pairs]))
+            scale = 0.2 * math.sqrt(max(rows, columns))  # as large as AdamW's steps are
+            for (p, _), update in zip(pairs, updates, strict=True):
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(update.view(p.shape), alpha=-lr * scale)
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Nearly the nearest matrices whose rows (or columns) are orthonormal.
+
+    With the singular value decomposition ``U S V^T`` of a matrix it is ``U S' V^T`` with ``S'``
+    between about 0.7 and 1.2: Newton-Schulz iterations with the coefficients of K. Jordan's Muon
+    (https://kellerjordan.github.io/posts/muon/), which do not converge, but are there at once.
+
+    Args:
+        matrices: ``(N, rows, columns)``.
+        steps: Iterations.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.to(ITERATION_TYPE.get(matrices.device.type, torch.bfloat16))
+    is_tall = x.shape[1] > x.shape[2]
+    x = x.mT if is_tall else x
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if is_tall else x).to(matrices.dtype)
 
 
 def build_optimizer(
@@ -160,10 +194,12 @@ def build_optimizer(
     weight_decay: float | None = None,
     momentum: float | None = None,
     lr_factors: Mapping[str, float] | None = None,
+    spared: Collection[str] = (),
 ) -> Optimizer:
     """Builds the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`.
 
-    ``lr_factors`` are those of :func:`parameter_groups`.
+    ``lr_factors`` are those of :func:`parameter_groups`, and ``spared`` the names of matrices that
+    Muon leaves to AdamW.
 
     Raises:
         ValueError: The module has nothing to train.
@@ -172,7 +208,7 @@ def build_optimizer(
     lr = own["lr"] if lr is None else lr
     weight_decay = own["weight_decay"] if weight_decay is None else weight_decay
     momentum = own["momentum"] if momentum is None else momentum
-    groups = parameter_groups(module, weight_decay, lr_factors)
+    groups = parameter_groups(module, weight_decay, lr_factors, spared)
     for group in groups:
         group["lr"] = lr * group.pop("lr_factor")
     if name == "sgd":

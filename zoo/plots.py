@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-_LOWER_IS_BETTER = ("loss", "mse", "mae")
+_LOWER_IS_BETTER = ("loss", "mse", "mae", "perplexity", "bits_per_byte", "bits_per_char")
 
 
 #: Fonts with Hangul; the first that is installed draws what the usual one lacks.

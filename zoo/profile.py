@@ -115,7 +115,8 @@ def _dry_run(net: nn.Module, example: Tensor) -> object:
     def on_meta(tensor: Tensor) -> Tensor:
         return torch.empty_like(tensor, device="meta")
 
-    state = {name: on_meta(p) for name, p in net.named_parameters(remove_duplicate=False)}
-    state |= {name: on_meta(b) for name, b in net.named_buffers(remove_duplicate=False)}
+    # Of tied weights one: functional_call ties the others to it.
+    state = {name: on_meta(p) for name, p in net.named_parameters()}
+    state |= {name: on_meta(b) for name, b in net.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         return functional_call(net, state, (example,))

@@ -146,7 +146,8 @@ def provenance() -> dict[str, Any]:
     """Versions, commit, command and machine: what a figure has to stand with."""
     import torch
 
-    packages = ("lightning-zoo", "torch", "lightning", "torchvision", "torchmetrics", "numpy")
+    packages = ["lightning-zoo", "torch", "lightning", "torchvision", "torchmetrics", "numpy"]
+    packages += ["transformers", "peft"]
     versions = {name: _version(name) for name in packages}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {

@@ -655,6 +655,150 @@ def test_table_is_refused(content: bytes, flags: str, words: list[str], refuse: 
     refuse(f"{table} --data.target y{flags}", *words)
 
 
+# -------------------------------------------------------------------------------- medical images
+
+SMALL = " --model.net.depth 2 --model.net.width 4 --wandb off"
+MASKS = f"fit --config unet{SMALL} --data SegmentationFolder --data.image_size 16 --data.root cells"
+MASK = np.arange(24 * 24, dtype=np.uint8).reshape(24, 24) % 2
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """Six images with masks in each of three splits."""
+    for split in ("train", "val", "test"):
+        for kind, pixels in (("images", MASK * 90), ("masks", MASK)):
+            (tmp_path / "cells" / split / kind).mkdir(parents=True)
+            for number in range(6):
+                file = tmp_path / "cells" / split / kind / f"{number}.png"
+                Image.fromarray(pixels).save(file)
+    return tmp_path / "cells"
+
+
+def owners(folder: Path, **changes: str) -> None:
+    """A table in which each image is a patient's of its own, but for the changes."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    lines = [f"{file},{changes.get(file.split('/')[0] + Path(file).stem, file)}" for file in files]
+    Path("owners.csv").write_text("\n".join(["file,patient", *lines]))
+
+
+def test_image_without_mask(refuse: Refuse, cells: Path) -> None:
+    (cells / "val" / "masks" / "3.png").unlink()
+    assert refuse(MASKS) == (
+        "cells/val/images/3.png: this image has no mask; add cells/val/masks/3.png or remove the "
+        "image"
+    )
+
+
+def test_mask_without_image(refuse: Refuse, cells: Path) -> None:
+    (cells / "val" / "images" / "3.png").unlink()
+    assert refuse(MASKS) == (
+        "cells/val/masks/3.png: this mask has no image; add cells/val/images/3.png or remove the "
+        "mask"
+    )
+
+
+def test_mask_outside_the_classes(refuse: Refuse, cells: Path) -> None:
+    Image.fromarray(MASK * 7).save(cells / "train" / "masks" / "3.png")
+    assert refuse(MASKS).startswith(
+        "cells/train/masks/3.png: holds the value 7, outside the 2 classes 0 to 1; mend the mask"
+    )
+
+
+def test_mask_of_another_size(refuse: Refuse, cells: Path) -> None:
+    Image.fromarray(MASK[:, :20]).save(cells / "train" / "masks" / "3.png")
+    assert refuse(MASKS) == (
+        "cells/train/masks/3.png: has 20x24 pixels, and its image cells/train/images/3.png has "
+        "24x24 (width x height); bring them to one size"
+    )
+
+
+def test_masks_that_cannot_be_read(refuse: Refuse, cells: Path) -> None:
+    for path in (cells / "train" / "masks").iterdir():
+        path.write_bytes(b"nothing")
+    for flag in ("", " --data.skip_broken true"):
+        refuse(
+            MASKS + flag,
+            "data.root: 'cells' holds no readable pair of image and mask for the train split, "
+            "though it lists 6; the first of them is cells/train/masks/0.png: cannot be read",
+        )
+
+
+def test_class_in_which_every_image_is_broken(refuse: Refuse, folder: Path) -> None:
+    for path in (folder / "dog").iterdir():
+        path.write_bytes(b"nothing")
+    refuse(
+        FOLDER + "--data.skip_broken true",
+        "images/dog: every file in it is broken (12 of 12), the first being images/dog/",
+    )
+
+
+def test_ignored_number_among_colours(refuse: Refuse, cells: Path) -> None:
+    flags = " --data.palette [[0,0,0],[1,1,1]] --data.ignore_value "
+    assert refuse(f"{MASKS}{flags}255").startswith(
+        "data.ignore_value: 255 is a number, but by palette masks are read by their colours; give"
+    )
+    assert refuse(f"{MASKS}{flags}red") == (
+        "option data.ignore_value is 'red'; give a whole number, a list of whole numbers ([1, 2]) "
+        "or null"
+    )
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_class_that_a_split_of_masks_lacks(split: str, refuse: Refuse, cells: Path) -> None:
+    for path in (cells / split / "masks").iterdir():
+        Image.fromarray(MASK * 0).save(path)
+    assert refuse(MASKS) == (
+        f"cells: the {split} split has no pixel of class 'foreground'; add some, or set "
+        "allow_missing_classes: true"
+    )
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_class_that_a_split_of_images_lacks(split: str, refuse: Refuse, tmp_path: Path) -> None:
+    for each in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            if (each, name) != (split, "dog"):
+                for number in range(4):
+                    picture(tmp_path / "images" / each / name / f"{number}.png")
+    assert refuse(FOLDER) == (
+        f"images: the {split} split has no image of class 'dog'; add some, or set "
+        "allow_missing_classes: true"
+    )
+
+
+def test_patient_in_two_splits(refuse: Refuse, cells: Path, tmp_path: Path) -> None:
+    owners(cells, train2="Kim", test5="Kim")
+    assert refuse(f"{MASKS} --data.groups owners.csv") == (
+        "data.groups: patient 'Kim' stands in two splits, with 'train/images/2.png' in train and "
+        "'test/images/5.png' in test; move its images into one"
+    )
+    for each in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            picture(tmp_path / "images" / each / name / "0.png")
+    owners(tmp_path / "images", val0="Lee", test0="Lee")
+    assert refuse(f"{FOLDER} --data.groups owners.csv").startswith(
+        "data.groups: patient 'Lee' stands in two splits, with 'val/cat/0.png' in val and 'test/"
+    )
+
+
+def test_npz_without_all_its_keys(refuse: Refuse) -> None:
+    stack = np.stack([MASK] * 4)
+    np.savez("x.npz", train_images=stack, train_masks=stack, val_images=stack, test_masks=stack)
+    assert refuse(f"fit --config unet{SMALL} --data SegmentationNpz --data.path x.npz") == (
+        "data.path: 'x.npz' lacks val_masks, test_images; it holds train_images, train_masks, "
+        "val_images, test_masks"
+    )
+    assert refuse(FIT + "--data ImageNpz --data.path x.npz").startswith(
+        "x.npz: lacks train_labels, val_labels, test_images, test_labels, where an npz file of "
+    )
+
+
+def test_set_that_medmnist_has_not(refuse: Refuse) -> None:
+    assert refuse("fit --config medmnist/resnet18 --wandb off --data.name pnuemoniamnist") == (
+        "data.name: 'pnuemoniamnist' is not a 2-D set of MedMNIST; did you mean 'pneumoniamnist'?"
+    )
+
+
 # ------------------------------------------------------------------------------------------ texts
 
 REVIEWS = "".join(f"a {word} film {k},{k % 2}\n" for k in range(60) for word in ("good", "slow"))

@@ -45,7 +45,16 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--help"], ["--version"], ["list"], ["list", "recipes"], ["list", "nets"]]
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["--version"],
+        ["list"],
+        ["list", "recipes"],
+        ["list", "nets"],
+        ["list", "data", "MedMNIST"],
+    ],
 )
 def test_quick_answers_import_no_torch(arguments: list[str]) -> None:
     code = (
@@ -66,6 +75,23 @@ def test_list_says_what_there_is(zoo: Zoo) -> None:
     assert zoo("list recipes cifar*").out.split()[1] == "cifar10/inception"
     assert zoo("list nets goog*").out.startswith("nets:\n  GoogLeNet")
     assert zoo("list nets nothing*").code == 2
+
+
+def test_list_shows_under_which_terms_data_may_be_used(zoo: Zoo) -> None:
+    import datamodules
+
+    kinds = [getattr(datamodules, name) for name in datamodules.__all__]
+    stated = [kind for kind in kinds if isinstance(vars(kind).get("licence"), str)]
+    assert len(stated) >= 6
+    for kind in stated:
+        shown = zoo(f"list data {kind.__name__}").out
+        assert f"\nLicence: {kind.licence}\n" in shown
+        assert f"\nCitation: {kind.citation}\n" in shown
+    shown = zoo("list data medmnist").out
+    assert "\nbreastmnist\n    binary, 2 classes, CC BY 4.0; grey, " in shown
+    assert "\n    malignant; normal, benign\n" in shown
+    assert "\ndermamnist\n    multiclass, 7 classes, CC BY-NC 4.0; " in shown
+    assert "https://doi.org/10.1038/s41597-022-01721-8" in shown
 
 
 def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:

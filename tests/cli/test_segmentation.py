@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def write_pairs(root: Path, count: int) -> None:
-    """Bright discs on dark ground, of any size, grey or colour, 8 or 16 bit."""
+    """Bright discs on dark ground, of any size, in any mode, of 1, 8 or 16 bits."""
     generator = np.random.default_rng(0)
     for kind in ("images", "masks"):
         (root / kind).mkdir(parents=True)
@@ -21,14 +21,17 @@ def write_pairs(root: Path, count: int) -> None:
         y, x = np.mgrid[:height, :width]
         disc = (y - height / 2) ** 2 + (x - width / 2) ** 2 < 100
         grey = np.where(disc, 200, 50) + generator.integers(0, 30, (height, width))
-        if number % 3 == 0:
-            image = Image.fromarray(grey.astype(np.uint8))
-        elif number % 3 == 1:
-            image = Image.fromarray(np.repeat(grey[..., None], 3, axis=2).astype(np.uint8))
-        else:
+        image = Image.fromarray(grey.astype(np.uint8))
+        mode = ("L", "RGB", "16", "RGBA", "P", "LA", "1")[number % 7]
+        if mode == "16":
             image = Image.fromarray((grey * 257).astype(np.uint16))
+        elif mode == "1":
+            image = Image.fromarray(grey > 127)
+        else:
+            image = image.convert(mode)
         image.save(root / "images" / f"{number}.png")
-        Image.fromarray((disc * 255).astype(np.uint8)).save(root / "masks" / f"{number}.png")
+        mask = Image.fromarray((disc * 255).astype(np.uint8))
+        (mask.convert("1") if number % 2 else mask).save(root / "masks" / f"{number}.png")
 
 
 def test_a_folder_of_mixed_files(zoo: Callable[[str], Any]) -> None:
@@ -43,6 +46,9 @@ def test_a_folder_of_mixed_files(zoo: Callable[[str], Any]) -> None:
     assert json.loads((run / "summary.json").read_text())["test"]["dice"] > 0.8
     assert {"masks.png", "batch.png", "confusion.png"} < {path.name for path in run.iterdir()}
     checkpoint = (run / "checkpoints" / "best.ckpt").rename("alone.ckpt")
+    for verb in ("validate", "test"):
+        ended = zoo(f"{verb} --ckpt_path {checkpoint} --wandb off")
+        assert ended.code == 0, ended.err
     Path("discs/masks").rename("kept")
     ended = zoo(f"predict --ckpt_path {checkpoint} --inputs discs/images --wandb off")
     assert ended.code == 0, ended.err

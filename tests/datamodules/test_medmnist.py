@@ -13,7 +13,8 @@ import torch
 
 from datamodules import medmnist
 from datamodules.base import DataError
-from datamodules.medmnist import SETS, ImageNpz, MedMNIST
+from datamodules.medmnist import ImageNpz, MedMNIST
+from datamodules.medmnist_sets import CITATION, SETS, about
 
 COUNTS = {"train": 30, "val": 12, "test": 9}
 KINDS = {
@@ -80,12 +81,18 @@ def test_facts_are_the_authors(info) -> None:
         assert sorted(ours.md5) == [28, 64, 128, 224]
 
 
-def test_documentation_lists_every_set() -> None:
-    text = " ".join(str(MedMNIST.__doc__).split())
+def test_every_set_is_told_about() -> None:
+    paragraphs = about().split("\n\n")
+    told = {lines[0]: " ".join(lines[1:]) for lines in (text.split("\n") for text in paragraphs)}
     for name, facts in SETS.items():
+        text = " ".join(told[name].split())
         colour = "grey" if facts.channels == 1 else "colour"
         counts = " / ".join(f"{count:,}" for count in facts.samples)
-        assert f"- {name} ({facts.kind}, {colour}, {counts}): {'; '.join(facts.classes)}" in text
+        assert text.startswith(f"{facts.kind}, {len(facts.classes)} classes, {facts.licence}; ")
+        assert f"; {colour}, 28, 64, 128, 224 pixels {counts} images for" in text
+        assert text.endswith("; ".join(facts.classes))
+    assert " ".join(paragraphs[-1].split()) == f"Citation: {CITATION}"
+    assert max(map(len, about().split("\n"))) <= 100
     first = str(MedMNIST.__doc__).split("\n")[0]
     assert "CC BY 4.0, dermamnist CC BY-NC 4.0" in first
     assert {name for name, facts in SETS.items() if facts.licence != "CC BY 4.0"} == {"dermamnist"}

@@ -475,6 +475,31 @@ def test_a_value_to_ignore(tmp_path) -> None:
         to_classes(np.array([0, 70000]), 2, None, "x")
 
 
+def test_a_colour_to_ignore(tmp_path) -> None:
+    values = draw_mask(8, 10, classes=3)
+    palette = [[0, 0, 0], [250, 0, 0]]
+    border = [224, 224, 192]
+    colours = np.array([*palette, border], dtype=np.uint8)[values]
+    for name in ("a", "b", "c"):
+        save(tmp_path / "images" / f"{name}.png", picture_of(values))
+        save(tmp_path / "masks" / f"{name}.png", colours)
+    with pytest.raises(DataError, match=r"colour \[224, 224, 192\], .*or give it as ignore_value"):
+        build(tmp_path, palette=palette)
+    data = build(tmp_path, palette=palette, ignore_value=border)
+    expected = np.where(values == 2, 255, values)
+    assert np.array_equal(data.split("test").masks[0], expected)
+    again = SegmentationFolder(**json.loads(json.dumps(data.resolved()))["init_args"])
+    assert again.ignore_value == border
+    for options, said in (
+        ({"palette": palette, "ignore_value": 255}, "255 is a number, but by palette .* colour"),
+        ({"palette": palette, "ignore_value": [1, 2]}, r"\[1, 2\] is not a colour"),
+        ({"palette": palette, "ignore_value": palette[1]}, "is a class's colour in palette as"),
+        ({"ignore_value": border}, "is a colour, which goes with palette; give a number"),
+    ):
+        with pytest.raises(DataError, match=f"ignore_value: .*{said}"):
+            SegmentationFolder(str(tmp_path), **options)
+
+
 def test_images_and_masks_that_do_not_pair(root) -> None:
     mask = root / "masks" / "03.png"
     kept = mask.read_bytes()
@@ -560,6 +585,86 @@ def test_wrong_folders(tmp_path, root) -> None:
         SegmentationFolder(str(root), class_names=[])
     with pytest.raises(DataError, match="image_size: 0"):
         SegmentationFolder(str(root), image_size=0)
+
+
+# --- patients and classes ------------------------------------------------------------------------
+
+
+def owners_csv(path: Path, owners: dict[str, str]) -> str:
+    path.write_text("\n".join(["file,patient", *(f"{file},{who}" for file, who in owners.items())]))
+    return str(path)
+
+
+def test_no_patient_stands_in_two_splits(root, tmp_path) -> None:
+    owners = {f"images/{i:02}.png": f"P{i % 8}" for i in range(24)}
+    fractions = {"val_fraction": 0.25, "test_fraction": 0.25}
+
+    def patients(**options) -> list[set[str]]:
+        data = build(root, **fractions, **options)
+        return [
+            {owners[Path(data.names[i]).relative_to(root).as_posix()] for i in data.split(s).index}
+            for s in SPLITS
+        ]
+
+    table = owners_csv(tmp_path / "owners.csv", owners)
+    whole = patients(groups=table)
+    assert [len(part) for part in whole] == [4, 2, 2]
+    assert len(set.union(*whole)) == 8
+    torn = patients()  # without the table
+    assert torn[0] & torn[1]
+    assert torn[0] & torn[2]
+    data = build(root, groups=table, **fractions)
+    again = SegmentationFolder(**json.loads(json.dumps(data.resolved()))["init_args"])
+    again.setup()
+    assert again.split("test").index.tolist() == data.split("test").index.tolist()
+    # by the names alone, which no two images share
+    short = {Path(file).name: who for file, who in owners.items()}
+    assert patients(groups=owners_csv(tmp_path / "short.csv", short)) == whole
+
+
+def test_a_patient_in_two_folders(tmp_path) -> None:
+    for split, count in zip(SPLITS, (6, 3, 3), strict=True):
+        folder(tmp_path / "cells" / split, SIZES[:count])
+    owners = {f"{s}/images/{i:02}.png": f"{s}{i}" for s in SPLITS for i in range(6)}
+    build(tmp_path / "cells", groups=owners_csv(tmp_path / "good.csv", owners))
+    owners["test/images/01.png"] = "train4"
+    words = (
+        r"groups: patient 'train4' stands in two splits, with 'train/images/04\.png' in train and "
+        r"'test/images/01\.png' in test; move its images into one"
+    )
+    with pytest.raises(DataError, match=words):
+        build(tmp_path / "cells", groups=owners_csv(tmp_path / "bad.csv", owners))
+    del owners["train/images/02.png"]
+    with pytest.raises(DataError, match=r"has no row for 'train/images/02\.png'; add it"):
+        build(tmp_path / "cells", groups=owners_csv(tmp_path / "bad.csv", owners))
+
+
+def test_a_class_that_a_split_lacks(tmp_path) -> None:
+    names = {"class_names": ["nothing", "cell", "dirt"]}
+    for split in SPLITS:
+        folder(tmp_path / "cells" / split, SIZES[:3], classes=2 if split == "val" else 3)
+    words = r"^{}: the val split has no pixel of class 'dirt'; add some, or set allow_missing"
+    place = str(tmp_path / "cells")
+    with pytest.raises(DataError, match=words.format(place)):
+        build(tmp_path / "cells", "fit", **names)
+    build(tmp_path / "cells", "test", mean=[0.0], std=[1.0], **names)  # the test split has it
+    data = build(tmp_path / "cells", "fit", allow_missing_classes=True, **names)
+    assert data.resolved()["init_args"]["allow_missing_classes"]
+    assert len(data.class_weights()) == 3
+    # There is nothing to learn of a class that the training split lacks.
+    with pytest.raises(DataError, match=r"train split has no pixel of class 'dust'; add some$"):
+        build(
+            tmp_path / "cells",
+            class_names=[*names["class_names"], "dust"],
+            allow_missing_classes=True,
+        )
+    # So it is in an npz file.
+    masks = np.stack([draw_mask(12, 12, seed=i, classes=3) for i in range(6)])
+    changes = {"train_masks": masks, "test_masks": masks[:4]}
+    path = npz(tmp_path / "three.npz", **changes)
+    with pytest.raises(DataError, match=words.format(path)):
+        SegmentationNpz(str(path), **names).setup()
+    SegmentationNpz(str(path), allow_missing_classes=True, **names).setup()
 
 
 # --- npz files -----------------------------------------------------------------------------------

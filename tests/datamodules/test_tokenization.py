@@ -43,12 +43,20 @@ def test_a_text_comes_back(kind: str) -> None:
     assert trained(kind).decode(first).strip() == "the cat 영화가"
 
 
-def test_bpe_knows_every_text() -> None:
+@pytest.mark.parametrize("kind", ["bpe", "byte"])
+def test_bpe_knows_every_text(kind: str) -> None:
     text = "übel 🎬\n\tΩ"
-    tokenizer = trained("bpe")
+    tokenizer = trained(kind)
     encoded = tokenizer.encode([[text]])
     assert tokenizer.unk_id not in encoded.tokens
     assert tokenizer.decode(encoded.tokens).strip() == text
+
+
+def test_bytes_are_their_own_numbers() -> None:
+    tokenizer = trained("byte", prefix_space=False, specials=("[END]", "[PAD]"))
+    assert tokenizer.encode([["übel 🎬"]]).tokens.tolist() == list("übel 🎬".encode())
+    assert [tokenizer.token(number) for number in (256, 257)] == ["[END]", "[PAD]"]
+    assert tokenizer.pad_id == 257
 
 
 @pytest.mark.parametrize(("kind", "known"), [("word", "cat"), ("char", "c")])
@@ -156,7 +164,7 @@ def test_names_that_are_no_tokenizer(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tokenization, "unreachable", lambda url, wait_s: "the hub is down")
     with pytest.raises(DataError, match="'bpee' is unknown; did you mean 'bpe'"):
         pretrained("bpee", nfc=True)
-    with pytest.raises(DataError, match="the hub is down; give 'bpe', 'word', 'char', the path"):
+    with pytest.raises(DataError, match="the hub is down; give 'bpe', 'word', 'char', 'byte', the"):
         pretrained("owner/no-such-model-here", nfc=True)
     with pytest.raises(DataError, match="'owner/no such' is unknown"):
         pretrained("owner/no such", nfc=True)

@@ -1,6 +1,7 @@
 """Encoders of the hub, tiny and random ones that a test saves, with no network."""
 
 import http.server
+import importlib.util
 import json
 import shutil
 import socket
@@ -319,7 +320,7 @@ def test_refuses_a_name_that_is_none():
 
 
 def test_says_when_a_package_is_missing(folders, monkeypatch):
-    monkeypatch.setattr(pretrained_encoder.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs transformers, which is not installed; run pip"):
         build(folders["bert"])
 

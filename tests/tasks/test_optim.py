@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.optim import DEFAULTS, MuonAdamW, build_optimizer, lr_factor, parameter_groups
+from zoo.optim import (
+    DEFAULTS,
+    MuonAdamW,
+    build_optimizer,
+    lr_factor,
+    orthogonalise,
+    parameter_groups,
+)
 
 
 def small_net() -> nn.Module:
@@ -56,8 +63,11 @@ def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_muon_equals_torch_muon_and_adamw(memory_format: torch.memory_format) -> None:
+def test_muon_equals_torch_muon_and_adamw(
+    memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Filters as matrices by torch.optim.Muon, everything else by torch.optim.AdamW."""
+    monkeypatch.setattr("zoo.optim.ITERATION_TYPE", {"cpu": torch.bfloat16})  # torch's everywhere
     ours, reference = small_net().to(memory_format=memory_format), small_net()
     optimizer = build_optimizer(ours, "muon", lr=0.01, weight_decay=0.1, momentum=0.9)
     assert isinstance(optimizer, MuonAdamW)
@@ -90,6 +100,20 @@ def test_muon_equals_torch_muon_and_adamw(memory_format: torch.memory_format) ->
     for p, q in zip(ours.parameters(), reference.parameters(), strict=True):
         # Muon's iterations are in bfloat16, whose rounding the memory order may touch.
         torch.testing.assert_close(p.flatten(), q.flatten(), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(20, 33), (33, 20), (16, 16)])
+def test_orthogonalise_keeps_the_singular_vectors(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(3, *shape)
+    result = orthogonalise(matrices)
+    for matrix, near in zip(matrices, result, strict=True):
+        u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+        values = u.mT @ near @ vh.mT
+        off = values - values.diagonal().diag()
+        assert float(off.abs().max()) < 1e-4
+        assert float(values.diagonal().min()) > 0.3
+        assert float(values.diagonal().max()) < 1.3
 
 
 def test_muon_state_survives_a_checkpoint() -> None:

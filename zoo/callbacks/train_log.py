@@ -42,12 +42,12 @@ class TrainLog(Callback):
             return
         self._logged_step = step
         task = cast("Task", pl_module)
-        seen = task.train_sums.counts["log"]
-        row = task.train_figures("log")
+        row, seen = task.train_figures("log")
         task.train_sums.restart("log")
         now = time.monotonic()
+        speed = task.throughput(seen, now - self._mark[0])
         if self._mark[1]:  # the first interval includes the start-up
-            row["time/samples_per_s"] = seen * trainer.world_size / (now - self._mark[0])
+            row |= speed
         self._mark = (now, step)
         row["train/lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self._write(trainer, row)
@@ -60,7 +60,7 @@ class TrainLog(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the epoch's training means."""
         task = cast("Task", pl_module)
-        row = task.train_figures("epoch")
+        row, _ = task.train_figures("epoch")
         task.train_sums.restart("epoch")
         self._write(trainer, {f"{name}_epoch": value for name, value in row.items()})
 

@@ -2,21 +2,27 @@
 
 from zoo.nets.bag import BagOfEmbeddings
 from zoo.nets.googlenet import GoogLeNet
+from zoo.nets.gpt import GPT
 from zoo.nets.inception_v3 import InceptionV3
 from zoo.nets.mlp import MLP
 from zoo.nets.pretrained_encoder import PretrainedEncoder
+from zoo.nets.pretrained_lm import PretrainedCausalLM
 from zoo.nets.resnet import ResNet
 from zoo.nets.rnn import RNNClassifier
+from zoo.nets.rnn_lm import RNNLanguageModel
 from zoo.nets.transformer import TransformerClassifier
 from zoo.nets.unet import UNet
 
 __all__ = [
+    "GPT",
     "MLP",
     "BagOfEmbeddings",
     "GoogLeNet",
     "InceptionV3",
+    "PretrainedCausalLM",
     "PretrainedEncoder",
     "RNNClassifier",
+    "RNNLanguageModel",
     "ResNet",
     "TransformerClassifier",
     "UNet",

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
-import json
-import logging
 import sys
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from huggingface_hub import HfApi, PyTorchModelHubMixin, constants, try_to_load_from_cache
@@ -19,6 +14,14 @@ from torch import Tensor, nn
 
 from zoo.nets.checks import check_rate
 from zoo.nets.embeddings import check_positive, check_text_counts
+from zoo.nets.hub import (
+    check_installed,
+    errors_alone,
+    read_architecture,
+    warn_of_missing,
+    write_architecture,
+)
+from zoo.nets.lora import Targets, add_lora, is_added
 from zoo.nets.pooling import cut_padding, prepare_texts
 from zoo.nets.pretrained import amend_record, first_line, why_unreachable
 
@@ -27,8 +30,6 @@ if TYPE_CHECKING:  # imported when an encoder is built: they take seconds, and o
 
 _REPLY_WITHIN_SECONDS = 10.0
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-# What a configuration may say that makes transformers fetch code or data.
-_NOT_RECORDED = ("_name_or_path", "auto_map", "custom_pipelines", "quantization_config")
 
 
 class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-classification"):
@@ -90,7 +91,7 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
         lora_rank: int = 8,
         lora_alpha: float = 16.0,
         lora_dropout: float = 0.0,
-        lora_targets: list[str] | Literal["all-linear"] = "all-linear",
+        lora_targets: Targets = "all-linear",
         gradient_checkpointing: bool = False,
         architecture: str | None = None,
     ) -> None:
@@ -100,12 +101,11 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
         check_text_counts(pad_id + 1 if vocab_size is None else vocab_size, num_classes, pad_id)
         check_positive(lora_rank=lora_rank)
         check_rate("lora_dropout", lora_dropout)
-        for package in ("transformers", "peft") if lora else ("transformers",):
-            _check_installed(package)
+        check_installed("PretrainedEncoder", "transformers", *(("peft",) if lora else ()))
 
         if architecture is None:
             self.model = _load(name, num_classes)
-            amend_record(self, architecture=_architecture(self.model))
+            amend_record(self, architecture=write_architecture(self.model))
         else:
             self.model = _build(architecture, num_classes)
         self.model.train()  # transformers hands it out in evaluation mode
@@ -131,7 +131,17 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
             enable = self.model.gradient_checkpointing_enable
             enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         if lora:
-            self._add_lora(lora_rank, lora_alpha, lora_dropout, lora_targets)
+            add_lora(
+                self.model,
+                "the encoder",
+                rank=lora_rank,
+                alpha=lora_alpha,
+                dropout=lora_dropout,
+                targets=lora_targets,
+            )
+            for parameter_name, parameter in self.named_parameters():
+                in_head = _part_of(parameter_name, self.head_names) is not None
+                parameter.requires_grad_(is_added(parameter_name) or in_head)
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Classify texts.
@@ -187,26 +197,6 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
                 depths[name] = last if passed else 0
         return depths
 
-    def _add_lora(
-        self, rank: int, alpha: float, dropout: float, targets: list[str] | Literal["all-linear"]
-    ) -> None:
-        """Put low-rank matrices beside the layers, in place, and freeze all else but the head."""
-        from peft import LoraConfig, inject_adapter_in_model
-
-        names = _find_targets(self.model, targets)
-        config = LoraConfig(
-            r=rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]  # peft divides it by the rank
-            lora_dropout=dropout,
-            target_modules=names,
-            # GPT-2's layers keep their weights the other way round.
-            fan_in_fan_out=not isinstance(self.model.get_submodule(names[0]), nn.Linear),
-        )
-        inject_adapter_in_model(config, self.model)
-        for name, parameter in self.named_parameters():
-            trained = ".lora_" in name or _part_of(name, self.head_names) is not None
-            parameter.requires_grad_(trained)
-
 
 def _part_of(name: str, parts: Iterable[str]) -> str | None:
     """The module of these that a parameter lies in."""
@@ -229,42 +219,6 @@ def _find_layers(model: PreTrainedModel) -> list[str]:
     return [f"{longest}.{index}" for index in range(lists[longest])]
 
 
-def _find_targets(model: PreTrainedModel, targets: list[str] | Literal["all-linear"]) -> list[str]:
-    """Whole names of the encoder's linear layers that are meant; those of the head never are.
-
-    Raises:
-        ValueError: If a target is none of them.
-    """
-    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
-
-    base = model.base_model_prefix
-    linear = [
-        name
-        for name, module in getattr(model, base).named_modules(prefix=base)
-        if isinstance(module, nn.Linear | Conv1D)
-    ]
-    if targets == "all-linear":
-        return linear
-    known = sorted({name.rpartition(".")[2] for name in linear})
-    if isinstance(targets, str) or not targets:
-        raise ValueError(
-            f"lora_targets={targets!r} must be 'all-linear' or a list of layers, of "
-            f"{', '.join(known)}"
-        )
-    chosen: list[str] = []
-    for target in targets:
-        meant = [name for name in linear if f".{name}".endswith(f".{target}")]
-        if not meant:
-            near = difflib.get_close_matches(target, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"lora_targets: {target!r} is no linear layer of the encoder; {hint}choose of "
-                f"{', '.join(known)}"
-            )
-        chosen += meant
-    return chosen
-
-
 def _count_positions(model: PreTrainedModel) -> int | None:
     """Tokens of the longest text that an encoder takes; None where there is no limit."""
     count = getattr(model.config, "max_position_embeddings", None)
@@ -285,41 +239,28 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
         OSError: If it can be neither downloaded nor read.
     """
     from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging as its_logging
 
     source, on_disk = _locate(name)
-    verbosity = its_logging.get_verbosity()
-    its_logging.set_verbosity(logging.ERROR)  # else a table that says, mostly, that the head is new
-    shows_bars = its_logging.is_progress_bar_enabled()
-    if not sys.stderr.isatty():
-        its_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            source,
-            output_loading_info=True,
-            num_labels=num_classes,
-            dtype=torch.float32,  # whatever the file's
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # a head for another number of classes
-            local_files_only=on_disk,
-        )
+        # else a table that says, mostly, that the head is new
+        with errors_alone(bars=sys.stderr.isatty()):
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                source,
+                output_loading_info=True,
+                num_labels=num_classes,
+                dtype=torch.float32,  # whatever the file's
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # a head for another number of classes
+                local_files_only=on_disk,
+            )
     except Exception as error:  # a damaged file raises nearly anything
         raise OSError(
             f"name={name!r} could not be loaded as a text classifier ({first_line(error)}); give "
             "an encoder that transformers' AutoModelForSequenceClassification knows, whole"
         ) from None
-    finally:
-        its_logging.set_verbosity(verbosity)
-        if shows_bars:
-            its_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     lacks = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
-    if lacks:
-        warnings.warn(
-            f"name={name!r} has no weights for {', '.join(sorted(lacks)[:3])}"
-            f"{' and others' if len(lacks) > 3 else ''}, which start at random",
-            stacklevel=2,
-        )
+    warn_of_missing(f"name={name!r}", lacks)
     encoder: PreTrainedModel = model
     return encoder
 
@@ -386,21 +327,16 @@ def _check_files(name: str, files: list[str]) -> None:
         )
 
 
-def _architecture(model: PreTrainedModel) -> str:
-    """An encoder's configuration as JSON, from which `_build` makes it."""
-    return json.dumps(_plain(json.loads(model.config.to_json_string(use_diff=False))))
-
-
 def _build(architecture: str, num_classes: int) -> PreTrainedModel:
     """The encoder of that configuration, with random weights.
 
     Raises:
         ValueError: If it is no configuration.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
     try:
-        config = AutoConfig.for_model(**_plain(json.loads(architecture)))
+        config = read_architecture(architecture)
         config.num_labels = num_classes
         make = AutoModelForSequenceClassification.from_config
         model: PreTrainedModel = make(  # type: ignore[no-untyped-call]
@@ -412,19 +348,3 @@ def _build(architecture: str, num_classes: int) -> PreTrainedModel:
             "the net records its own"
         ) from None
     return model
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what could make transformers fetch code or data."""
-    return {
-        key: value
-        for key, value in config.items()
-        if key not in _NOT_RECORDED and "_implementation" not in key
-    }
-
-
-def _check_installed(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise ValueError(
-            f"PretrainedEncoder needs {package}, which is not installed; run pip install {package}"
-        )

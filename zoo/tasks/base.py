@@ -188,6 +188,7 @@ class Task(L.LightningModule):
             weight_decay=self.weight_decay,
             momentum=self.momentum,
             lr_factors=self.lr_factors(),
+            spared=self.spared(),
         )
         schedule = LambdaLR(
             optimizer,
@@ -215,6 +216,14 @@ class Task(L.LightningModule):
             return {}
         named = self.net.named_parameters()
         return {name: self.backbone_lr_factor for name, _ in named if name not in self.head}
+
+    def spared(self) -> set[str]:
+        """Names of the matrices that Muon leaves to AdamW: embeddings, which nothing multiplies."""
+        if self.optimizer_name != "muon":
+            return set()
+        tables = [m for m in self.net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        owned = {id(table.weight) for table in tables}
+        return {name for name, p in self.net.named_parameters() if id(p) in owned}
 
     def configure_callbacks(self) -> list[Callback]:
         """The training log, and the weights' moving average where it is asked for."""
@@ -283,12 +292,12 @@ class Task(L.LightningModule):
         """Brings the metrics to the device."""
         self.meters["test"].to(self.device)
 
-    def track(self, loss: Tensor, count: int, **correct: Tensor) -> None:
+    def track(self, loss: Tensor, count: int | Tensor, **correct: Tensor) -> None:
         """Adds a training batch to the running figures, on the device.
 
         Args:
             loss: The batch's mean loss.
-            count: How many samples it is the mean of.
+            count: How many samples it is the mean of; a tensor where the host does not know.
             correct: Sums over the batch by metric name, such as the number of correct answers.
         """
         self.train_sums.add(loss.detach(), count, self.trainer.global_step + 1, correct)
@@ -304,18 +313,25 @@ class Task(L.LightningModule):
         except ValueError as error:
             raise UserError(f"option model.net: {error}") from error
 
-    def train_figures(self, since: Literal["log", "epoch"]) -> dict[str, float]:
-        """Means since the last log point or over the epoch so far, summed over all processes.
+    def train_figures(self, since: Literal["log", "epoch"]) -> tuple[dict[str, float], float]:
+        """Means since the last log point or over the epoch so far, over all processes.
 
         This is where the device is waited for, and where a loss that was not finite is noticed.
+
+        Returns:
+            The means, and how many samples they are of.
 
         Raises:
             NonFiniteLoss: A training loss since the start was not finite.
         """
-        figures, first_bad = self.train_sums.figures(since, self._over_processes)
+        figures, count, first_bad = self.train_sums.figures(since, self._over_processes)
         if first_bad is not None:
             raise NonFiniteLoss("train/loss", first_bad)
-        return {f"train/{name}": value for name, value in figures.items()}
+        return {f"train/{name}": value for name, value in figures.items()}, count
+
+    def throughput(self, seen: float, seconds: float) -> dict[str, float]:
+        """How fast training was between two log points, in which so many samples were seen."""
+        return {"time/samples_per_s": seen / seconds}
 
     def check_finite(self) -> None:
         """Raises :class:`~zoo.errors.NonFiniteLoss` if a training loss was not finite."""
@@ -382,6 +398,17 @@ class Task(L.LightningModule):
         classes = [c for c in type(self).__mro__ if issubclass(c, Task)]
         return {name for c in classes for name in inspect.signature(c.__init__).parameters}
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as torch does.
+
+        Raises:
+            UserError: The net refuses them: an adapter for another base model, say.
+        """
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except ValueError as error:
+            raise UserError(f"ckpt_path: {error}") from error
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the running figures of the epoch that the checkpoint lies in.
 
@@ -403,7 +430,7 @@ class Task(L.LightningModule):
 
     def _check_groups(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to go on where other weights are trained, or at other rates to each other."""
-        groups = parameter_groups(self.net, 0.0, self.lr_factors())
+        groups = parameter_groups(self.net, 0.0, self.lr_factors(), self.spared())
         ours = sorted(len(group["params"]) for group in groups)
         for state in checkpoint.get("optimizer_states", []):
             theirs = sorted(len(group["params"]) for group in state["param_groups"])
@@ -558,50 +585,49 @@ class TrainSums:
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         state = state or {}
         self.names: list[str] = list(state.get("names", []))
-        self.sums: dict[str, Tensor] = dict(state.get("sums", {}))  # (1 + names,) each
-        self.counts: dict[str, int] = dict(state.get("counts", {"log": 0, "epoch": 0}))
+        # (2 + names,) each: how many samples, their summed loss, and the other figures' sums
+        self.sums: dict[str, Tensor] = dict(state.get("sums", {}))
         self.first_bad: Tensor | None = None
 
-    def add(self, loss: Tensor, count: int, step: int, correct: dict[str, Tensor]) -> None:
+    def add(self, loss: Tensor, count: int | Tensor, step: int, correct: dict[str, Tensor]) -> None:
         """Adds one batch: a few kernels, no wait."""
-        row = torch.stack([loss.double() * count if loss.device.type != "mps" else loss * count])
-        if correct:
-            row = torch.cat([row, torch.stack([v.to(row.dtype) for v in correct.values()])])
+        exact = loss if loss.device.type == "mps" else loss.double()
+        seen = torch.full_like(exact, count) if isinstance(count, int) else count.to(exact.dtype)
+        row = torch.stack([seen, exact * seen, *(v.to(exact.dtype) for v in correct.values())])
         self.names = list(correct)
         for since in ("log", "epoch"):
             total = self.sums.get(since)
             self.sums[since] = row.clone() if total is None else total.to(row.device) + row
-            self.counts[since] += count
         never = torch.full_like(loss, inf) if self.first_bad is None else self.first_bad
         # Steps below 2^24 are exact in float32; a bad loss keeps the smallest step.
         self.first_bad = torch.where(loss.isfinite(), never, never.clamp(max=step))
 
-    def figures(self, since: str, over: Reduce) -> tuple[dict[str, float], int | None]:
-        """The means, and the first step whose loss was not finite; waits for the device once."""
+    def figures(self, since: str, over: Reduce) -> tuple[dict[str, float], float, int | None]:
+        """The means, how many samples they are of, and the first step whose loss was not finite.
+
+        Waits for the device once.
+        """
         total = self.sums.get(since)
         if total is None or self.first_bad is None:
-            return {}, None
+            return {}, 0.0, None
         bad = over(self.first_bad.to(total).reshape(1), "min")
-        seen = total.new_full((1,), float(self.counts[since]))
-        first_bad, count, *sums = torch.cat([bad, over(torch.cat([seen, total]), "sum")]).tolist()
+        first_bad, count, *sums = torch.cat([bad, over(total, "sum")]).tolist()
         means = [value / max(1.0, count) for value in sums]
-        names = ["loss", *self.names]
-        return dict(zip(names, means, strict=True)), None if first_bad == inf else int(first_bad)
+        figures = dict(zip(["loss", *self.names], means, strict=True))
+        return figures, count, None if first_bad == inf else int(first_bad)
 
     def restart(self, since: str) -> None:
         """Forgets one of the two intervals."""
         self.sums.pop(since, None)
-        self.counts[since] = 0
 
     def state(self, over: Reduce) -> dict[str, Any]:
         """Plain data for a checkpoint, summed over all processes."""
-        sums, counts = {}, {}
-        for since in ("log", "epoch"):
-            total = self.sums.get(since, torch.zeros(1 + len(self.names), dtype=torch.float64))
-            seen = total.new_full((1,), float(self.counts[since]))
-            reduced = over(torch.cat([seen, total]), "sum").cpu()
-            sums[since], counts[since] = reduced[1:].clone(), int(reduced[0])
-        return {"names": self.names, "sums": sums, "counts": counts}
+        empty = torch.zeros(2 + len(self.names), dtype=torch.float64)
+        sums = {
+            since: over(self.sums.get(since, empty), "sum").cpu().clone()
+            for since in ("log", "epoch")
+        }
+        return {"names": self.names, "sums": sums}
 
 
 @cache

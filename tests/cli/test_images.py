@@ -1,0 +1,68 @@
+"""Images of one's own, of whatever kind: trained, validated, tested and predicted."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Zoo = Callable[[str], Any]
+
+
+def kinds(grey: np.ndarray) -> dict[str, Image.Image]:
+    """A picture in every mode and depth that files come in, by the name that its file gets."""
+    eight = Image.fromarray(grey.astype(np.uint8))
+    deep = grey.astype(np.uint16) * 257
+    return {
+        "grey.png": eight,
+        "one_bit.png": eight.point(lambda value: 255 * (value > 127)).convert("1"),
+        "palette.gif": eight.convert("P"),
+        "grey_alpha.png": eight.convert("LA"),
+        "colour.jpg": eight.convert("RGB"),
+        "colour_alpha.png": eight.convert("RGBA"),
+        "cmyk.jpg": eight.convert("RGB").convert("CMYK"),
+        "deep.png": Image.fromarray(deep),
+        "deep.tif": Image.fromarray(deep),
+        "whole.tif": Image.fromarray(deep.astype(np.int32)),
+    }
+
+
+def write_images(root: Path) -> None:
+    """Bright images and dark ones, each of a size of its own."""
+    generator = np.random.default_rng(0)
+    for label, level in (("bright", 190), ("dark", 30)):
+        (root / label).mkdir(parents=True)
+        for number in range(4):
+            height, width = generator.integers(20, 60, 2)
+            grey = level + generator.integers(0, 40, (height, width))
+            for name, image in kinds(grey).items():
+                image.save(root / label / f"{number}_{name}")
+
+
+def test_a_folder_of_mixed_size_depth_and_mode(zoo: Zoo) -> None:
+    write_images(Path("mixed"))
+    end = "--trainer.accelerator cpu --trainer.enable_progress_bar false --wandb off"
+    ended = zoo(
+        "fit --config inception --data ImageFolder --data.root mixed --data.image_size 16 "
+        f"--data.val_fraction 0.2 --data.test_fraction 0.2 --data.batch_size 8 "
+        f"--trainer.max_epochs 4 {end}"
+    )
+    assert ended.code == 0, ended.err
+    (run,) = Path("runs/inception").iterdir()
+    test = json.loads((run / "summary.json").read_text())["test"]
+    assert test["acc"] >= 0.9
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    for verb in ("validate", "test"):
+        ended = zoo(f"{verb} --ckpt_path {checkpoint} {end}")
+        assert ended.code == 0, ended.err
+    ended = zoo(f"predict --ckpt_path {checkpoint} --inputs mixed {end}")
+    assert ended.code == 0, ended.err
+    (path,) = Path("runs/predict").glob("*/predictions.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 4 * len(kinds(np.zeros((1, 1))))
+    right = [row["label"] == Path(row["input"]).parent.name for row in rows]
+    assert np.mean(right) >= 0.9

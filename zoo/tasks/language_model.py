@@ -1,0 +1,320 @@
+"""Language modelling: predicting the next token, from random weights or pretrained ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.aggregation import MeanMetric
+
+from zoo.callbacks.samples import Samples
+from zoo.errors import UserError
+from zoo.generation import generate
+from zoo.profile import profile
+from zoo.tasks.base import Stage, Task
+from zoo.token_loss import IGNORED, logits_loss, token_loss
+
+# Sums of losses are handed to the backward pass in this unit: as they are, their gradients could
+# leave the range of half precision. It cancels.
+_UNIT = 1024.0
+
+_SIZES = ("byte", "char")
+
+
+class LanguageModel(Task):
+    """Predicts the token that follows each token.
+
+    A batch is a named tuple of ``tokens`` ``(B, T)``, ``labels`` ``(B, T)``, the token that follows
+    each place, or -100 where it is not asked for, and perhaps ``positions`` and ``segments``
+    ``(B, T)``, where a row holds several texts. The net takes ``(tokens, positions, segments)``
+    and has ``features``, ``output_layer`` and ``step``, as :class:`~zoo.nets.gpt.GPT` has.
+
+    The loss is the mean over the predicted tokens of a whole optimiser step: over all batches that
+    are accumulated and all processes, however unevenly tokens are spread among them. So 4 batches
+    of 8 have the loss, and the gradient, of one of 32.
+
+    Figures: the loss in nats a token, its perplexity ``exp(loss)``, and where the tokenizer can be
+    reversed bits per byte and per character, ``loss * tokens / (ln 2 * bytes)``, which do not
+    depend on the tokenizer.
+
+    At each validation the net writes on from some prompts; see
+    :class:`~zoo.callbacks.samples.Samples`.
+
+    Args:
+        net: The network.
+        label_smoothing: Share of each target that all tokens have in common, in training.
+        z_loss: Weight of ``log(sum exp logits)^2`` in training, against drifting logits (PaLM,
+            arXiv 2204.02311, has 1e-4).
+        carry_state: Whether a recurrent net goes on with the state that it ended the window before
+            with; for data whose windows are sequential.
+        prompts: Texts, or questions, to write on from; the data's own by default.
+        sample_tokens: How many tokens are written at most, at validation and by ``predict``.
+        temperature: Below 1 sharpens what is drawn from, above 1 flattens it; 0 takes the likeliest
+            token.
+        top_k: How many tokens may be drawn from at most.
+        top_p: Share of the probability that is drawn from (arXiv 1904.09751).
+        kwargs: The options of :class:`~zoo.tasks.base.Task`.
+
+    Raises:
+        ValueError: An option lies outside what it may be.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte", "bits_per_char")
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        carry_state: bool = False,
+        prompts: list[str] | None = None,
+        sample_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(net, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; give 0 up to 1 (excluded)")
+        if z_loss < 0:
+            raise ValueError(f"z_loss is {z_loss}; give 0 or more, 1e-4 say")
+        if carry_state and not hasattr(net, "carry"):
+            raise ValueError(
+                f"carry_state is true, and {type(net).__name__} has no state to carry; leave it "
+                "out, or choose RNNLanguageModel"
+            )
+        if sample_tokens < 0:
+            raise ValueError(f"sample_tokens is {sample_tokens}; give 0 (no samples) or more")
+        if temperature < 0:
+            raise ValueError(f"temperature is {temperature}; give 0 (the likeliest token) or more")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}; give 1 or more")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p is {top_p}; give a number above 0 up to 1")
+        self.label_smoothing = label_smoothing
+        self.z_loss = z_loss
+        self.carry_state = carry_state
+        self.prompts = prompts
+        self.sample_tokens = sample_tokens
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self._step_tokens: Tensor | None = None
+        self._state: Any = None
+        self._sizes: Tensor | None = None
+        self._places, self._flops = 0, None
+
+    # ---------------------------------------------------------------- optimisation
+
+    def spared(self) -> set[str]:
+        """Muon leaves the output layer to AdamW, too: its rows stand for tokens."""
+        names = super().spared()
+        layer = getattr(self.net, "output_layer", None)
+        if self.optimizer_name == "muon" and layer is not None:
+            owned = {id(parameter) for parameter in layer.parameters()}
+            names |= {name for name, p in self.net.named_parameters() if id(p) in owned}
+        return names
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Adds what shows the net's writing."""
+        callbacks = super().configure_callbacks()
+        has_samples = any(isinstance(c, Samples) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if self.sample_tokens and not has_samples:
+            callbacks.append(Samples())
+        return callbacks
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Turns the gradient of the step's summed loss into that of its mean over tokens."""
+        assert self._step_tokens is not None
+        count = self._over_processes(self._step_tokens.reshape(1), "sum")
+        # The processes' gradients have been averaged.
+        factor = _UNIT * self.trainer.world_size / count.clamp(min=1)
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        for gradient in gradients:
+            gradient.mul_(factor.to(gradient))
+        self._step_tokens = None
+
+    # ---------------------------------------------------------------- figures
+
+    def setup(self, stage: str) -> None:
+        """Asks the data for its tokens' sizes."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        self._sizes = data.token_sizes() if hasattr(data, "token_sizes") else None
+        super().setup(stage)
+
+    def build_views(self, stage: Stage) -> dict[str, Metric]:
+        """Mean sizes of the predicted tokens, in bytes and characters."""
+        return {} if self._sizes is None else {size: MeanMetric() for size in _SIZES}
+
+    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+        """Perplexity and bits."""
+        loss = float(self.meters[stage].loss.compute())
+        figures = {"perplexity": math.exp(min(loss, 700.0))}
+        for size in _SIZES:
+            if size in views:
+                figures[f"bits_per_{size}"] = loss / math.log(2) / float(views.pop(size))
+        return {f"{stage}/{name}": value for name, value in figures.items()}
+
+    def throughput(self, seen: float, seconds: float) -> dict[str, float]:
+        """Predicted tokens a second, and the rate of operations where they can be counted."""
+        row = {"time/tokens_per_s": seen / seconds}
+        if self._flops is not None:
+            places = self._places * self.trainer.world_size
+            row["time/tflops_per_s"] = places * self._flops / seconds / 1e12
+        self._places = 0
+        return row
+
+    def on_fit_start(self) -> None:
+        """Counts the operations of a token, forward and back."""
+        super().on_fit_start()
+        length = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
+        if length is None or self.carry_state:
+            return
+        example = torch.zeros(1, length, dtype=torch.int64, device="meta")
+        forward = profile(self.net, example).flops
+        if forward is not None:
+            # On the way back as much for the features and as much for the weights; frozen weights
+            # have no gradient.
+            trained = sum(p.numel() for p in self.net.parameters() if p.requires_grad)
+            share = trained / max(1, sum(p.numel() for p in self.net.parameters()))
+            self._flops = forward / length * (2 + share)
+
+    # ---------------------------------------------------------------- steps
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None
+    ) -> Tensor:
+        """Logits ``(B, T, V)`` of what follows each token."""
+        logits: Tensor = self.net(tokens, positions, segments)
+        return logits
+
+    def features(self, batch: Any) -> Tensor:
+        """What the output layer makes logits of, ``(B, T, D)``."""
+        net: Any = self.net
+        if self.carry_state:
+            features, self._state = net.carry(batch.tokens, self._state)
+        else:
+            positions, segments = (
+                getattr(batch, "positions", None),
+                getattr(batch, "segments", None),
+            )
+            features = net.features(batch.tokens, positions, segments)
+        assert isinstance(features, Tensor)
+        return features
+
+    def summed_loss(
+        self, batch: Any, *, label_smoothing: float = 0.0, z_loss: float = 0.0
+    ) -> Tensor:
+        """The loss of a batch, summed over its predicted tokens."""
+        labels = batch.labels.flatten()
+        layer = getattr(self.net, "output_layer", None)
+        options = {"label_smoothing": label_smoothing, "z_loss": z_loss}
+        if layer is None:
+            logits = self(batch.tokens, batch.positions, batch.segments).flatten(0, 1)
+            return logits_loss(logits, labels, **options)
+        features = self.features(batch).flatten(0, 1)
+        if features.device.type == "cpu":  # elsewhere the host would have to wait for their number
+            asked = labels != IGNORED
+            features, labels = features[asked], labels[asked]
+        return token_loss(features, layer, labels, **options)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The summed loss of one batch, in a unit that :meth:`on_before_optimizer_step` undoes."""
+        loss = self.summed_loss(batch, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
+        count = (batch.labels != IGNORED).sum()
+        self._places += batch.tokens.numel()
+        self.track(loss / count.clamp(min=1), count)
+        return self.scale(loss, count)
+
+    def scale(self, loss: Tensor, count: Tensor) -> Tensor:
+        """A summed loss in the unit of the backward pass; counts what it is the sum of."""
+        self._step_tokens = count if self._step_tokens is None else self._step_tokens + count
+        return loss * (self.trainer.accumulate_grad_batches / _UNIT)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Also refuses tokens that the net does not know."""
+        super().on_train_batch_start(batch, batch_idx)
+        known = getattr(self.net, "vocab_size", None)
+        if self.global_step == 0 and batch_idx == 0 and known is not None:
+            highest = int(batch.tokens.max())
+            if highest >= known:
+                raise UserError(
+                    f"the data has a token {highest}, but the net's vocab_size is {known}; "
+                    "give both the same tokenizer"
+                )
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the epoch's texts without a state, unless the run goes on in its middle."""
+        super().on_train_epoch_start()
+        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
+            self._state = None
+
+    def on_validation_epoch_start(self) -> None:
+        """Puts the training's state aside."""
+        super().on_validation_epoch_start()
+        self._aside, self._state = self._state, None
+
+    def on_validation_epoch_end(self) -> None:
+        """Takes the training's state up again."""
+        super().on_validation_epoch_end()
+        self._state, self._aside = self._aside, None
+
+    def on_test_epoch_start(self) -> None:
+        """Starts without a state."""
+        super().on_test_epoch_start()
+        self._state = None
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds one batch to the validation figures."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds one batch to the test figures."""
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Any, stage: Stage) -> None:
+        meters = self.meters[stage]
+        asked = batch.labels != IGNORED
+        count = asked.sum()
+        meters.loss.update(self.summed_loss(batch) / count.clamp(min=1), count)
+        if self._sizes is not None:
+            self._sizes = self._sizes.to(self.device)
+            of_tokens = self._sizes[batch.labels.clamp(min=0)] * asked.unsqueeze(2)
+            for number, size in enumerate(_SIZES):
+                mean = of_tokens[..., number].sum() / count.clamp(min=1)
+                meters.views[size].update(mean, count)
+
+    # ---------------------------------------------------------------- writing
+
+    def write(self, prompt: Sequence[int], *, stop_ids: Sequence[int] = ()) -> Iterator[int]:
+        """Writes on from a prompt, by the task's options; see :func:`~zoo.generation.generate`."""
+        return generate(
+            self.net,
+            prompt,
+            max_new_tokens=self.sample_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            stop_ids=stop_ids,
+            seed=self.seed,
+        )
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the state that is carried from window to window."""
+        super().on_save_checkpoint(checkpoint)
+        if self._state is not None:
+            checkpoint["zoo"]["state"] = [part.cpu() for part in self._state]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up that state; only one process has it."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint.get("zoo", {}).get("state")
+        if state is not None:
+            self._state = [part.to(self.device) for part in state]

@@ -1,0 +1,190 @@
+"""Learning which of two answers is preferred, without a model of rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.aggregation import MeanMetric
+
+from zoo.errors import UserError
+from zoo.tasks.base import Stage
+from zoo.tasks.language_model import LanguageModel
+from zoo.token_loss import IGNORED, token_losses
+
+PreferenceLoss = Literal["sigmoid", "ipo"]
+
+
+class Comparison(NamedTuple):
+    """What a net makes of some pairs.
+
+    Attributes:
+        loss: Summed over the pairs.
+        margins: How much more reward the chosen answer has than the rejected one, ``(B,)``.
+    """
+
+    loss: Tensor
+    margins: Tensor
+
+
+class PreferenceTuning(LanguageModel):
+    """Direct preference optimisation, DPO (Rafailov et al., arXiv 2305.18290).
+
+    A batch has ``2 B`` rows: the chosen answers, each behind its prompt, and then in the same order
+    the rejected ones. With ``log pi(y)``, the log-probability that the net gives to an answer's
+    tokens, and ``log ref(y)``, which the base model gives, an answer has the reward
+    ``r(y) = beta * (log pi(y) - log ref(y))``. With ``m = r(chosen) - r(rejected)`` the loss of a
+    pair is
+
+    - sigmoid: ``-(1 - s) log sigmoid(m) - s log sigmoid(-m)``, where ``s``, ``label_smoothing``, is
+      the share of pairs that are thought to be the wrong way round (0 in the paper; with more it is
+      known as conservative DPO);
+    - ipo: ``(m / beta - 1 / (2 beta))^2`` (Azar et al., arXiv 2310.12036), with log-probabilities
+      that are means over an answer's tokens, as in trl, not sums.
+
+    The base model is the net with its adapter switched off, in evaluation mode, so that no second
+    model is held: the net needs LoRA.
+
+    Figures: the loss; ``reward_accuracy``, the share of pairs whose chosen answer has more reward;
+    ``reward_margin``, the mean of ``m``.
+
+    Args:
+        net: The network, a :class:`~zoo.nets.pretrained_lm.PretrainedCausalLM` with LoRA.
+        beta: How closely the net is kept to the base model: the lower, the farther it may go.
+        loss: ``sigmoid`` or ``ipo``.
+        kwargs: The options of :class:`~zoo.tasks.language_model.LanguageModel`.
+
+    Raises:
+        ValueError: An option lies outside what it may be, or the net has no adapter.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ("reward_accuracy", "reward_margin")
+
+    def __init__(
+        self, net: nn.Module, *, beta: float = 0.1, loss: PreferenceLoss = "sigmoid", **kwargs: Any
+    ) -> None:
+        super().__init__(net, **kwargs)
+        if beta <= 0:
+            raise ValueError(f"beta is {beta}; give a number above 0, 0.1 say")
+        if loss not in get_args(PreferenceLoss):
+            raise ValueError(f"loss is {loss!r}; give one of {', '.join(get_args(PreferenceLoss))}")
+        if self.label_smoothing >= 0.5:
+            raise ValueError(
+                f"label_smoothing is {self.label_smoothing}; give less than 0.5, at which nothing "
+                "would be preferred"
+            )
+        if loss == "ipo" and self.label_smoothing:
+            raise ValueError("label_smoothing belongs to loss sigmoid; leave it out with ipo")
+        if self.z_loss or self.carry_state:
+            raise ValueError("z_loss and carry_state mean nothing to preferences; leave them out")
+        if not getattr(net, "lora", False) or not hasattr(net, "adapter_off"):
+            raise ValueError(
+                f"{type(net).__name__} has no adapter to switch off for the base model's "
+                "log-probabilities; take PretrainedCausalLM with lora: true"
+            )
+        self.beta = beta
+        self.loss_name: PreferenceLoss = loss
+
+    # ---------------------------------------------------------------- steps
+
+    def compare(self, batch: Any, *, label_smoothing: float = 0.0) -> Comparison:
+        """Loss and margins of a batch of pairs.
+
+        Args:
+            batch: ``2 B`` rows, the chosen answers first.
+            label_smoothing: Share of pairs that are the wrong way round.
+
+        Raises:
+            UserError: The batch does not hold pairs.
+        """
+        if len(batch.tokens) % 2 or getattr(batch, "segments", None) is not None:
+            raise UserError(
+                "the data's batches are not pairs of answers; take the data module Preferences"
+            )
+        with torch.no_grad(), self._as_base():
+            base = self._log_probs(batch)
+        gains = self._log_probs(batch) - base
+        chosen, rejected = gains.chunk(2)
+        ahead = chosen - rejected
+        margins = self.beta * ahead
+        if self.loss_name == "ipo":
+            losses = (ahead - 1 / (2 * self.beta)).square()
+        else:
+            right, wrong = F.logsigmoid(margins), F.logsigmoid(-margins)
+            losses = -(1 - label_smoothing) * right - label_smoothing * wrong
+        return Comparison(losses.sum(), margins.detach())
+
+    @contextmanager
+    def _as_base(self) -> Iterator[None]:
+        """The net as the base model, without dropout."""
+        training = self.net.training
+        switch = cast("AbstractContextManager[None]", cast("Any", self.net).adapter_off())
+        self.net.eval()
+        try:
+            with switch:
+                yield
+        finally:
+            self.net.train(training)
+
+    def _log_probs(self, batch: Any) -> Tensor:
+        """Log-probability of each row's labels: summed, or with ipo their mean; ``(2 B,)``."""
+        labels = batch.labels.flatten()
+        layer = getattr(self.net, "output_layer", None)
+        if layer is None:
+            layer, inputs = nn.Identity(), self(batch.tokens).flatten(0, 1)
+        else:
+            inputs = self.features(batch).flatten(0, 1)
+        rows = torch.arange(len(batch.tokens), device=labels.device)
+        rows = rows.repeat_interleave(batch.tokens.shape[1])
+        if labels.device.type == "cpu":  # elsewhere the host would have to wait for their number
+            asked = labels != IGNORED
+            inputs, labels, rows = inputs[asked], labels[asked], rows[asked]
+        losses = token_losses(inputs, layer, labels)
+        sums = losses.new_zeros(len(batch.tokens)).index_add(0, rows, -losses)
+        if self.loss_name == "ipo":
+            sums = sums / (batch.labels != IGNORED).sum(dim=1).clamp(min=1)
+        return sums
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The summed loss of one batch of pairs."""
+        compared = self.compare(batch, label_smoothing=self.label_smoothing)
+        pairs = len(compared.margins)
+        self.track(
+            compared.loss / pairs,
+            pairs,
+            reward_accuracy=(compared.margins > 0).sum(),
+            reward_margin=compared.margins.sum(),
+        )
+        return self.scale(compared.loss, torch.tensor(pairs, device=self.device))
+
+    def on_fit_start(self) -> None:
+        """Leaves the operations uncounted: pairs differ in length."""
+        super().on_fit_start()
+        self._flops = None
+
+    def throughput(self, seen: float, seconds: float) -> dict[str, float]:
+        """Pairs a second."""
+        return {"time/pairs_per_s": seen / seconds}
+
+    # ---------------------------------------------------------------- figures
+
+    def build_views(self, stage: Stage) -> dict[str, Metric]:
+        """Means over pairs."""
+        return {name: MeanMetric() for name in self.derived}
+
+    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+        """Those means."""
+        return {f"{stage}/{name}": float(views.pop(name)) for name in self.derived}
+
+    def _evaluate(self, batch: Any, stage: Stage) -> None:
+        compared = self.compare(batch)
+        pairs = len(compared.margins)
+        meters = self.meters[stage]
+        meters.loss.update(compared.loss / pairs, pairs)
+        meters.views["reward_accuracy"].update((compared.margins > 0).float().mean(), pairs)
+        meters.views["reward_margin"].update(compared.margins.mean(), pairs)
