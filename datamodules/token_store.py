@@ -18,7 +18,7 @@ from datamodules.tokenization import TextTokenizer
 
 Truncate = Literal["head", "tail", "both"]
 
-_RELEASE_BYTES = 2**26
+_RELEASE_BYTES = 2**24
 """Brought into memory out of the mapped file before its pages are handed back to the system."""
 
 _AROUND_BYTES = 2**16
