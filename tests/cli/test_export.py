@@ -122,6 +122,33 @@ def test_the_folder_holds_all_that_is_asked_for(fit, zoo, tiny_llama, tmp_path):
     assert len(card) < 5000  # no tokenizer in it
 
 
+def test_a_chat_is_rendered_as_in_training(zoo, tiny_llama):
+    rows = [{"instruction": f"Name {n}", "output": f"the name is {n}."} for n in range(40)]
+    Path("chats.json").write_text(json.dumps(rows))
+    data = f"""\
+data:
+  class_path: Instructions
+  init_args: {{path: chats.json, tokenizer: {tiny_llama}, max_length: 64, packing: true}}
+"""
+    net = NETS["lora"][0].replace("MODEL", str(tiny_llama))
+    text = RECIPE.format(net=net, tokenizer=tiny_llama)
+    start, end = text.index("data:"), text.index("wandb:")
+    Path("r.yaml").write_text(text[:start] + data + text[end:])
+    assert zoo("fit --config r.yaml").code == 0
+    (best,) = Path("runs").glob("*/*/checkpoints/best.ckpt")
+    ended = zoo(f"export --ckpt_path {best} --to hf out")
+    assert ended.code == 0, ended.err
+    spec = torch.load(best, weights_only=True)["zoo"]["inputs"]["init_args"]
+    ours = PromptInputs(["Name 7"], **spec)
+    tokenizer = transformers.AutoTokenizer.from_pretrained("out")
+    chat = [{"role": "user", "content": "Name 7"}]
+    tokens = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
+    assert tokens["input_ids"] == ours.encode_prompt("Name 7")
+    assert tokens["input_ids"][0] == 1  # <|im_start|>, as the model's own template has it
+    generation = transformers.GenerationConfig.from_pretrained("out")
+    assert generation.eos_token_id == [2]  # <|im_end|>, with which an answer ends
+
+
 def test_refusals(fit, zoo, checkpoint, tiny_llama, tmp_path):
     base = shutil.copytree(tiny_llama, tmp_path / "base")
     best = fit(NETS["lora"][0].replace("MODEL", str(base)))

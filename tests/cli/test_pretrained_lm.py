@@ -1,5 +1,6 @@
 """A pretrained language model from recipe to checkpoint and back, on a tiny random Llama."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,26 @@ def test_an_adapter_is_refused_where_its_base_model_is_not(fit, zoo, tiny_llama,
     assert "does not exist; give a folder with config.json" in ended.err
     ended = zoo(f"test --ckpt_path {last} --model.net.model {tiny_llama}")
     assert ended.code == 0, ended.err
+
+
+def test_preferences_are_learned(zoo, tiny_llama):
+    rows = [
+        {"prompt": f"What is {n}?", "chosen": f"the name of {n}", "rejected": f"{n} assistant"}
+        for n in range(60)
+    ]
+    Path("pairs.json").write_text(json.dumps(rows))
+    text = RECIPE.format(model=tiny_llama, lora="true", ema="null", root="runs")
+    text = text.replace("LanguageModel", "PreferenceTuning").replace("TextCorpus", "Preferences")
+    text = text.replace("corpus.txt", "pairs.json").replace("    windows_per_epoch: 48\n", "")
+    Path("r.yaml").write_text(text.replace("max_length: 16", "max_length: 64"))
+    ended = zoo("fit --config r.yaml --trainer.max_epochs 3")
+    assert ended.code == 0, ended.err
+    (summary,) = Path("runs").glob("*/*/summary.json")
+    figures = json.loads(summary.read_text())["test"]
+    assert set(figures) == {"loss", "reward_accuracy", "reward_margin"}
+    assert figures["reward_accuracy"] > 0.9
+    assert figures["reward_margin"] > 0
+    assert "train/reward_margin" in (summary.parent / "metrics.csv").read_text().split("\n")[0]
 
 
 def test_the_datas_tokenizer_may_not_have_more_tokens(zoo, tiny_llama):

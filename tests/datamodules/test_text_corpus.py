@@ -257,6 +257,20 @@ def test_long_texts_are_read_in_pieces(corpus, monkeypatch) -> None:
             assert stream(again, split) == stream(data, split)
 
 
+@pytest.mark.parametrize("separator", ["\n\n", "\n---\n", "<|endoftext|>"])
+def test_a_separator_may_come_in_two_blocks(tmp_path, monkeypatch, separator: str) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text(separator.join([*STORIES[:20], "", " ", *STORIES[20:40]]))
+    monkeypatch.setattr(documents, "PIECE_CHARACTERS", 5)
+    for block in range(1, 20):
+        monkeypatch.setattr(text_files, "_BLOCK_BYTES", block)
+        found = [""]
+        for piece in documents.TextFiles([path], separator).pieces():
+            found[-1] += piece.text
+            found += [""] * piece.last
+        assert found == [*STORIES[:40], ""]
+
+
 def test_held_out_tails(corpus) -> None:
     data = corpus(tokenizer="char", val_fraction=0.2, test_fraction=0.1)
     data.setup()

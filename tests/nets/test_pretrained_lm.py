@@ -326,6 +326,25 @@ def test_an_adapter_for_another_base_model_is_refused(folders, tmp_path):
         other.load_state_dict(state)
 
 
+def test_base_weights_in_4_bits(folders):
+    pytest.importorskip("bitsandbytes")
+    if not torch.cuda.is_available():
+        pytest.skip("4-bit weights need a GPU")
+    net = build(folders["wide"], lora=True, load_in_4bit=True, dtype="bfloat16")
+    assert net.model_is_quantised
+    train_adapter(net.to("cpu")).to("cuda")
+    tokens = draw(9)[0][None].cuda()
+    net(tokens).float().square().mean().backward()
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
+    again = build(folders["wide"], lora=True, load_in_4bit=True, dtype="bfloat16").eval()
+    again.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        expected = net.eval()(tokens).float()
+        torch.testing.assert_close(again(tokens).float(), expected)
+        merged = net.to_transformers().cuda()(tokens).logits.float()
+    assert (merged - expected).abs().max() < 0.2 * expected.abs().max()  # 4 bits round coarsely
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
