@@ -409,8 +409,8 @@ def test_the_film_reviews(model) -> None:
         for labels, segments in zip(batch.labels, batch.segments, strict=True)
         for n in range(int(segments.max()) + 1)
     ]
-    assert len(said) == 400
-    assert said.count("The review is positive.") == said.count("The review is negative.") == 200
+    assert len(said) == 300
+    assert said.count("The review is positive.") == said.count("The review is negative.") == 150
 
 
 def test_as_transformers_does_it(tmp_path) -> None:
