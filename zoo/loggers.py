@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -408,3 +409,9 @@ class RunWandb(WandbLogger):
             import wandb
 
             _within(5, wandb.teardown)
+
+
+def active_wandb(trainer: Trainer) -> list[RunWandb]:
+    """The trainer's W&B runs that are written."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, RunWandb)]
+    return [logger for logger in loggers if logger.active]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import subprocess
@@ -135,7 +136,10 @@ def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path, kind
     by_one = json.loads(again.read_text())["test"]
     assert by_one.keys() == two["test"].keys()
     for name, value in by_one.items():
-        assert two["test"][name] == pytest.approx(value, abs=1e-6, rel=1e-6), name
+        other = two["test"][name]
+        if name == "perplexity":  # the exponential, which enlarges the loss's last digit
+            value, other = math.log(value), math.log(other)
+        assert other == pytest.approx(value, abs=1e-6), name
     names = {path.name for path in folder_of_one.iterdir()}
     assert {path.name for path in folder_of_two.iterdir()} == names
     if kind == "texts":  # all that are wrong, each once

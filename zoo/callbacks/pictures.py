@@ -12,7 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.loggers import RunWandb, read_metrics
+from zoo.loggers import active_wandb, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +129,7 @@ class Pictures(Callback):
         path = Path(trainer.default_root_dir) / "wrong_texts.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([columns, *rows])
-        for logger in _wandb(trainer):
+        for logger in active_wandb(trainer):
             logger.log_rows("wrong_texts", columns, rows, trainer.global_step)
 
     def _draw_wrong(self, trainer: Trainer, names: list[str], view: dict[str, Tensor]) -> None:
@@ -149,7 +149,7 @@ class Pictures(Callback):
         titles = [f"{label}\n→ {prediction} {p:.2f}" for label, prediction, p in rows]
         headline = "most wrong: true class, prediction, its probability"
         self._keep(trainer, "wrong", draw_images(images, titles, headline))
-        for logger in _wandb(trainer):
+        for logger in active_wandb(trainer):
             pixels = [image.permute(1, 2, 0).squeeze().numpy() for image in images]
             columns = ["label", "prediction", "probability"]
             logger.log_gallery("wrong_predictions", pixels, columns, rows, trainer.global_step)
@@ -160,7 +160,7 @@ class Pictures(Callback):
         path = Path(trainer.default_root_dir) / f"{name}.png"
         with readable_names():
             figure.savefig(path, dpi=110)
-        for logger in _wandb(trainer):
+        for logger in active_wandb(trainer):
             logger.log_image(f"pictures/{name}", [str(path)], step=trainer.global_step)
 
 
@@ -185,8 +185,3 @@ def visible(trainer: Trainer, images: Tensor) -> Tensor:
         high = images.amax((1, 2, 3), keepdim=True)
         shown = ((images - low) / (high - low).clamp(min=1e-6) * 255).byte()
     return shown if shown.shape[1] in (1, 3) else shown[:, :1]
-
-
-def _wandb(trainer: Trainer) -> list[RunWandb]:
-    loggers = [logger for logger in trainer.loggers if isinstance(logger, RunWandb)]
-    return [logger for logger in loggers if logger.active]

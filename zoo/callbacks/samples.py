@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-from zoo.loggers import RunWandb
+from zoo.loggers import active_wandb
 
 if TYPE_CHECKING:
     from zoo.tasks.language_model import LanguageModel
@@ -79,9 +79,8 @@ class Samples(Callback):
         rows = [[trainer.global_step, prompt, text] for prompt, text in texts]
         with path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([*([_COLUMNS] if is_new else []), *rows])
-        for logger in trainer.loggers:
-            if isinstance(logger, RunWandb) and logger.active:
-                logger.log_rows("samples", _COLUMNS, rows, trainer.global_step)
+        for logger in active_wandb(trainer):
+            logger.log_rows("samples", _COLUMNS, rows, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """What was written before training."""

@@ -61,6 +61,18 @@ def warn_of_missing(said: str, missing: list[str]) -> None:
         )
 
 
+def head_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names, within a net that keeps it as ``model``, of what ends in logits."""
+    base = model.base_model_prefix
+    return tuple(f"model.{child}" for child, _ in model.named_children() if child != base)
+
+
+def recompute_layers(model: PreTrainedModel) -> None:
+    """Have layers computed anew on the way back (arXiv 1604.06174)."""
+    enable = model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+
+
 def write_architecture(model: PreTrainedModel) -> str:
     """A model's configuration as JSON, from which `read_architecture` makes it."""
     return json.dumps(plain(json.loads(model.config.to_json_string(use_diff=False))))

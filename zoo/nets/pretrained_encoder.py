@@ -17,7 +17,9 @@ from zoo.nets.embeddings import check_positive, check_text_counts
 from zoo.nets.hub import (
     check_installed,
     errors_alone,
+    head_names,
     read_architecture,
+    recompute_layers,
     warn_of_missing,
     write_architecture,
 )
@@ -123,13 +125,9 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
                 f"max_length={max_length} is beyond the {self.positions} positions of "
                 f"name={name!r}; set max_length of the data to {self.positions} or less"
             )
-        base = self.model.base_model_prefix
-        self.head_names = tuple(
-            f"model.{child}" for child, _ in self.model.named_children() if child != base
-        )
+        self.head_names = head_names(self.model)
         if gradient_checkpointing:
-            enable = self.model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            recompute_layers(self.model)
         if lora:
             add_lora(
                 self.model,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.nets.checks import check_choice, check_rate
 from zoo.nets.embeddings import check_positive
-from zoo.nets.hub import check_installed, write_architecture
+from zoo.nets.hub import check_installed, head_names, recompute_layers, write_architecture
 from zoo.nets.language_models import (
     build_model,
     context_length,
@@ -128,13 +128,9 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
             )
         self.max_length = context_length(self.model.config)
         self._plain_head, self._keeps_apart = try_out(self.model, model)
-        base = self.model.base_model_prefix
-        self.head_names = tuple(
-            f"model.{child}" for child, _ in self.model.named_children() if child != base
-        )
+        self.head_names = head_names(self.model)
         if gradient_checkpointing:
-            enable = self.model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            recompute_layers(self.model)
         if lora:
             add_lora(
                 self.model,

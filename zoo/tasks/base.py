@@ -218,12 +218,15 @@ class Task(L.LightningModule):
         return {name: self.backbone_lr_factor for name, _ in named if name not in self.head}
 
     def spared(self) -> set[str]:
-        """Names of the matrices that Muon leaves to AdamW: embeddings, which nothing multiplies."""
+        """Names of what Muon leaves to AdamW: the parameters of :meth:`spared_modules`."""
         if self.optimizer_name != "muon":
             return set()
-        tables = [m for m in self.net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
-        owned = {id(table.weight) for table in tables}
+        owned = {id(p) for module in self.spared_modules() for p in module.parameters()}
         return {name for name, p in self.net.named_parameters() if id(p) in owned}
+
+    def spared_modules(self) -> list[nn.Module]:
+        """Modules of no use to Muon: embeddings, which nothing multiplies."""
+        return [m for m in self.net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
 
     def configure_callbacks(self) -> list[Callback]:
         """The training log, and the weights' moving average where it is asked for."""

@@ -107,18 +107,15 @@ class LanguageModel(Task):
         self._step_tokens: Tensor | None = None
         self._state: Any = None
         self._sizes: Tensor | None = None
-        self._places, self._flops = 0, None
+        self._places = 0
+        self._flops: float | None = None
 
     # ---------------------------------------------------------------- optimisation
 
-    def spared(self) -> set[str]:
-        """Muon leaves the output layer to AdamW, too: its rows stand for tokens."""
-        names = super().spared()
+    def spared_modules(self) -> list[nn.Module]:
+        """The output layer, too: its rows stand for tokens."""
         layer = getattr(self.net, "output_layer", None)
-        if self.optimizer_name == "muon" and layer is not None:
-            owned = {id(parameter) for parameter in layer.parameters()}
-            names |= {name for name, p in self.net.named_parameters() if id(p) in owned}
-        return names
+        return [*super().spared_modules(), *([] if layer is None else [layer])]
 
     def configure_callbacks(self) -> list[Callback]:
         """Adds what shows the net's writing."""
@@ -170,19 +167,22 @@ class LanguageModel(Task):
         return row
 
     def on_fit_start(self) -> None:
-        """Counts the operations of a token, forward and back."""
+        """Counts the operations of a token."""
         super().on_fit_start()
+        self._flops = self.flops_per_token()
+
+    def flops_per_token(self) -> float | None:
+        """Operations of a token, forward and back; None where they cannot be counted."""
         length = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
         if length is None or self.carry_state:
-            return
-        example = torch.zeros(1, length, dtype=torch.int64, device="meta")
-        forward = profile(self.net, example).flops
-        if forward is not None:
-            # On the way back as much for the features and as much for the weights; frozen weights
-            # have no gradient.
-            trained = sum(p.numel() for p in self.net.parameters() if p.requires_grad)
-            share = trained / max(1, sum(p.numel() for p in self.net.parameters()))
-            self._flops = forward / length * (2 + share)
+            return None
+        cost = profile(self.net, torch.zeros(1, length, dtype=torch.int64, device="meta"))
+        if cost.flops is None:
+            return None
+        # On the way back as much for the features and as much for the weights; frozen weights have
+        # no gradient.
+        share = cost.trained / max(1, cost.parameters)
+        return float(cost.flops / length * (2 + share))
 
     # ---------------------------------------------------------------- steps
 
@@ -199,11 +199,7 @@ class LanguageModel(Task):
         if self.carry_state:
             features, self._state = net.carry(batch.tokens, self._state)
         else:
-            positions, segments = (
-                getattr(batch, "positions", None),
-                getattr(batch, "segments", None),
-            )
-            features = net.features(batch.tokens, positions, segments)
+            features = net.features(batch.tokens, *_place(batch))
         assert isinstance(features, Tensor)
         return features
 
@@ -215,7 +211,7 @@ class LanguageModel(Task):
         layer = getattr(self.net, "output_layer", None)
         options = {"label_smoothing": label_smoothing, "z_loss": z_loss}
         if layer is None:
-            logits = self(batch.tokens, batch.positions, batch.segments).flatten(0, 1)
+            logits = self(batch.tokens, *_place(batch)).flatten(0, 1)
             return logits_loss(logits, labels, **options)
         features = self.features(batch).flatten(0, 1)
         if features.device.type == "cpu":  # elsewhere the host would have to wait for their number
@@ -318,3 +314,8 @@ class LanguageModel(Task):
         state = checkpoint.get("zoo", {}).get("state")
         if state is not None:
             self._state = [part.to(self.device) for part in state]
+
+
+def _place(batch: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Positions and segments of a batch's tokens, where it has them."""
+    return getattr(batch, "positions", None), getattr(batch, "segments", None)

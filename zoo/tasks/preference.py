@@ -162,10 +162,9 @@ class PreferenceTuning(LanguageModel):
         )
         return self.scale(compared.loss, torch.tensor(pairs, device=self.device))
 
-    def on_fit_start(self) -> None:
-        """Leaves the operations uncounted: pairs differ in length."""
-        super().on_fit_start()
-        self._flops = None
+    def flops_per_token(self) -> float | None:
+        """None: pairs differ in length."""
+        return None
 
     def throughput(self, seen: float, seconds: float) -> dict[str, float]:
         """Pairs a second."""
