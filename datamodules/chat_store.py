@@ -67,6 +67,17 @@ class ChatStore:
         learned: Rows = sums[stops] - sums[np.minimum(offsets[rows] + 1, stops)]
         return learned
 
+    def common_start(self, rows: Rows) -> int:
+        """How many tokens all of some chats begin with, of which none foretells one to learn."""
+        starts, places = self.tokens.offsets[rows], 0
+        least = self.tokens.counts(rows).min() - 1 if len(rows) else 0
+        while places < least:
+            tokens = self.tokens.take(starts + places)
+            if (tokens != tokens[0]).any() or self.learned.take(starts + places + 1).any():
+                break
+            places += 1
+        return places
+
 
 def chat_store(sources: Sequence[Records], reader: Reader, template: ChatTemplate) -> ChatStore:
     """Tokenise all chats, or find them tokenised by an earlier run.
@@ -134,6 +145,7 @@ class ChatRows(Dataset[TokenBatch]):
         max_length: tokens that a chat has at most; a longer one loses its end.
         pad_id: what stands behind a row.
         packed: whether positions begin anew with each chat of a row, and segments number them.
+        shared: how many tokens that all chats begin with stand once in each packed row.
         paired: whether a row's chats are two, of which one is to be chosen; a batch then has twice
             as many rows, all first ones before all second ones.
     """
@@ -147,16 +159,18 @@ class ChatRows(Dataset[TokenBatch]):
         pad_id: int,
         *,
         packed: bool = False,
+        shared: int = 0,
         paired: bool = False,
     ) -> None:
         self.store, self.pad_id = store, pad_id
-        self.packed, self.paired = packed, paired
+        self.packed, self.shared, self.paired = packed, shared, paired
         self.chats = chats
         self.bounds: Rows = np.concatenate([[0], np.cumsum(sizes)])
         """Where each row begins among them, (n + 1,)."""
-        self._inputs = chat_lengths(store, self.chats, max_length)
+        self._inputs = chat_lengths(store, self.chats, max_length) - shared
         whole = np.maximum if paired else np.add
-        self.lengths: Rows = whole.reduceat(self._inputs, self.bounds[:-1]) if len(sizes) else sizes
+        starts = self.bounds[:-1]
+        self.lengths: Rows = shared + whole.reduceat(self._inputs, starts) if len(sizes) else sizes
         """Tokens of each row as the net gets it, (n,); of two rows the longer one's."""
 
     def __len__(self) -> int:
@@ -176,8 +190,11 @@ class ChatRows(Dataset[TokenBatch]):
         else:
             before = np.cumsum(lengths) - lengths  # in the batch, less those in earlier rows
             first = before - np.repeat(before[np.cumsum(sizes) - sizes], sizes)
-        place = _places(lengths)
-        where = np.repeat(row, lengths), np.repeat(first, lengths) + place
+        # A row's first chat is whole; the others go on from the tokens that all share.
+        skipped = np.where(ordinal > 0, self.shared, 0)
+        lengths, first = lengths + self.shared - skipped, first + skipped
+        place = _places(lengths) + np.repeat(skipped, lengths)
+        where = np.repeat(row, lengths), np.repeat(first - skipped, lengths) + place
         source = np.repeat(self.store.tokens.offsets[self.chats[chosen]], lengths) + place
         shape = int(row.max()) + 1, int((first + lengths).max())
         tokens = np.full(shape, self.pad_id, dtype=np.int64)
@@ -188,13 +205,17 @@ class ChatRows(Dataset[TokenBatch]):
         index = self.chats[self.bounds[rows]]
         if self.paired:
             index = np.concatenate([index, index + 1])
-        batch = TokenBatch(*map(torch.from_numpy, (tokens, labels, index)))
+        batch = TokenBatch(
+            torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(index)
+        )
         if not self.packed:
             return batch
         positions, segments = np.zeros(shape, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
         positions[where], segments[where] = place, np.repeat(ordinal, lengths)
         return batch._replace(
-            positions=torch.from_numpy(positions), segments=torch.from_numpy(segments)
+            positions=torch.from_numpy(positions),
+            segments=torch.from_numpy(segments),
+            shared=self.shared,
         )
 
     def __getitem__(self, number: int) -> TokenBatch:
@@ -202,7 +223,7 @@ class ChatRows(Dataset[TokenBatch]):
         batch = self.__getitems__([number])
         if self.paired:
             return batch
-        parts: list[Any] = [None if part is None else part[0] for part in batch]
+        parts: list[Any] = [part[0] if isinstance(part, torch.Tensor) else part for part in batch]
         return TokenBatch(*parts)
 
 

@@ -20,6 +20,8 @@ class TokenBatch(NamedTuple):
             means 0 to T - 1 in every row.
         segments: int64 (B, T), which sample of its row a token belongs to, from 0; -1 for padding;
             None means one sample a row.
+        shared: how many tokens at the start of each row belong to all samples of the row, and not
+            to segment 0 alone.
     """
 
     tokens: Tensor
@@ -27,3 +29,4 @@ class TokenBatch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
     positions: Tensor | None = None
     segments: Tensor | None = None
+    shared: int = 0

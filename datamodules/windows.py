@@ -87,7 +87,7 @@ class TokenWindows(Dataset[TokenBatch]):
     def __getitem__(self, number: int) -> TokenBatch:
         """One window, without the batch dimension."""
         batch = self.__getitems__([number])
-        parts: list[Any] = [None if part is None else part[0] for part in batch]
+        parts: list[Any] = [part[0] if isinstance(part, torch.Tensor) else part for part in batch]
         return TokenBatch(*parts)
 
 

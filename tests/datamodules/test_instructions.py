@@ -305,29 +305,45 @@ def test_order_is_a_function_of_seed_and_epoch(model, rows, packing: bool) -> No
     assert rows_of[0] == rows_of[1]
 
 
-def test_packed_rows_hold_each_sample_once(model, rows) -> None:
+SAME = [{**row, "instruction": "Say it.", "input": ""} for row in ROWS[1:]]
+
+
+@pytest.mark.parametrize(
+    ("values", "shared"),
+    [
+        (ROWS, 0),
+        (ROWS, len(turn("user", "")) - 1),
+        # What stands before the answer foretells it, and is each sample's own.
+        (SAME, len([*turn("user", "Say it."), 0, *turn("assistant", "")]) - 2),
+    ],
+)
+def test_packed_rows_hold_each_sample_once(model, rows, values, shared: int) -> None:
     options = {"tokenizer": model(), "max_length": 256}
-    apart = Instructions(rows(), **options)
-    packed = Instructions(rows(), **options, packing=True, batch_size=2)
+    apart = Instructions(rows(values), **options)
+    packed = Instructions(
+        rows(values), **options, packing=True, batch_size=2, share_prefix=shared > 0
+    )
     expected = chats(everything(apart))
     count = 0
     for batch in everything(packed):
         assert batch.positions is not None
         assert batch.segments is not None
         assert batch.tokens.shape[1] <= 256
+        assert batch.shared == shared
         for row in range(len(batch.tokens)):
             segments = batch.segments[row]
             assert (batch.tokens[row][segments < 0] == PAD).all()
             assert (batch.labels[row][segments < 0] == IGNORED).all()
             for number in range(int(segments.max()) + 1):
                 own = segments == number
+                own[:shared] = True
                 tokens, labels = batch.tokens[row][own].tolist(), batch.labels[row][own].tolist()
                 assert batch.positions[row][own].tolist() == list(range(len(tokens)))
                 assert (tokens, labels) in expected.values()
                 if number == 0:
                     assert expected[int(batch.index[row])] == (tokens, labels)
                 count += 1
-    assert count == 60
+    assert count == len(values)
 
 
 def attention_loss(batch: TokenBatch, table: Tensor) -> Tensor:
@@ -338,16 +354,20 @@ def attention_loss(batch: TokenBatch, table: Tensor) -> Tensor:
     embedded = embedded + torch.sin(positions[..., None] * torch.arange(1, 9) / 9)
     mask = (places[:, None] >= places)[None]
     if batch.segments is not None:
-        mask = mask & (batch.segments[:, :, None] == batch.segments[:, None])
+        own = batch.segments[:, :, None] == batch.segments[:, None]
+        own[:, :, : batch.shared] = True
+        mask = mask & own
     seen = F.scaled_dot_product_attention(embedded, embedded, embedded, attn_mask=mask)
     return F.cross_entropy((seen @ table.T).flatten(0, 1), batch.labels.flatten(), reduction="sum")
 
 
-def test_packed_and_unpacked_losses_are_equal(model, rows) -> None:
+@pytest.mark.parametrize("values", [ROWS, SAME])
+@pytest.mark.parametrize("share_prefix", [False, True])
+def test_packed_and_unpacked_losses_are_equal(model, rows, values, share_prefix: bool) -> None:
     table = torch.randn(260, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     losses = []
-    for packing in (False, True):
-        data = Instructions(rows(), tokenizer=model(), max_length=256, packing=packing)
+    for options in ({}, {"packing": True, "share_prefix": share_prefix}):
+        data = Instructions(rows(values), tokenizer=model(), max_length=256, **options)
         losses.append(sum(attention_loss(batch, table) for batch in everything(data)))
     assert losses[0] > 1
     assert torch.allclose(*losses, rtol=1e-12)
@@ -522,6 +542,7 @@ BAD = [
         {"packing": True, "max_tokens": 100},
         "max_tokens: 100 leaves no room for a row of max_length",
     ),
+    ({"share_prefix": True}, "share_prefix: true needs rows of several samples; set packing"),
     ({"splits": {"train": "a"}}, "is one file; give the folder"),
     ({"val_fraction": 0.6, "test_fraction": 0.5}, "would leave none to train on"),
 ]

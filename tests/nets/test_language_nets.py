@@ -96,6 +96,12 @@ def test_texts_of_one_row_do_not_see_each_other(name):
     together = net(tokens, positions, segments)
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-5)
     assert not torch.allclose(net(tokens)[:, 7:], apart[:, 7:], atol=1e-3)
+    # The first three tokens begin all of them.
+    start, *rests = tokens.split((3, 4, 4, 5), dim=1)
+    whole = torch.cat([net(torch.cat([start, rest], dim=1))[:, 3:] for rest in rests], dim=1)
+    after = torch.cat([torch.arange(3), *(torch.arange(3, 3 + r.shape[1]) for r in rests)])
+    shared = net(tokens, after.expand(2, -1), segments, shared=3)
+    torch.testing.assert_close(shared[:, 3:], whole, rtol=0, atol=1e-5)
 
 
 PEERS = {
@@ -190,6 +196,13 @@ def test_carried_state_makes_windows_one_text(cell):
 def test_texts_of_one_row_are_refused_by_recurrent_nets():
     with pytest.raises(ValueError, match="respect_documents: false"):
         build("rnn-lstm").features(draw(), segments=torch.zeros_like(draw()))
+
+
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout"])
+def test_gpt_drops_features_and_attention_weights_in_training_alone(name):
+    net, tokens = build("gpt-modern", **{name: 0.5}), draw()
+    assert not torch.equal(net.train()(tokens), net(tokens))
+    assert torch.equal(net.eval()(tokens), net(tokens))
 
 
 def test_awd_dropouts():

@@ -147,6 +147,28 @@ def test_texts_of_a_packed_row_are_as_if_alone(folders, kind):
 
 
 @each_kind
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@torch.no_grad()
+def test_texts_of_a_packed_row_share_their_start(folders, kind, attention):
+    if kind == "bloom":
+        attention = "eager"  # has no other
+    net = build(folders[kind], attention=attention).eval()
+    start, *rests = draw(3, 5, 2)
+    row = torch.cat([start, *rests, torch.zeros(2, dtype=torch.long)])[None]
+    places = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7, 3, 4, 0, 0]])
+    segments = torch.tensor([[0] * 8 + [1] * 2 + [-1] * 2])
+    if kind in ("bloom", "mistral", "gemma2"):  # the last two look back at a few tokens alone
+        match = "apart" if kind == "bloom" else r"cannot share the start .* share_prefix to false"
+        with pytest.raises(ValueError, match=match):
+            net(row, places, segments, shared=3)
+        return
+    alone = [net(torch.cat([start, rest])[None])[0] for rest in rests]
+    together = net(row, places, segments, shared=3)[0]
+    torch.testing.assert_close(together[:8], alone[0], **CLOSE)
+    torch.testing.assert_close(together[8:10], alone[1][3:], **CLOSE)
+
+
+@each_kind
 @torch.no_grad()
 def test_steps_give_the_logits_of_the_whole(folders, kind):
     net = build(folders[kind]).eval()

@@ -168,8 +168,9 @@ def test_cls_is_read_before_the_text():
     assert (net(tokens, lengths) - before).abs().max() > 1e-2
 
 
-def test_drops_attention_weights_and_features_in_training_alone():
-    net = build(dropout=0.5, embedding_dropout=0.3)
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "embedding_dropout"])
+def test_drops_attention_weights_features_and_words_in_training_alone(name):
+    net = build(**{"dropout": 0.0, name: 0.5})
     tokens, lengths = draw()
     assert not torch.equal(net.train()(tokens, lengths), net(tokens, lengths))
     assert torch.equal(net.eval()(tokens, lengths), net(tokens, lengths))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zoo.nets.checks import check_choice, check_rate
 from zoo.nets.embeddings import check_positive
+from zoo.nets.segments import own_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -220,7 +221,9 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
             many as of queries.
         feedforward_dim: Units between the two layers of the feedforward; by default four times the
             features, or with swiglu two thirds of that, rounded up to a multiple of 8.
-        dropout: Probability of dropping a feature or an attention weight.
+        dropout: Probability of dropping a feature.
+        attention_dropout: Probability of dropping an attention weight. Slow on a CPU, which has a
+            fast kernel for none only.
         norm: ``rms`` or ``layer``.
         positions: ``rotary`` or ``learned``.
         activation: ``swiglu``, ``relu2`` or ``gelu``.
@@ -248,6 +251,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         num_kv_heads: int | None = None,
         feedforward_dim: int | None = None,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
         norm: GPTNorm | None = None,
         positions: GPTPositions | None = None,
         activation: GPTActivation | None = None,
@@ -286,6 +290,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
             feedforward_dim=feedforward_dim,
         )
         check_rate("dropout", dropout)
+        check_rate("attention_dropout", attention_dropout)
         _check_heads(embedding_dim, num_heads, num_kv_heads, parts.positions)
 
         self.vocab_size, self.max_length = vocab_size, max_length
@@ -311,7 +316,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
                     num_kv_heads,
                     qk_norm=parts.qk_norm,
                     bias=parts.bias,
-                    dropout=dropout,
+                    dropout=attention_dropout,
                 ),
                 FeedForward(embedding_dim, feedforward_dim, parts.activation, bias=parts.bias),
                 (make_norm(), make_norm()),
@@ -346,14 +351,22 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         return self.head
 
     def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        shared: int = 0,
     ) -> Tensor:
         """Logits ``(B, T, vocab)`` of what follows each token; see :meth:`features`."""
-        logits: Tensor = self.head(self.features(tokens, positions, segments))
+        logits: Tensor = self.head(self.features(tokens, positions, segments, shared))
         return logits
 
     def features(
-        self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        shared: int = 0,
     ) -> Tensor:
         """What the output layer makes logits of.
 
@@ -364,6 +377,8 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
             positions: Place of each token in its own text, ``(B, T)``; by default 0, 1, 2 ...
             segments: Which text of its row each token belongs to, ``(B, T)``, where a row holds
                 several: a token then looks at those of its own text alone.
+            shared: How many tokens at the start of each row all its texts begin with, which stand
+                there once. ``positions`` are then needed, too.
 
         Returns:
             Features ``(B, T, D)``.
@@ -373,8 +388,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         """
         allowed = None
         if segments is not None:
-            same = segments.unsqueeze(2) == segments.unsqueeze(1)
-            allowed = same.tril().unsqueeze(1)
+            allowed = own_text(segments, shared)
         place = self._place(tokens, 0, positions, allowed)
         x, _ = self._run(tokens, place, positions, 0, None)
         return x

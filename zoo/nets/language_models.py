@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from zoo.nets.hub import errors_alone, read_architecture, warn_of_missing
 from zoo.nets.pretrained import first_line
+from zoo.nets.segments import own_text
 
 if TYPE_CHECKING:  # imported when a model is built: it takes seconds, and other nets need none
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -118,11 +119,15 @@ def context_length(config: PreTrainedConfig) -> int | None:
 
 
 @torch.no_grad()
-def try_out(model: PreTrainedModel, name: str) -> tuple[bool, bool]:
-    """Try out whether logits are the output layer's, and whether texts of a row stay apart.
+def try_out(model: PreTrainedModel, name: str) -> tuple[bool, bool, bool]:
+    """Try out what a model can do.
 
     Models say so nowhere in a form that all share: some cap or scale their logits, some have
     layers, recurrent ones say, that look at the tokens before whatever they are told.
+
+    Returns:
+        Whether logits are the output layer's; whether texts of a row stay apart; and whether they
+        can begin with the same tokens of that row.
 
     Raises:
         ValueError: If the model looks at later tokens.
@@ -150,9 +155,39 @@ def try_out(model: PreTrainedModel, name: str) -> tuple[bool, bool]:
     try:
         apart = differences(rows, position_ids=places)
     except TypeError:  # it takes no positions
-        return _has_plain_head(model, rows[:1]), False
+        return _has_plain_head(model, rows[:1]), False, False
     keeps_apart = bool(apart[3] <= negligible * differences(rows)[3])
-    return _has_plain_head(model, rows[:1]), keeps_apart
+    shares = keeps_apart and _looks_everywhere(model.config) and _shares_start(model, rows[:1])
+    return _has_plain_head(model, rows[:1]), keeps_apart, shares
+
+
+def _shares_start(model: PreTrainedModel, tokens: Tensor) -> bool:
+    """Whether two texts of a row, ``(1, 5)``, can begin with the same tokens of it."""
+    positions = torch.tensor([[0, 1, 2, 1, 2]], device=tokens.device)
+    segments = torch.tensor([[0, 0, 0, 1, 1]], device=tokens.device)
+    mask = attention_mask(model, own_text(segments, shared=1))
+    options = {"use_cache": False, "position_ids": positions, "attention_mask": mask}
+    together = model.base_model(tokens, **options).last_hidden_state[:, 3:]
+    second = tokens[:, [0, 3, 4]]
+    alone = model.base_model(second, use_cache=False).last_hidden_state[:, 1:]
+    difference = (together - alone).abs().max() / alone.abs().max()
+    return bool(difference <= torch.finfo(model.dtype).eps ** 0.5)
+
+
+def attention_mask(model: PreTrainedModel, allowed: Tensor) -> Tensor:
+    """What a model takes for which tokens each token looks at, ``(B, 1, T, T)``."""
+    if model.config._attn_implementation == "sdpa":
+        return allowed
+    bias = torch.zeros_like(allowed, dtype=model.dtype)
+    return bias.masked_fill(~allowed, torch.finfo(model.dtype).min)
+
+
+def _looks_everywhere(config: PreTrainedConfig) -> bool:
+    """Whether a mask of one's own is all that limits what a token looks at."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    flash = "flash" in str(config._attn_implementation)  # it takes no such masks
+    return kinds == {"full_attention"} and not getattr(text, "sliding_window", None) and not flash
 
 
 def _has_plain_head(model: PreTrainedModel, tokens: Tensor) -> bool:

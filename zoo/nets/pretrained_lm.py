@@ -15,6 +15,7 @@ from zoo.nets.checks import check_choice, check_rate
 from zoo.nets.embeddings import check_positive
 from zoo.nets.hub import check_installed, head_names, recompute_layers, write_architecture
 from zoo.nets.language_models import (
+    attention_mask,
     build_model,
     context_length,
     fingerprint,
@@ -23,6 +24,7 @@ from zoo.nets.language_models import (
 )
 from zoo.nets.lora import Targets, add_lora, is_added, lora_off, merge_lora
 from zoo.nets.pretrained import amend_record
+from zoo.nets.segments import own_text, places
 
 if TYPE_CHECKING:  # imported when a model is built: it takes seconds, and other nets need none
     from transformers import Cache, PreTrainedModel
@@ -127,7 +129,7 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
                 f"model={model!r}; set the data's tokenizer to {model!r} too"
             )
         self.max_length = context_length(self.model.config)
-        self._plain_head, self._keeps_apart = try_out(self.model, model)
+        self._plain_head, self._keeps_apart, self._shares = try_out(self.model, model)
         self.head_names = head_names(self.model)
         if gradient_checkpointing:
             recompute_layers(self.model)
@@ -155,14 +157,22 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         return layer
 
     def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        shared: int = 0,
     ) -> Tensor:
         """Logits ``(B, T, vocab)`` of what follows each token; see :meth:`features`."""
-        logits: Tensor = self.model(**self._inputs(tokens, positions, segments)).logits
+        logits: Tensor = self.model(**self._inputs(tokens, positions, segments, shared)).logits
         return logits
 
     def features(
-        self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        shared: int = 0,
     ) -> Tensor:
         """What the output layer makes logits of.
 
@@ -174,15 +184,18 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
             segments: Which text of its row each token belongs to, ``(B, T)``, and -1 for padding,
                 where a row holds several texts one after the other: a token then looks at those of
                 its own text alone.
+            shared: How many tokens at the start of each row all its texts begin with, which stand
+                there once. ``positions`` are then needed, too.
 
         Returns:
             Features ``(B, T, D)``.
 
         Raises:
-            ValueError: If a text is longer than the model's context, or the model mixes texts.
+            ValueError: If a text is longer than the model's context, the model mixes texts, or it
+                cannot share their start.
         """
         base: nn.Module = self.model.base_model
-        hidden: Tensor = base(**self._inputs(tokens, positions, segments)).last_hidden_state
+        hidden: Tensor = base(**self._inputs(tokens, positions, segments, shared)).last_hidden_state
         return hidden
 
     @torch.no_grad()
@@ -247,12 +260,13 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         return whole.model
 
     def _inputs(
-        self, tokens: Tensor, positions: Tensor | None, segments: Tensor | None
+        self, tokens: Tensor, positions: Tensor | None, segments: Tensor | None, shared: int
     ) -> dict[str, Any]:
         """The model's arguments.
 
         A row of several texts is told by positions that start anew, which is how transformers
-        itself sees that attention must not cross; padding gets position 0, a text each.
+        itself sees that attention must not cross; padding gets position 0, a text each. Where all
+        look back at one start, a mask says what each token sees.
         """
         inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
         if segments is not None and not self._keeps_apart:
@@ -263,10 +277,19 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
                     "the data's packing to false"
                 )
             segments = None
+        if shared and not self._shares:
+            kind = self.model.config.model_type
+            raise ValueError(
+                f"model={self._name!r} ({kind}) cannot share the start of a row among its texts; "
+                "set the data's share_prefix to false"
+            )
         if segments is not None:
             if positions is None:
-                positions = _places(segments)
-            return inputs | {"position_ids": positions.masked_fill(segments < 0, 0)}
+                positions = places(segments)
+            inputs |= {"position_ids": positions.masked_fill(segments < 0, 0)}
+            if shared:
+                inputs |= {"attention_mask": attention_mask(self.model, own_text(segments, shared))}
+            return inputs
         self._check_length(tokens.shape[1])
         if positions is not None:
             # A mask that hides nothing: positions shall not be taken for several texts.
@@ -362,11 +385,3 @@ def _find(name: str) -> Path:
     from datamodules.base_models import find_model
 
     return find_model(name)
-
-
-def _places(segments: Tensor) -> Tensor:
-    """Place of each token in its own text, ``(B, T)``, from which text it belongs to."""
-    place = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    is_first = torch.ones_like(segments, dtype=torch.bool)
-    is_first[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    return place - place.masked_fill(~is_first, 0).cummax(dim=1).values

@@ -109,14 +109,22 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
         return self.head
 
     def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        shared: int = 0,
     ) -> Tensor:
         """Logits ``(B, T, vocab)`` of what follows each token; see :meth:`features`."""
-        logits: Tensor = self.head(self.features(tokens, positions, segments))
+        logits: Tensor = self.head(self.features(tokens, positions, segments, shared))
         return logits
 
     def features(
-        self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        shared: int = 0,
     ) -> Tensor:
         """What the output layer makes logits of.
 
@@ -124,6 +132,7 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
             tokens: Token ids ``(B, T)``; padding may only stand behind those that matter.
             positions: Not used: the order is in the recurrence.
             segments: Not possible: the recurrence would run from one text into the next.
+            shared: Not possible without them.
 
         Returns:
             Features ``(B, T, D)``.

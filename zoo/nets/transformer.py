@@ -154,13 +154,15 @@ class TransformerLayer(nn.Module):
 
     Source: Vaswani et al., arXiv 1706.03762; pre-norm, Xiong et al., arXiv 2002.04745. Dropout is
     where `nn.TransformerEncoderLayer` has it: on attention weights, inside the second part, and on
-    what each part gives. The paper has the last of these only.
+    what each part gives. The paper has the last of these only. That on attention weights has a
+    probability of its own, since without it the CPU has a kernel that never builds the weights.
 
     Args:
         features: Features ``D``.
         num_heads: Heads of the attention.
         feedforward_dim: Units of the hidden layer of the second part.
-        dropout: Probability of all dropout.
+        dropout: Probability of dropping a feature, inside the second part and after both.
+        attention_dropout: Probability of dropping an attention weight.
         pre_norm: Whether norms come before the two parts or after.
         norm: Which norm.
         activation: What follows the hidden layer.
@@ -173,13 +175,14 @@ class TransformerLayer(nn.Module):
         feedforward_dim: int,
         *,
         dropout: float,
+        attention_dropout: float,
         pre_norm: bool,
         norm: TextNormName,
         activation: ActivationName,
     ) -> None:
         super().__init__()
         self.pre_norm = pre_norm
-        self.attention = SelfAttention(features, num_heads, dropout)
+        self.attention = SelfAttention(features, num_heads, attention_dropout)
         self.feedforward = nn.Sequential(
             nn.Linear(features, feedforward_dim),
             make_activation(activation),
@@ -227,7 +230,9 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
         num_heads: Heads of the attention; they share the features, so it divides them.
         num_layers: Layers on top of each other.
         feedforward_dim: Units of each layer's hidden layer; by default four times the features.
-        dropout: Probability of dropping a feature or an attention weight, everywhere.
+        dropout: Probability of dropping a feature, everywhere.
+        attention_dropout: Probability of dropping an attention weight. Slow on a CPU, which has a
+            fast kernel for none only.
         pre_norm: Whether norms come before attention and feedforward, which trains without a
             warm-up; otherwise behind, as in the paper.
         norm: ``layer``, ``rms``, or ``batch``, whose statistics are over all real tokens of a
@@ -259,6 +264,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
         num_layers: int = 2,
         feedforward_dim: int | None = None,
         dropout: float = 0.1,
+        attention_dropout: float = 0.0,
         pre_norm: bool = True,
         norm: TextNormName = "layer",
         positions: PositionsName = "learned",
@@ -283,6 +289,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
             max_length=max_length,
         )
         check_rate("dropout", dropout)
+        check_rate("attention_dropout", attention_dropout)
         _check_widths(embedding_dim, num_heads, positions)
 
         self.pad_id = pad_id
@@ -310,6 +317,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
                 num_heads,
                 feedforward_dim,
                 dropout=dropout,
+                attention_dropout=attention_dropout,
                 pre_norm=pre_norm,
                 norm=norm,
                 activation=activation,

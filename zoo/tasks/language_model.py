@@ -31,8 +31,10 @@ class LanguageModel(Task):
 
     A batch is a named tuple of ``tokens`` ``(B, T)``, ``labels`` ``(B, T)``, the token that follows
     each place, or -100 where it is not asked for, and perhaps ``positions`` and ``segments``
-    ``(B, T)``, where a row holds several texts. The net takes ``(tokens, positions, segments)``
-    and has ``features``, ``output_layer`` and ``step``, as :class:`~zoo.nets.gpt.GPT` has.
+    ``(B, T)``, where a row holds several texts, and ``shared``, how many tokens at its start all of
+    them begin with. The net takes ``(tokens, positions, segments, shared)``, the last only where
+    batches have it, and has ``features``, ``output_layer`` and ``step``, as
+    :class:`~zoo.nets.gpt.GPT` has.
 
     The loss is the mean over the predicted tokens of a whole optimiser step: over all batches that
     are accumulated and all processes, however unevenly tokens are spread among them. So 4 batches
@@ -186,11 +188,9 @@ class LanguageModel(Task):
 
     # ---------------------------------------------------------------- steps
 
-    def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None
-    ) -> Tensor:
-        """Logits ``(B, T, V)`` of what follows each token."""
-        logits: Tensor = self.net(tokens, positions, segments)
+    def forward(self, tokens: Tensor, **place: Any) -> Tensor:
+        """Logits ``(B, T, V)`` of what follows each token; ``place`` is the net's."""
+        logits: Tensor = self.net(tokens, **place)
         return logits
 
     def features(self, batch: Any) -> Tensor:
@@ -199,7 +199,7 @@ class LanguageModel(Task):
         if self.carry_state:
             features, self._state = net.carry(batch.tokens, self._state)
         else:
-            features = net.features(batch.tokens, *_place(batch))
+            features = net.features(batch.tokens, **_place(batch))
         assert isinstance(features, Tensor)
         return features
 
@@ -211,7 +211,7 @@ class LanguageModel(Task):
         layer = getattr(self.net, "output_layer", None)
         options = {"label_smoothing": label_smoothing, "z_loss": z_loss}
         if layer is None:
-            logits = self(batch.tokens, *_place(batch)).flatten(0, 1)
+            logits = self(batch.tokens, **_place(batch)).flatten(0, 1)
             return logits_loss(logits, labels, **options)
         features = self.features(batch).flatten(0, 1)
         if features.device.type == "cpu":  # elsewhere the host would have to wait for their number
@@ -316,6 +316,8 @@ class LanguageModel(Task):
             self._state = [part.to(self.device) for part in state]
 
 
-def _place(batch: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Positions and segments of a batch's tokens, where it has them."""
-    return getattr(batch, "positions", None), getattr(batch, "segments", None)
+def _place(batch: Any) -> dict[str, Any]:
+    """Where a batch's tokens stand in their texts, if it says so."""
+    shared = getattr(batch, "shared", 0)
+    place = {name: getattr(batch, name, None) for name in ("positions", "segments")}
+    return {**place, "shared": shared} if shared else place
