@@ -65,7 +65,8 @@ class Task(L.LightningModule):
         milestones: Of ``step``: fractions of the run at which the rate falls by ``gamma``.
         gamma: Of ``step``: the factor at each milestone.
         ema_decay: Keeps an exponential moving average of the weights with this decay, which is what
-            is validated, tested and saved. Left out: no average.
+            is validated, tested and saved. It reaches over about ``1 / (1 - ema_decay)`` steps,
+            which should be a small part of the run. Left out: no average.
         adaptive_clip: Keeps each unit's gradient below this share of the unit's weights
             (arXiv 2102.06171, where it is 0.01), as nets without norms need. Left out: no clipping.
         freeze: ``backbone`` trains the last layers alone: the others keep their weights, and their
