@@ -98,7 +98,7 @@ def fit(
     command += ["--trainer.devices", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400
     )
     assert result.returncode == 0, result.stderr
     (run,) = (folder / "runs" / "shared").iterdir()
@@ -116,6 +116,7 @@ def write_reviews(path: Path) -> None:
         csv.writer(file).writerows([("text", "label"), *rows])
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["images", "texts", "tokens"])
 def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path, kind: str) -> None:
     write_reviews(tmp_path / "reviews.csv")
