@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -221,10 +220,7 @@ class ChatRows(Dataset[TokenBatch]):
     def __getitem__(self, number: int) -> TokenBatch:
         """One row, without the batch dimension; of two rows both."""
         batch = self.__getitems__([number])
-        if self.paired:
-            return batch
-        parts: list[Any] = [part[0] if isinstance(part, torch.Tensor) else part for part in batch]
-        return TokenBatch(*parts)
+        return batch if self.paired else batch.first_row()
 
 
 def chat_lengths(store: ChatStore, chats: Rows, max_length: int) -> Rows:

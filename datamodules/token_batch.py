@@ -1,6 +1,6 @@
 """What a language model learns from: tokens, and what follows each."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -30,3 +30,8 @@ class TokenBatch(NamedTuple):
     positions: Tensor | None = None
     segments: Tensor | None = None
     shared: int = 0
+
+    def first_row(self) -> "TokenBatch":
+        """The first row, without the batch dimension."""
+        parts: list[Any] = [part[0] if isinstance(part, Tensor) else part for part in self]
+        return TokenBatch(*parts)

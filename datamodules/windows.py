@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,9 +85,7 @@ class TokenWindows(Dataset[TokenBatch]):
 
     def __getitem__(self, number: int) -> TokenBatch:
         """One window, without the batch dimension."""
-        batch = self.__getitems__([number])
-        parts: list[Any] = [part[0] if isinstance(part, torch.Tensor) else part for part in batch]
-        return TokenBatch(*parts)
+        return self.__getitems__([number]).first_row()
 
 
 Order = Callable[[int], npt.NDArray[np.int64]]
