@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from zoo.__main__ import main
-from zoo.catalog import entries, recipe_names, recipes_folder
+from zoo.cli.catalog import entries, recipe_names, recipes_folder
 
 OVERLAYS = {"smoke", "trainer/cpu", "trainer/ddp", "trainer/gpu"}
 RECIPES = sorted(set(recipe_names()) - OVERLAYS)

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         if argv[0] == "list":
             return _list(argv[1:])
         if argv[0] == "export":
-            from zoo.export import export
+            from zoo.cli.export import export
 
             return export(argv[1:])
         if argv[0] not in VERBS:
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             near = difflib.get_close_matches(argv[0], verbs, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(verbs)}"
             raise UserError(f"there is no verb {argv[0]!r}; {hint}")
-        from zoo.cli import run
+        from zoo.cli.cli import run
 
         return run(argv)
     except UserError as error:
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _list(argv: list[str]) -> int:
-    from zoo.catalog import KINDS, listing
+    from zoo.cli.catalog import KINDS, listing
     from zoo.errors import UserError
 
     kind = argv[0] if argv and argv[0] in KINDS else None

@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datamodules.randomness import permutation
-from datamodules.text_arrays import ArrayTexts, TextBatch
-from datamodules.text_sets import MovieReviews
+from datamodules.core.randomness import permutation
+from datamodules.text.dataset import ArrayTexts, TextBatch
+from datamodules.text.sets import MovieReviews
 
 MAX_LENGTH, WIDTH, LOSS_TEXTS = 1024, 64, 1024
 

@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from datamodules.base import ArrayImages, ImageDataModule
+from datamodules.images.base import ImageDataModule
+from datamodules.images.dataset import ArrayImages
 
 BATCH = 128
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
@@ -106,7 +107,7 @@ def read_images() -> tuple[Images, str]:
     """CIFAR-10's training images, or random bytes of the same shape."""
     root = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))
     if (root / "images" / "cifar10_jpeg" / "train.parquet").exists():
-        from datamodules.cifar import CIFAR10
+        from datamodules.images.cifar import CIFAR10
 
         data = CIFAR10(root=str(root / "images" / "cifar10_jpeg"), val_size=1)
         data.setup("fit")

@@ -35,10 +35,10 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from datamodules import Instructions
-from datamodules.base_models import SMALL_MODEL, find_model
-from datamodules.token_batch import IGNORED
+from datamodules.core.hub import SMALL_MODEL, find_model
+from datamodules.language.batch import IGNORED
 from zoo import LanguageModel, PretrainedCausalLM
-from zoo.cli import quiet
+from zoo.cli.cli import quiet
 
 PROJECT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from datamodules.text_sets import MovieReviews
+from datamodules.text.sets import MovieReviews
 
 PROJECT = Path(__file__).resolve().parents[2]
 EVERY_S = 0.1

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from zoo import nets
-from zoo.nets.norms import NormName
+from zoo.nets.layers.norms import NormName
 
 BATCH, SIZE, STEPS, WARM_UP = 128, 32, 2, 1
 

@@ -21,15 +21,16 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datamodules import Digits
-from datamodules.sampling import EpochBatches
+from datamodules.core.sampling import EpochBatches
 from zoo import GoogLeNet, ImageClassifier
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
-from zoo.catalog import recipes_folder
-from zoo.checkpoint import AtomicCheckpointIO
-from zoo.loggers import MetricsCSV
-from zoo.optim import lr_factor, parameter_groups
+from zoo.cli.catalog import recipes_folder
+from zoo.optim.optimizers import parameter_groups
+from zoo.optim.schedules import lr_factor
+from zoo.run.checkpoint import AtomicCheckpointIO
+from zoo.run.csv_logger import MetricsCSV
 
 EPOCHS, BATCH, ROUNDS, SEED = 3, 128, 9, 0
 
@@ -129,7 +130,7 @@ def by_zoo(task: dict[str, Any], data: Digits, folder: Path) -> tuple[list[Tenso
 
 
 def main() -> int:
-    from zoo.cli import quiet
+    from zoo.cli.cli import quiet
 
     quiet()
     task, options = recipe()

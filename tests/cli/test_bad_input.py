@@ -18,9 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import text_sources, tokenization
-from zoo.nets import pretrained_encoder
-from zoo.run import RunFolder
+from datamodules.text import sources as text_sources
+from datamodules.text import tokenizer as tokenization
+from zoo.nets.pretrained import encoder as pretrained_encoder
+from zoo.run.folder import RunFolder
 
 Refuse = Callable[..., str]
 FIT = "fit --config r.yaml --wandb off "
@@ -151,9 +152,9 @@ OPTIONS = {
     "--data ImageFolder": "option data.root is missing; set it in a recipe or on the command line",
     "--model.net torch.optim.SGD": "option model.net is 'torch.optim.SGD', which is not a net "
     "(see `zoo list nets`)",
-    "--model.net Digits": "option model.net is 'datamodules.digits.Digits', which is not a net "
+    "--model.net Digits": "option model.net is 'datamodules.Digits', which is not a net "
     "(see `zoo list nets`)",
-    "--data GoogLeNet": "option data is 'zoo.nets.googlenet.GoogLeNet', which is not a data set "
+    "--data GoogLeNet": "option data is 'zoo.GoogLeNet', which is not a data set "
     "(see `zoo list data`)",
     # impossible values
     "--data.batch_size 0": "data.batch_size: 0 is not possible; give 1 or more",

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from datamodules.prompt_inputs import PromptInputs
+from datamodules.language.inputs import PromptInputs
 from zoo.tasks import LanguageModel
 
 transformers = pytest.importorskip("transformers")

@@ -97,7 +97,7 @@ def test_checkpoint_over_defaults(
 ) -> None:
     config = resolved(capsys, "test", "--ckpt_path", str(checkpoint))
     assert init(config)["lr"] == 0.009
-    assert init(config)["net"]["class_path"] == "zoo.nets.googlenet.GoogLeNet"
+    assert init(config)["net"]["class_path"] == "zoo.GoogLeNet"
     assert init(config, "data")["batch_size"] == 300
 
 
@@ -120,7 +120,7 @@ def test_class_of_file_and_flag_over_checkpoint(
     flag += ["--data", "CIFAR100", "--data.root", str(recipe.parent)]
     config = resolved(capsys, *flag)
     assert init(config)["net"]["class_path"] == "torchvision.models.resnet18"
-    assert config["data"]["class_path"] == "datamodules.cifar.CIFAR100"
+    assert config["data"]["class_path"] == "datamodules.CIFAR100"
     recipe.write_text(
         "model: {class_path: ImageClassifier, init_args: {net: {class_path: "
         "torchvision.models.resnet18}}}\n"
@@ -155,7 +155,7 @@ def test_short_name_of_ours_wins_over_torchvisions(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = resolved(capsys, "fit", "--config", str(recipe))
-    assert init(config)["net"]["class_path"] == "zoo.nets.googlenet.GoogLeNet"
+    assert init(config)["net"]["class_path"] == "zoo.GoogLeNet"
 
 
 def test_packaged_recipe_by_name(

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.base import ArrayImages, ImageBatch, ImageDataModule
+from datamodules.images.base import ImageDataModule
+from datamodules.images.dataset import ArrayImages, ImageBatch
 
 PROJECT = Path(__file__).resolve().parents[2]
 

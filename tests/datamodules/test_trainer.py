@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from datamodules import Digits
-from datamodules.base import DataError
-from datamodules.randomness import permutation
+from datamodules.core.errors import DataError
+from datamodules.core.randomness import permutation
 
 
 def test_fit_test_predict(trainer, recorder) -> None:

@@ -25,7 +25,7 @@ from zoo.nets import (
     TransformerClassifier,
     UNet,
 )
-from zoo.nets.norms import NormName
+from zoo.nets.layers.norms import NormName
 
 
 class Case(NamedTuple):

@@ -11,9 +11,11 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import GoogLeNet_Weights
 
-from zoo.nets import GoogLeNet, googlenet, pretrained
-from zoo.nets.activations import ActivationName, activation_gain
-from zoo.nets.googlenet import AuxHead, ConvBlock, GoogLeNetOutputs, InceptionBlock, Layout
+from zoo.nets import GoogLeNet, googlenet
+from zoo.nets.googlenet import AuxHead, GoogLeNetOutputs, InceptionBlock, Layout
+from zoo.nets.layers.activations import ActivationName, activation_gain
+from zoo.nets.layers.conv import ConvBlock
+from zoo.nets.pretrained import torchvision_weights as pretrained
 
 WEIGHTS = GoogLeNet_Weights.IMAGENET1K_V1
 PRETRAINED = {"layout": "torchvision", "stem": "large", "weights": "IMAGENET1K_V1"}

@@ -9,8 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import Inception_V3_Weights
 
-from zoo.nets import InceptionV3, inception_v3, pretrained
-from zoo.nets.googlenet import ConvBlock
+from zoo.nets import InceptionV3, inception_v3
 from zoo.nets.inception_v3 import (
     InceptionA,
     InceptionAux,
@@ -20,6 +19,8 @@ from zoo.nets.inception_v3 import (
     InceptionE,
     InceptionV3Outputs,
 )
+from zoo.nets.layers.conv import ConvBlock
+from zoo.nets.pretrained import torchvision_weights as pretrained
 
 WEIGHTS = Inception_V3_Weights.IMAGENET1K_V1
 PRETRAINED = {"image_size": 299, "weights": "IMAGENET1K_V1"}

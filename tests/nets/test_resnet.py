@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 
 from zoo.nets import ResNet
-from zoo.nets.activations import ActivationName, activation_gain
-from zoo.nets.norms import NormName, ScaledWSConv2d, WSConv2d
+from zoo.nets.layers.activations import ActivationName, activation_gain
+from zoo.nets.layers.conv import ScaledWSConv2d, WSConv2d
+from zoo.nets.layers.norms import NormName
 from zoo.nets.resnet import Layers, PaddedShortcut, ResidualBlock
 
 IMAGENET = {"num_classes": 1000, "stem": "large", "image_size": 224}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from zoo.nets.pooling import prepare_texts
+from zoo.nets.layers.pooling import prepare_texts
 from zoo.nets.rnn import RNNClassifier
 
 VOCAB, WIDTH, HIDDEN = 40, 7, 6

@@ -16,8 +16,8 @@ from torch.export._patches import (
 )
 
 from zoo.nets.bag import BagOfEmbeddings
-from zoo.nets.embeddings import TokenEmbedding, hash_pair, load_vectors, mix64
-from zoo.nets.pooling import Pooling, PoolingName, prepare_texts
+from zoo.nets.layers.embeddings import TokenEmbedding, hash_pair, load_vectors, mix64
+from zoo.nets.layers.pooling import Pooling, PoolingName, prepare_texts
 from zoo.nets.rnn import CellName, RNNClassifier, RNNPooling
 from zoo.nets.transformer import TransformerClassifier, TransformerPooling
 

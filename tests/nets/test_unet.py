@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.nets.norms import ConvName, NormName
+from zoo.inference.tiling import predict_tiled
+from zoo.nets.layers.conv import ConvName
+from zoo.nets.layers.norms import NormName
 from zoo.nets.unet import UNet, Upsampling
-from zoo.tiling import predict_tiled
 
 UPS = get_args(Upsampling)
 

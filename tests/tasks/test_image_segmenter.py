@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import SyntheticCells
 from zoo import ImageSegmenter, UNet
 from zoo.errors import UserError
-from zoo.losses import segmentation_loss
+from zoo.losses.segmentation import segmentation_loss
 
 
 class Bright(nn.Module):

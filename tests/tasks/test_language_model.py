@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from datamodules import TextCorpus
-from datamodules.token_batch import IGNORED, TokenBatch
+from datamodules.language.batch import IGNORED, TokenBatch
 from zoo import GPT, LanguageModel, RNNLanguageModel
 from zoo.callbacks.train_log import TrainLog
 from zoo.errors import UserError
-from zoo.optim import MuonAdamW
+from zoo.optim.muon import MuonAdamW
 
 VOCAB, LENGTH = 12, 10
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.token_batch import IGNORED, TokenBatch
+from datamodules.language.batch import IGNORED, TokenBatch
 from zoo import GPT, PreferenceTuning
 from zoo.callbacks.train_log import TrainLog
 from zoo.errors import UserError
@@ -68,7 +68,7 @@ def restated_trl(policy: Tensor, base: Tensor, loss_type: str, smoothing: float)
 def test_loss_and_gradient_are_trls(tiny_llama, monkeypatch, loss, smoothing, plain_head):
     net = make_net(tiny_llama)
     net._plain_head = plain_head
-    monkeypatch.setattr("zoo.token_loss.MOST_LOGITS", 300 * 5)  # several pieces
+    monkeypatch.setattr("zoo.losses.tokens.MOST_LOGITS", 300 * 5)  # several pieces
     task = PreferenceTuning(net, beta=BETA, loss=loss, label_smoothing=smoothing)
     batch = draw_pairs(3)
     compared = task.compare(batch, label_smoothing=smoothing)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from zoo import GoogLeNet, ImageClassifier
-from zoo.optim import build_optimizer, clip_adaptively
+from zoo.optim.optimizers import build_optimizer, clip_adaptively
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from zoo.callbacks.train_log import log_interval
-from zoo.checkpoint import link_checkpoint
 from zoo.errors import Interrupted, UserError
+from zoo.run.checkpoint import link_checkpoint
 
 
 class Checkpoints(Checkpoint):

@@ -12,7 +12,8 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.loggers import active_wandb, read_metrics
+from zoo.run.csv_logger import read_metrics
+from zoo.run.wandb_logger import active_wandb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ class Pictures(Callback):
         self._draw_curves(trainer)
 
     def _draw_curves(self, trainer: Trainer) -> None:
-        from zoo.plots import draw_curves
+        from zoo.callbacks.plots import draw_curves
 
         path = Path(trainer.default_root_dir) / "metrics.csv"
         if path.is_file():
@@ -56,13 +57,18 @@ class Pictures(Callback):
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what the task kept of the test."""
-        from zoo.plots import readable_names
+        from zoo.callbacks.plots import readable_names
 
         with readable_names():
             self._draw_test(trainer, pl_module)
 
     def _draw_test(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        from zoo.plots import draw_attention, draw_confusion, draw_reliability, draw_scatter
+        from zoo.callbacks.plots import (
+            draw_attention,
+            draw_confusion,
+            draw_reliability,
+            draw_scatter,
+        )
 
         views: dict[str, Any] = getattr(pl_module, "test_views", {})
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -97,8 +103,8 @@ class Pictures(Callback):
             self._draw_wrong(trainer, class_names(trainer, pl_module), views["wrong"])
 
     def _draw_masks(self, trainer: Trainer, samples: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-        from datamodules.segmentation import overlay
-        from zoo.plots import draw_masks
+        from datamodules.segmentation.plot import overlay
+        from zoo.callbacks.plots import draw_masks
 
         drawn = []
         for image, mask, predicted in samples:
@@ -133,7 +139,7 @@ class Pictures(Callback):
             logger.log_rows("wrong_texts", columns, rows, trainer.global_step)
 
     def _draw_wrong(self, trainer: Trainer, names: list[str], view: dict[str, Tensor]) -> None:
-        from datamodules.picture import draw_images
+        from datamodules.images.plot import draw_images
 
         # torchmetrics takes the dimension away from a single value
         wrong = {name: v.cpu()[None] if v.ndim == 0 else v.cpu() for name, v in view.items()}
@@ -155,7 +161,7 @@ class Pictures(Callback):
             logger.log_gallery("wrong_predictions", pixels, columns, rows, trainer.global_step)
 
     def _keep(self, trainer: Trainer, name: str, figure: Figure) -> None:
-        from zoo.plots import readable_names
+        from zoo.callbacks.plots import readable_names
 
         path = Path(trainer.default_root_dir) / f"{name}.png"
         with readable_names():

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-from zoo.loggers import active_wandb
+from zoo.run.wandb_logger import active_wandb
 
 if TYPE_CHECKING:
     from zoo.tasks.language_model import LanguageModel

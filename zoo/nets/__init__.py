@@ -5,8 +5,8 @@ from zoo.nets.googlenet import GoogLeNet
 from zoo.nets.gpt import GPT
 from zoo.nets.inception_v3 import InceptionV3
 from zoo.nets.mlp import MLP
-from zoo.nets.pretrained_encoder import PretrainedEncoder
-from zoo.nets.pretrained_lm import PretrainedCausalLM
+from zoo.nets.pretrained.causal_lm import PretrainedCausalLM
+from zoo.nets.pretrained.encoder import PretrainedEncoder
 from zoo.nets.resnet import ResNet
 from zoo.nets.rnn import RNNClassifier
 from zoo.nets.rnn_lm import RNNLanguageModel

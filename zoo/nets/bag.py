@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_rate
-from zoo.nets.embeddings import TokenEmbedding, check_positive, check_text_counts, hash_pair
-from zoo.nets.pooling import prepare_texts
+from zoo.nets.checks import check_positive, check_rate, check_text_counts
+from zoo.nets.layers.embeddings import TokenEmbedding, hash_pair
+from zoo.nets.layers.pooling import prepare_texts
 
 
 class BagOfEmbeddings(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-classification"):

@@ -75,3 +75,38 @@ def check_rate(option: str, rate: float) -> None:
     """
     if not 0 <= rate < 1:
         raise ValueError(f"{option}={rate} must be at least 0 and less than 1")
+
+
+def check_text_counts(vocab_size: int, num_classes: int, pad_id: int) -> None:
+    """Refuses a text net without vocabulary or output, or whose padding is no token.
+
+    Args:
+        vocab_size: Number of tokens.
+        num_classes: Number of classes.
+        pad_id: Id of the padding token.
+
+    Raises:
+        ValueError: One of them does not fit.
+    """
+    if vocab_size < 1:
+        raise ValueError(
+            f"vocab_size={vocab_size} must be at least 1; give the tokenizer a text to learn from"
+        )
+    if num_classes < 1:
+        raise ValueError(f"num_classes={num_classes} must be at least 1")
+    if not 0 <= pad_id < vocab_size:
+        raise ValueError(f"pad_id={pad_id} must be a token's id, from 0 to {vocab_size - 1}")
+
+
+def check_positive(**options: int) -> None:
+    """Refuses options that are not at least 1.
+
+    Args:
+        options: Their values by name.
+
+    Raises:
+        ValueError: One of them is not.
+    """
+    for option, value in options.items():
+        if value < 1:
+            raise ValueError(f"{option}={value} must be at least 1")

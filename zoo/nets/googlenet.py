@@ -1,17 +1,24 @@
 """GoogLeNet, also known as Inception v1, in the three forms that people compare with."""
 
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple, TypedDict, Unpack, get_args
+from typing import ClassVar, Literal, NamedTuple, Unpack, get_args
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.activations import ActivationName, activation_gain, make_activation
 from zoo.nets.checks import Stem, check_choice, check_counts, check_rate, choose_stem
-from zoo.nets.norms import ConvName, NormName, ScaledWSConv2d, make_conv, make_norm
-from zoo.nets.pretrained import (
+from zoo.nets.layers.activations import ActivationName, make_activation
+from zoo.nets.layers.conv import (
+    PER_CHANNEL_AND_IMAGE,
+    WITHOUT_BIAS,
+    ConvBlock,
+    ConvName,
+    ConvSettings,
+)
+from zoo.nets.layers.norms import NormName
+from zoo.nets.pretrained.torchvision_weights import (
     InputRange,
     amend_record,
     check_transform_input,
@@ -69,22 +76,6 @@ _LAYOUTS: dict[Layout, _Published] = {
 }
 
 
-class ConvSettings(TypedDict, total=False):
-    """What all convolutions of a net have in common; see `ConvBlock`."""
-
-    norm: NormName
-    num_groups: int | Literal["auto"]
-    conv: ConvName
-    activation: ActivationName
-    bias: bool
-    eps: float | None
-
-
-# Norms with a mean per channel and image, which of a map of one pixel leave nothing.
-PER_CHANNEL_AND_IMAGE: tuple[NormName, ...] = ("instance", "frn")
-# Norms without a bias of their own.
-WITHOUT_BIAS: tuple[NormName, ...] = ("rms", "none")
-
 # Below this many pixels a side some pool of the net would have nothing left to pool; and, second,
 # the last map would be a single pixel.
 _SMALLEST_IMAGE: dict[tuple[Layout, Stem], tuple[int, int]] = {
@@ -111,72 +102,6 @@ class GoogLeNetOutputs(NamedTuple):
     logits: Tensor
     aux_logits2: Tensor
     aux_logits1: Tensor
-
-
-class ConvBlock(nn.Module):
-    """Convolution, normalisation, activation: ``(B, in, H, W)`` to ``(B, out, H', W')``.
-
-    With the default padding, half the kernel, a kernel of odd size at stride 1 keeps H and W.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Side of the kernel, or height and width.
-        stride: Step of the kernel.
-        padding: Zeros around the map; by default half the kernel.
-        norm: Normalisation between convolution and activation.
-        num_groups: Groups of group normalisation.
-        conv: Whether filters are standardised. With ``scaled_ws`` their gain starts at that of
-            the activation, so that blocks in a row keep the scale of their signal.
-        activation: What follows the normalisation.
-        bias: Whether the convolution adds a bias.
-        eps: Added to the variance by the normalisation; by default what goes with its kind.
-
-    Raises:
-        ValueError: If an option is unknown, or the filters' scale is one that no norm takes away.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        *,
-        stride: int = 1,
-        padding: int | None = None,
-        norm: NormName = "batch",
-        num_groups: int | Literal["auto"] = "auto",
-        conv: ConvName = "plain",
-        activation: ActivationName = "relu",
-        bias: bool = False,
-        eps: float | None = None,
-    ) -> None:
-        super().__init__()
-        if conv == "ws" and norm == "none":
-            raise ValueError(
-                "conv='ws' needs a norm, which takes the scale of its filters away; choose conv "
-                "'scaled_ws', which keeps the scale, or norm 'group'"
-            )
-        height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
-        self.conv = make_conv(
-            conv,
-            in_channels,
-            out_channels,
-            (height, width),
-            stride=stride,
-            padding=(height // 2, width // 2) if padding is None else padding,
-            bias=bias,
-        )
-        if isinstance(self.conv, ScaledWSConv2d):
-            nn.init.constant_(self.conv.gain, activation_gain(activation))
-        # Named bn whatever the kind, because that is the name in torchvision's state dict.
-        self.bn = make_norm(norm, out_channels, eps=eps, num_groups=num_groups)
-        self.activation = make_activation(activation, inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, in, H, W)`` to ``(B, out, H', W')``."""
-        y: Tensor = self.activation(self.bn(self.conv(x)))
-        return y
 
 
 class InceptionBlock(nn.Module):

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice, check_rate
-from zoo.nets.embeddings import check_positive
-from zoo.nets.segments import own_text
+from zoo.nets.checks import check_choice, check_positive, check_rate
+from zoo.nets.layers.packing import own_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -467,7 +466,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         Raises:
             ValueError: If no model of these has the net's parts.
         """
-        from zoo.nets.gpt_transformers import to_transformers
+        from zoo.nets.pretrained.gpt_export import to_transformers
 
         return to_transformers(self)
 

@@ -8,11 +8,17 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.activations import ActivationName
 from zoo.nets.checks import Stem, check_choice, check_counts, check_rate, choose_stem
-from zoo.nets.googlenet import PER_CHANNEL_AND_IMAGE, WITHOUT_BIAS, ConvBlock, ConvSettings
-from zoo.nets.norms import ConvName, NormName
-from zoo.nets.pretrained import (
+from zoo.nets.layers.activations import ActivationName
+from zoo.nets.layers.conv import (
+    PER_CHANNEL_AND_IMAGE,
+    WITHOUT_BIAS,
+    ConvBlock,
+    ConvName,
+    ConvSettings,
+)
+from zoo.nets.layers.norms import NormName
+from zoo.nets.pretrained.torchvision_weights import (
     InputRange,
     amend_record,
     check_transform_input,

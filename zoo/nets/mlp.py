@@ -6,9 +6,9 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.activations import ActivationName, make_activation
 from zoo.nets.checks import check_choice, check_counts, check_rate
-from zoo.nets.norms import NormName, make_norm
+from zoo.nets.layers.activations import ActivationName, make_activation
+from zoo.nets.layers.norms import NormName, make_norm
 
 _WIDTHS = (256, 256)
 

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.activations import ActivationName, activation_gain, make_activation
 from zoo.nets.checks import Stem, check_choice, check_counts, check_rate, choose_stem
-from zoo.nets.norms import ConvName, NormName, ScaledWSConv2d, make_conv, make_norm
-from zoo.nets.pretrained import check_weights, load_pretrained
+from zoo.nets.layers.activations import ActivationName, activation_gain, make_activation
+from zoo.nets.layers.conv import ConvName, ScaledWSConv2d, make_conv
+from zoo.nets.layers.norms import NormName, make_norm
+from zoo.nets.pretrained.torchvision_weights import check_weights, load_pretrained
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -257,7 +258,7 @@ class ResNet(
       that starts at zero (arXiv 2002.10444). With ``conv: scaled_ws`` this is close to the nets of
       arXiv 2101.08692; their factors alpha and beta are left out, because post-activation has no
       place for them and the learned number takes their part. The convolutions' gains start at the
-      activation's (:func:`~zoo.nets.activations.activation_gain`), which is where the paper
+      activation's (:func:`~zoo.nets.layers.activations.activation_gain`), which is where the paper
       has the same factor.
     * ``pre_activation``: arXiv 1603.05027. The stem is a convolution alone, then, and one norm and
       activation come before the last pool. The paper puts an activation after the stem as well.

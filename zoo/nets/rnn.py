@@ -6,9 +6,9 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice, check_rate
-from zoo.nets.embeddings import TokenEmbedding, check_positive, check_text_counts
-from zoo.nets.pooling import Pooling, Texts, prepare_texts, take_last
+from zoo.nets.checks import check_choice, check_positive, check_rate, check_text_counts
+from zoo.nets.layers.embeddings import TokenEmbedding
+from zoo.nets.layers.pooling import Pooling, Texts, prepare_texts, take_last
 
 CellName = Literal["lstm", "gru", "rnn"]
 RNNPooling = Literal["last", "mean", "max", "attention"]

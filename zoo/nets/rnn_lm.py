@@ -9,8 +9,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from zoo.nets.checks import check_choice, check_rate
-from zoo.nets.embeddings import check_positive
+from zoo.nets.checks import check_choice, check_positive, check_rate
 
 LMCellName = Literal["lstm", "gru"]
 

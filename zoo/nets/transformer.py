@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.activations import ActivationName, make_activation
-from zoo.nets.checks import check_choice, check_rate
-from zoo.nets.embeddings import TokenEmbedding, check_positive, check_text_counts
-from zoo.nets.norms import make_norm
-from zoo.nets.pooling import Pooling, Texts, cut_padding, prepare_texts
+from zoo.nets.checks import check_choice, check_positive, check_rate, check_text_counts
+from zoo.nets.layers.activations import ActivationName, make_activation
+from zoo.nets.layers.embeddings import TokenEmbedding
+from zoo.nets.layers.norms import make_norm
+from zoo.nets.layers.pooling import Pooling, Texts, cut_padding, prepare_texts
 
 TextNormName = Literal["layer", "rms", "batch"]
 PositionsName = Literal["learned", "sinusoidal", "rotary"]

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.activations import ActivationName
 from zoo.nets.checks import check_choice, check_counts, check_rate
-from zoo.nets.googlenet import WITHOUT_BIAS, ConvBlock, ConvSettings
-from zoo.nets.norms import ConvName, NormName
+from zoo.nets.layers.activations import ActivationName
+from zoo.nets.layers.conv import WITHOUT_BIAS, ConvBlock, ConvName, ConvSettings
+from zoo.nets.layers.norms import NormName
 
 Upsampling = Literal["transpose", "bilinear"]
 
@@ -71,7 +71,7 @@ class UNet(
     arXiv 1505.04597; the paper's net is ``depth=4, width=64, norm="none"``. Deviations:
 
     * Convolutions are padded with zeros, so that the logits have the size of the image; the paper's
-      lose the border and tile the image instead. :func:`zoo.tiling.predict_tiled` tiles.
+      lose the border and tile the image instead. :func:`zoo.inference.tiling.predict_tiled` tiles.
     * There may be a norm between convolution and activation, as in nearly all later work.
     * ``bilinear`` upsampling, see :class:`UpBlock`.
     * Dropout acts on the map at the bottom only; the paper has it "at the end of the contracting

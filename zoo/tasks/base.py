@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from math import inf
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
-from lightning.pytorch.plugins import DoublePrecision, HalfPrecision
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
+from datamodules.core.options import public_path
+from zoo.callbacks.average import _Average
 from zoo.callbacks.train_log import TrainLog
-from zoo.checkpoint import read_checkpoint
 from zoo.errors import NonFiniteLoss, UserError
-from zoo.losses import LabelKind, check_logits
-from zoo.optim import (
-    OptimizerName,
-    ScheduleName,
-    build_optimizer,
-    clip_adaptively,
-    lr_factor,
-    parameter_groups,
-    restore_hyperparameters,
-)
+from zoo.losses.base import LabelKind
+from zoo.losses.logits import check_logits
+from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively, parameter_groups
+from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
+from zoo.run.checkpoint import read_checkpoint
+from zoo.tasks.meters import Meters, TrainSums
+from zoo.tasks.net_spec import HEAD_NAMES, accepted_arguments, head_parameters, net_spec
 
 Stage = Literal["val", "test"]
 
@@ -384,7 +375,7 @@ class Task(L.LightningModule):
             taken = accepted_arguments(spec["class_path"])
             kept = {name: value for name, value in spec["init_args"].items() if name in taken}
             hparams["net"] = {**spec, "init_args": kept}
-        hparams["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        hparams["_class_path"] = public_path(type(self))
         hparams["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = hparams
         facts: dict[str, Any] = {
@@ -478,33 +469,6 @@ class Task(L.LightningModule):
         )
 
 
-class _Average(WeightAveraging):
-    """Lightning's average of the weights, also where training runs in another precision."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Copies the weights once they have the run's precision, which Lightning sets later."""
-        if isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision):
-            trainer.precision_plugin.convert_module(pl_module)
-        # The module itself is moved there only later; an average on the host would cost a copy of
-        # all weights in every step.
-        self._device = trainer.strategy.root_device
-        super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:  # looked at by the host in every step
-            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
-
-
-def known_classes(num_classes: int | None, net: nn.Module) -> int:
-    """How many classes there are, by the option or else by the net's attribute of that name.
-
-    Raises:
-        ValueError: Neither says so.
-    """
-    classes = num_classes or getattr(net, "num_classes", None)
-    if not isinstance(classes, int):
-        raise ValueError("num_classes is not known; pass num_classes=")
-    return classes
-
-
 def given_weights(
     class_weights: list[float] | Literal["auto"] | None, num_classes: int
 ) -> Tensor | None:
@@ -535,125 +499,3 @@ def weights_of_data(trainer: L.Trainer, num_classes: int, device: torch.device) 
             f"give {num_classes} numbers instead"
         )
     return torch.tensor(data.class_weights(), device=device)
-
-
-@dataclass
-class Meters:
-    """The metrics of a stage.
-
-    They are no submodules of the task: converting its weights to another precision must not touch
-    what is counted.
-    """
-
-    loss: MeanMetric
-    metrics: MetricCollection
-    views: dict[str, Metric]
-
-    def _all(self) -> list[Metric | MetricCollection]:
-        return [self.loss, self.metrics, *self.views.values()]
-
-    def to(self, device: torch.device) -> None:
-        """Moves all of them."""
-        for metric in self._all():
-            metric.to(device)
-
-    def reset(self) -> None:
-        """Empties all of them."""
-        for metric in self._all():
-            metric.reset()
-
-
-#: What the last layer is called in nets that do not say so themselves.
-HEAD_NAMES = ("fc", "classifier", "head", "heads", "score")
-
-
-def head_parameters(net: nn.Module) -> set[str]:
-    """Names of the parameters of a net's last layers.
-
-    A net of the zoo lists these layers in ``head_names``; in others they are known by their name.
-    """
-    prefixes = tuple(f"{name}." for name in getattr(net, "head_names", HEAD_NAMES))
-    return {name for name, _ in net.named_parameters() if name.startswith(prefixes)}
-
-
-Reduce = Callable[[Tensor, Literal["sum", "min"]], Tensor]
-
-
-class TrainSums:
-    """Sums of the training figures since the last log point and over the epoch, on the device.
-
-    Args:
-        state: What :meth:`state` gave, to go on from.
-    """
-
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        state = state or {}
-        self.names: list[str] = list(state.get("names", []))
-        # (2 + names,) each: how many samples, their summed loss, and the other figures' sums
-        self.sums: dict[str, Tensor] = dict(state.get("sums", {}))
-        self.first_bad: Tensor | None = None
-
-    def add(self, loss: Tensor, count: int | Tensor, step: int, correct: dict[str, Tensor]) -> None:
-        """Adds one batch: a few kernels, no wait."""
-        exact = loss if loss.device.type == "mps" else loss.double()
-        seen = torch.full_like(exact, count) if isinstance(count, int) else count.to(exact.dtype)
-        row = torch.stack([seen, exact * seen, *(v.to(exact.dtype) for v in correct.values())])
-        self.names = list(correct)
-        for since in ("log", "epoch"):
-            total = self.sums.get(since)
-            self.sums[since] = row.clone() if total is None else total.to(row.device) + row
-        never = torch.full_like(loss, inf) if self.first_bad is None else self.first_bad
-        # Steps below 2^24 are exact in float32; a bad loss keeps the smallest step.
-        self.first_bad = torch.where(loss.isfinite(), never, never.clamp(max=step))
-
-    def figures(self, since: str, over: Reduce) -> tuple[dict[str, float], float, int | None]:
-        """The means, how many samples they are of, and the first step whose loss was not finite.
-
-        Waits for the device once.
-        """
-        total = self.sums.get(since)
-        if total is None or self.first_bad is None:
-            return {}, 0.0, None
-        bad = over(self.first_bad.to(total).reshape(1), "min")
-        first_bad, count, *sums = torch.cat([bad, over(total, "sum")]).tolist()
-        means = [value / max(1.0, count) for value in sums]
-        figures = dict(zip(["loss", *self.names], means, strict=True))
-        return figures, count, None if first_bad == inf else int(first_bad)
-
-    def restart(self, since: str) -> None:
-        """Forgets one of the two intervals."""
-        self.sums.pop(since, None)
-
-    def state(self, over: Reduce) -> dict[str, Any]:
-        """Plain data for a checkpoint, summed over all processes."""
-        empty = torch.zeros(2 + len(self.names), dtype=torch.float64)
-        sums = {
-            since: over(self.sums.get(since, empty), "sum").cpu().clone()
-            for since in ("log", "epoch")
-        }
-        return {"names": self.names, "sums": sums}
-
-
-@cache
-def accepted_arguments(class_path: str) -> frozenset[str]:
-    """The arguments that a class or function takes, those behind its ``**kwargs`` included.
-
-    The command line offers the data's facts to every net and records them all; a net of somebody
-    else's may not take each of them.
-    """
-    module, _, name = class_path.rpartition(".")
-    target = getattr(importlib.import_module(module), name)
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if inspect.isclass(target) else parser.add_function_arguments
-    return frozenset(key.removeprefix("net.") for key in add(target, "net", fail_untyped=False))
-
-
-def net_spec(net: nn.Module) -> dict[str, Any] | None:
-    """How to make the net again, where it records its constructor's arguments; else None."""
-    config = getattr(net, "_hub_mixin_config", None)
-    if config is None:
-        return None
-    return {
-        "class_path": f"{type(net).__module__}.{type(net).__qualname__}",
-        "init_args": dict(config),
-    }

@@ -16,11 +16,13 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from zoo.calibration import fit_temperature, scores
 from zoo.errors import UserError
-from zoo.losses import ClassificationLoss, LabelKind, TargetKind, classification_loss
-from zoo.metrics import Collected, auc_and_accuracy, reliability_bins
-from zoo.tasks.base import Stage, Task, given_weights, known_classes, weights_of_data
+from zoo.losses.base import LabelKind, TargetKind
+from zoo.losses.classification import ClassificationLoss, classification_loss
+from zoo.metrics.calibration import fit_temperature, scores
+from zoo.metrics.collectors import Collected, auc_and_accuracy, reliability_bins
+from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
+from zoo.tasks.net_spec import known_classes
 
 
 class Classifier(Task):
@@ -33,9 +35,9 @@ class Classifier(Task):
     Validation and test losses are the plain cross-entropy, without smoothing or class weights.
 
     At the end of each validation one temperature is fitted to its logits (arXiv 1706.04599) and
-    kept in the checkpoints; see :mod:`zoo.calibration`. Predicted probabilities are those at this
-    temperature. A test gives calibration error, negative log-likelihood (at temperature 1 it
-    is the loss) and mean entropy at temperature 1 and, as ``*_scaled``, at the fitted one.
+    kept in the checkpoints; see :mod:`zoo.metrics.calibration`. Predicted probabilities are those
+    at this temperature. A test gives calibration error, negative log-likelihood (at temperature 1
+    it is the loss) and mean entropy at temperature 1 and, as ``*_scaled``, at the fitted one.
 
     Args:
         net: The network.

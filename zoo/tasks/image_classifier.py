@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from zoo.errors import UserError
-from zoo.metrics import MostWrong
+from zoo.metrics.collectors import MostWrong
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier, main_logits
 

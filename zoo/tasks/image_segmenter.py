@@ -10,9 +10,11 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from zoo.errors import UserError
-from zoo.losses import SegmentationLoss, TargetKind, segmentation_loss
-from zoo.tasks.base import Stage, Task, given_weights, known_classes, weights_of_data
-from zoo.tiling import predict_tiled
+from zoo.inference.tiling import predict_tiled
+from zoo.losses.base import TargetKind
+from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
+from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
+from zoo.tasks.net_spec import known_classes
 
 #: What a mask holds where there is no answer, as the data modules have it.
 IGNORE = 255
@@ -40,7 +42,7 @@ class ImageSegmenter(Task):
             that name where it is left out.
         class_names: For the figures of single classes; taken from the data by the command line.
         label_kind: Taken from the data by the command line.
-        loss: See :mod:`zoo.losses`.
+        loss: See :mod:`zoo.losses.classification`.
         class_weights: One factor a class on its pixels' loss; ``auto`` takes factors inverse to the
             classes' shares of the training split's pixels.
         focal_gamma: Exponent of ``focal`` (arXiv 1708.02002).

@@ -14,10 +14,10 @@ from torchmetrics.aggregation import MeanMetric
 
 from zoo.callbacks.samples import Samples
 from zoo.errors import UserError
-from zoo.generation import generate
-from zoo.profile import profile
+from zoo.inference.generation import generate
+from zoo.losses.tokens import IGNORED, logits_loss, token_loss
+from zoo.nets.cost import profile
 from zoo.tasks.base import Stage, Task
-from zoo.token_loss import IGNORED, logits_loss, token_loss
 
 # Sums of losses are handed to the backward pass in this unit: as they are, their gradients could
 # leave the range of half precision. It cancels.
@@ -288,7 +288,7 @@ class LanguageModel(Task):
     # ---------------------------------------------------------------- writing
 
     def write(self, prompt: Sequence[int], *, stop_ids: Sequence[int] = ()) -> Iterator[int]:
-        """Writes on from a prompt, by the task's options; see :func:`~zoo.generation.generate`."""
+        """Writes on from a prompt, by the task's options; see ``zoo.inference.generation``."""
         return generate(
             self.net,
             prompt,

@@ -13,9 +13,9 @@ from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 
 from zoo.errors import UserError
+from zoo.losses.tokens import IGNORED, token_losses
 from zoo.tasks.base import Stage
 from zoo.tasks.language_model import LanguageModel
-from zoo.token_loss import IGNORED, token_losses
 
 PreferenceLoss = Literal["sigmoid", "ipo"]
 
@@ -54,7 +54,7 @@ class PreferenceTuning(LanguageModel):
     ``reward_margin``, the mean of ``m``.
 
     Args:
-        net: The network, a :class:`~zoo.nets.pretrained_lm.PretrainedCausalLM` with LoRA.
+        net: The network, a :class:`~zoo.nets.pretrained.causal_lm.PretrainedCausalLM` with LoRA.
         beta: How closely the net is kept to the base model: the lower, the farther it may go.
         loss: ``sigmoid`` or ``ipo``.
         kwargs: The options of :class:`~zoo.tasks.language_model.LanguageModel`.

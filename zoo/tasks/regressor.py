@@ -15,8 +15,9 @@ from torchmetrics.regression import (
 )
 
 from zoo.errors import UserError
-from zoo.losses import RegressionLoss, TargetKind, regression_loss
-from zoo.metrics import Collected
+from zoo.losses.base import TargetKind
+from zoo.losses.regression import RegressionLoss, regression_loss
+from zoo.metrics.collectors import Collected
 from zoo.tasks.base import Stage, Task
 
 
@@ -42,7 +43,7 @@ class Regressor(Task):
 
     Args:
         net: The network.
-        loss: See :mod:`zoo.losses` for how they differ.
+        loss: See :mod:`zoo.losses.classification` for how they differ.
         huber_delta: Where ``huber`` and ``pseudo_huber`` pass from a parabola to a straight line,
             in standard deviations of the target.
         quantile: Which quantile ``quantile`` learns; 0.5 is the median.

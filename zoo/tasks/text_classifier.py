@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from zoo.errors import UserError
-from zoo.metrics import MostWrong
-from zoo.nets.embeddings import load_vectors
+from zoo.metrics.collectors import MostWrong
+from zoo.nets.layers.embeddings import load_vectors
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier, main_logits
 

@@ -1,0 +1,288 @@
+"""What all data sets share: splits and loaders."""
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from datamodules.core.balance import need_every_class
+from datamodules.core.errors import DataError
+from datamodules.core.options import at_least, plain, public_path
+from datamodules.core.sampling import (
+    EpochBatches,
+    PositionedLoader,
+    as_is,
+    split_rows,
+    torch_generator,
+    training_position,
+)
+
+Rows = npt.NDArray[np.int64]
+Stage = Literal["train", "val", "test", "predict"]
+
+
+class GatheredDataset(Protocol):
+    """A dataset whose batch is one gather."""
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        ...
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        """The whole batch."""
+        ...
+
+
+DatasetT = TypeVar("DatasetT", bound=GatheredDataset)
+
+
+class ArrayDataModule(pl.LightningDataModule):
+    """Batches that are gathered by number, shared among the processes.
+
+    Every constructor argument of a subclass is kept under its own name; `resolved` relies on it.
+
+    Args:
+        batch_size: samples in a batch, over all processes together.
+        num_workers: processes that gather batches; 0 is fastest for data in memory.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    def __init__(self, *, batch_size: int = 128, num_workers: int = 0) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.batch_size = at_least("batch_size", batch_size, 1)
+        self.num_workers = at_least("num_workers", num_workers, 0)
+
+    def _shard(self) -> tuple[int, int]:
+        """This process's rank and how many there are, counting those that see different data."""
+        if self.trainer is None:
+            return 0, 1
+        kwargs = self.trainer.distributed_sampler_kwargs  # None for a single device
+        if kwargs is None:
+            return 0, 1
+        return int(kwargs["rank"]), int(kwargs["num_replicas"])
+
+    def _loader(self, dataset: Any, batches: EpochBatches) -> PositionedLoader:
+        if self.num_workers == 0:
+            # Lightning advises more workers whenever there are none; a gather is over sooner than
+            # its batch could be handed from one process to another.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        return PositionedLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=as_is,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch_generator(),
+        )
+
+    def _evaluation_loader(self, dataset: Any) -> PositionedLoader:
+        rank, world_size = self._shard()
+        batches = EpochBatches(
+            len(dataset), self.batch_size, training=False, rank=rank, world_size=world_size
+        )
+        return self._loader(dataset, batches)
+
+    def _prediction_loader(self, dataset: Any) -> PositionedLoader:
+        # Lightning wraps the sampler to keep track of the indices, and warns because it cannot look
+        # into a foreign one. Ours returns every index, which is what the warning asks to make sure
+        # of.
+        warnings.filterwarnings("ignore", message=".*batch sampler `EpochBatches` for prediction.*")
+        return self._evaluation_loader(dataset)
+
+    def resolved(self) -> dict[str, Any]:
+        """How to build this object again with all that it has found out.
+
+        Returns:
+            `class_path` and `init_args`, of plain Python types, so that it may go into a
+            checkpoint.
+        """
+        names: dict[str, None] = {}
+        for cls in type(self).__mro__:
+            parameters = inspect.signature(cls).parameters
+            passed_on = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
+            names.update(dict.fromkeys(name for name in parameters if name not in passed_on))
+            if not passed_on:
+                break
+        cls = type(self)
+        return {
+            "class_path": public_path(cls),
+            "init_args": {name: plain(getattr(self, name)) for name in names},
+        }
+
+
+class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
+    """A data set with three disjoint splits.
+
+    A subclass implements `load_fit` and `load_test`.
+
+    Args:
+        split_seed: chooses the validation (and where there is none, the test) samples; apart from
+            `seed`, so that runs with several seeds share their splits.
+        seed: chooses the order; by default the one given to Lightning's seed_everything, or 0.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    samples: ClassVar[str] = "samples"
+    """What a message calls several of them."""
+    counted: ClassVar[str] = "sample"
+    """What has a class, as a message calls one of them."""
+    train_order: ClassVar[type[EpochBatches]] = EpochBatches
+    """How training batches are numbered."""
+
+    def __init__(self, *, split_seed: int = 0, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.split_seed = split_seed
+        self.seed = seed
+        self._splits: dict[Stage, DatasetT] = {}
+
+    def load_fit(self) -> tuple[DatasetT, DatasetT]:
+        """Read the training and the validation split."""
+        raise NotImplementedError
+
+    def load_test(self) -> DatasetT:
+        """Read the test split."""
+        raise NotImplementedError
+
+    @property
+    def order_seed(self) -> int:
+        """The seed in force: `seed`, else Lightning's, else 0."""
+        if self.seed is not None:
+            return self.seed
+        return int(os.environ.get("PL_GLOBAL_SEED") or 0)
+
+    @property
+    def smallest_train_batch(self) -> int:
+        """Samples in the smallest training batch of one process; batch normalisation needs 2."""
+        return self._train_batches().smallest_batch
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs; None loads everything.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict". Only the last two load the test split.
+
+        Raises:
+            DataError: if a split is empty.
+        """
+        if stage in ("fit", "validate", None):
+            self._load_fit()
+        if stage in ("test", "predict", None) and "test" not in self._splits:
+            self._add("test", self.load_test())
+
+    def _load_fit(self) -> None:
+        if "train" in self._splits:
+            return
+        train, val = self.load_fit()
+        self._add("train", train)
+        self._add("val", val)
+
+    def _add(self, stage: Stage, dataset: DatasetT) -> None:
+        if len(dataset) == 0:
+            option = f"{stage}_fraction"
+            share = f"a larger {option} or" if hasattr(self, option) else "it"
+            raise DataError(
+                f"{type(self).__name__}'s {stage} split is empty; give {share} more {self.samples}"
+            )
+        self._splits[stage] = dataset
+
+    def _class_counts(self, dataset: DatasetT) -> Rows:
+        """How much of each class a split holds, (C,)."""
+        raise NotImplementedError
+
+    def split(self, stage: Stage) -> DatasetT:
+        """A split's dataset; setup() must have loaded it. To predict means the test split."""
+        try:
+            return self._splits["test" if stage == "predict" else stage]
+        except KeyError:
+            raise DataError(f"the {stage} split is not loaded; call setup() first") from None
+
+    def _train_batches(self) -> EpochBatches:
+        rank, world_size = self._shard()
+        return self.train_order(
+            len(self.split("train")),
+            self.batch_size,
+            training=True,
+            seed=self.order_seed,
+            rank=rank,
+            world_size=world_size,
+            position=self._position,
+            order=self._order(),
+        )
+
+    def _order(self) -> Callable[[int], Rows] | None:
+        """The order of an epoch's training samples; None for a random one of all."""
+        return None
+
+    def _position(self) -> tuple[int, int]:
+        epoch, first = training_position(self.trainer)
+        # To overfit a few batches they must be the same ones in every epoch.
+        overfit = getattr(self.trainer, "overfit_batches", 0) > 0
+        return (0 if overfit else epoch), first
+
+    def train_dataloader(self) -> PositionedLoader:
+        """Shuffled batches, going on from the Trainer's position."""
+        return self._loader(self.split("train"), self._train_batches())
+
+    def val_dataloader(self) -> PositionedLoader:
+        """The validation split in order."""
+        return self._evaluation_loader(self.split("val"))
+
+    def test_dataloader(self) -> PositionedLoader:
+        """The test split in order."""
+        return self._evaluation_loader(self.split("test"))
+
+    def predict_dataloader(self) -> PositionedLoader:
+        """The test split in order."""
+        return self._prediction_loader(self.split("predict"))
+
+    def _carve(self, labels: Rows, sizes: Mapping[str, int]) -> list[Rows]:
+        """Stratified splits of the given sizes and the rest, as rows."""
+        taken = sum(sizes.values())
+        if taken >= len(labels):
+            options = " and ".join(sizes)
+            raise DataError(
+                f"{options}: {taken} of {len(labels)} {self.samples} would leave none to train on; "
+                f"choose smaller ones or add {self.samples}"
+            )
+        return split_rows(labels, list(sizes.values()), self.split_seed)
+
+
+class EveryClass(SplitDataModule[DatasetT]):
+    """A data set that refuses a split without some class.
+
+    A subclass implements `_place`, and gets `_class_counts` from its other base.
+
+    Args:
+        allow_missing_classes: let the validation or the test split lack a class.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    class_names: list[str]
+
+    def __init__(self, *, allow_missing_classes: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.allow_missing_classes = allow_missing_classes
+
+    def _place(self) -> str:
+        """The file or folder that a message names."""
+        raise NotImplementedError
+
+    def _add(self, stage: Stage, dataset: DatasetT) -> None:
+        super()._add(stage, dataset)
+        if stage == "train" or not self.allow_missing_classes:
+            counts = self._class_counts(dataset)
+            need_every_class(counts, self.class_names, stage, self._place(), self.counted)

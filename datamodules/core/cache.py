@@ -1,0 +1,93 @@
+"""Folders that one process builds and all others find."""
+
+import atexit
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from datamodules.core.errors import DataError
+
+STORE_VERSION = 1
+"""Counts the changes to what is cached."""
+
+T = TypeVar("T")
+
+
+def cached(kind: str, key: object, load: Callable[[Path], T], build: Callable[[Path], None]) -> T:
+    """Load what an earlier run has built, or build it.
+
+    Processes that want the same wait for the one that builds. It appears under its name when it is
+    whole. Where the cache cannot be written it is built in a temporary folder for this process.
+
+    Args:
+        kind: a folder in the cache.
+        key: what the content depends on, as JSON.
+        load: reads a folder; raises OSError or ValueError if it is not whole.
+        build: fills a folder.
+
+    Raises:
+        DataError: if neither folder can be written.
+    """
+    from filelock import FileLock
+
+    digest = hashlib.sha256(json.dumps([STORE_VERSION, key]).encode()).hexdigest()[:32]
+    target = cache_folder() / "text" / kind / digest
+    found = _load(target, load)
+    if found is not None:
+        return found
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            found = _load(target, load)  # another process may have been first
+            if found is not None:
+                return found
+            scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+            try:
+                build(scratch)
+                shutil.rmtree(target, ignore_errors=True)  # one that could not be read
+                os.replace(scratch, target)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        return load(target)
+    except OSError as error:
+        reason = error
+    temporary = Path(tempfile.mkdtemp(prefix="zoo_text_"))
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    warnings.warn(
+        f"{target.parent} cannot be written ({reason}), so the texts are prepared in {temporary} "
+        "for this run alone; set ZOO_CACHE to a folder that can",
+        stacklevel=2,
+    )
+    try:
+        build(temporary)
+        return load(temporary)
+    except OSError as error:
+        raise DataError(
+            f"neither {str(target.parent)!r} nor {str(temporary)!r} can be written ({error}); set "
+            "ZOO_CACHE to a folder that can"
+        ) from None
+
+
+def _load(folder: Path, load: Callable[[Path], T]) -> T | None:
+    try:
+        return load(folder)
+    except (OSError, ValueError):
+        return None
+
+
+def cache_folder() -> Path:
+    """`$ZOO_CACHE`, or `~/.cache/lightning_zoo`."""
+    chosen = os.environ.get("ZOO_CACHE")
+    return Path(chosen) if chosen else Path("~/.cache/lightning_zoo").expanduser()
+
+
+def _need_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed + 2**26 > free:
+        raise OSError(f"{needed / 1e9:.1f} GB wanted, {free / 1e9:.1f} GB free")

@@ -1,0 +1,264 @@
+"""Reading a csv file: what is wrong with it is said by column, count and line."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.core.errors import DataError, nearest
+
+Numbers = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(?i:inf|infinity)$"
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class Texts(NamedTuple):
+    """A column of texts.
+
+    Attributes:
+        values: the different texts.
+        codes: int64 (N,), which of them stands in each row.
+    """
+
+    values: list[str]
+    codes: npt.NDArray[np.int64]
+
+
+class CsvFile:
+    """A csv file in UTF-8: a header of column names, then rows.
+
+    Blank lines are passed over and blanks around a value removed. Empty values are missing, and so
+    are NA, N/A, NaN, null and their like (pyarrow's list). Quoted values may hold the delimiter and
+    line breaks.
+
+    Args:
+        path: the file.
+        delimiter: the character between two values.
+        option: the option that the file was named by.
+
+    Raises:
+        DataError: if the file cannot be read or has no rows.
+    """
+
+    def __init__(self, path: str, delimiter: str, option: str) -> None:
+        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+            raise DataError(f"delimiter: {delimiter!r} is not possible; give one ASCII character")
+        self.path = Path(path).expanduser()
+        self.name = repr(str(path))
+        self.delimiter = delimiter
+        if not self.path.is_file():
+            fault = "is a folder" if self.path.is_dir() else "does not exist"
+            raise DataError(f"{option}: {self.name} {fault}; give a csv file")
+        self._texts: dict[str, Any] = {}
+        self._parsed: dict[str, tuple[Numbers, Mask]] = {}
+        self._read_header()
+
+    def _read_header(self) -> None:
+        records = self._records()
+        self._header_line, header = next(records, (0, []))
+        self.columns = [name.strip() for name in header]
+        """The columns' names."""
+        if not header:
+            raise DataError(f"{self.name} is empty; give a csv file with a header and rows")
+        if any("\N{REPLACEMENT CHARACTER}" in name for name in header):
+            raise self._not_utf8()
+        if next(records, None) is None:
+            raise DataError(f"{self.name} has a header but no rows; add some")
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Each record that is not blank and the line that it starts in; the header comes first."""
+        with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            reader, line = csv.reader(file, delimiter=self.delimiter), 1
+            try:
+                for record in reader:
+                    if record:
+                        yield line, record
+                    line = reader.line_num + 1
+            except csv.Error as error:
+                raise self._unreadable(error) from None
+
+    def lines(self) -> list[int]:
+        """The line that each row starts in, from 1."""
+        return [line for line, _ in islice(self._records(), 1, None)]
+
+    def _line(self, rows: Mask) -> int:
+        """The line of the first of some rows."""
+        row = int(rows.argmax())
+        return next(islice(self._records(), row + 1, None))[0]
+
+    def _unreadable(self, error: Exception) -> DataError:
+        reason = " ".join(str(error).split())[:200]
+        return DataError(f"{self.name} cannot be read as csv ({reason}); save it as csv again")
+
+    def _not_utf8(self) -> DataError:
+        return DataError(f"{self.name} is not text in UTF-8; save it as UTF-8")
+
+    def check_column(self, option: str, column: str) -> None:
+        """Refuse a name that is no column.
+
+        Raises:
+            DataError: naming the option and the nearest column.
+        """
+        if column not in self.columns:
+            raise DataError(
+                f"{option}: {column!r} is not a column of {self.name}; {self._nearest(column)}"
+            )
+
+    def _nearest(self, column: str) -> str:
+        if len(self.columns) == 1:
+            return f"delimiter {self.delimiter!r} finds one column only; set delimiter"
+        return nearest(column, self.columns)
+
+    def read(self, columns: Sequence[str]) -> None:
+        """Read some columns, all of whose rows must have a value.
+
+        Raises:
+            DataError: if a column is absent, named twice or lacks values.
+        """
+        present = set(self.columns)
+        absent = [column for column in columns if column not in present]
+        if absent:
+            others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            raise DataError(
+                f"{self.name} lacks the column {absent[0]!r}{others} of the net's inputs; "
+                f"{self._nearest(absent[0])}"
+            )
+        counts = Counter(self.columns)
+        for column in columns:
+            if counts[column] > 1:
+                raise DataError(
+                    f"{self.name} has {counts[column]} columns named {column!r}; rename all but one"
+                )
+        for column, texts in zip(columns, self._read_texts(columns), strict=True):
+            self._texts[column] = texts
+        self._check_complete(columns)
+
+    def _read_texts(self, columns: Sequence[str]) -> list[Any]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        from pyarrow import csv as arrow_csv
+
+        # By number, since of two columns with one name pyarrow would take the last.
+        numbers = [str(self.columns.index(column)) for column in columns]
+        try:
+            table = arrow_csv.read_csv(
+                self.path,
+                read_options=arrow_csv.ReadOptions(
+                    column_names=[str(number) for number in range(len(self.columns))],
+                    skip_rows_after_names=self._header_line,  # blank lines count here
+                ),
+                parse_options=arrow_csv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=True
+                ),
+                convert_options=arrow_csv.ConvertOptions(
+                    include_columns=numbers, column_types=dict.fromkeys(numbers, pa.string())
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise self._fault(error) from None
+        missing = pa.array(arrow_csv.ConvertOptions().null_values)
+        columns_of_text = []
+        for number in numbers:
+            trimmed = pc.utf8_trim_whitespace(table[number])
+            is_missing = pc.is_in(trimmed, value_set=missing)
+            columns_of_text.append(pc.if_else(is_missing, None, trimmed))
+        return columns_of_text
+
+    def _fault(self, error: Exception) -> DataError:
+        """What is wrong with a file that pyarrow refuses."""
+        if "UTF8" in str(error):
+            return self._not_utf8()
+        width = len(self.columns)
+        wrong = [(line, len(record)) for line, record in self._records() if len(record) != width]
+        if not wrong:
+            return self._unreadable(error)
+        line, found = wrong[0]
+        return DataError(
+            f"{self.name} has {_many(len(wrong), 'row')} whose number of values is not the "
+            f"header's {width}, the first in line {line} with {found}; mend them or set delimiter"
+        )
+
+    def _check_complete(self, columns: Iterable[str]) -> None:
+        lacking = [column for column in columns if self._texts[column].null_count]
+        if not lacking:
+            return
+        texts = self._texts[lacking[0]]
+        line = self._line(texts.is_null().to_numpy())
+        others = len(lacking) - 1
+        too = f" ({_many(others, 'other column')} lack{'s' * (others == 1)} some, too)"
+        raise DataError(
+            f"column {lacking[0]!r} of {self.name} has {_many(texts.null_count, 'missing value')}, "
+            f"the first in line {line}{too if others else ''}; fill or remove them"
+        )
+
+    def _parse(self, column: str) -> tuple[Numbers, Mask]:
+        """A column's numbers, of which some mean nothing, and which of its values are texts."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if column not in self._parsed:
+            texts = self._texts[column]
+            try:
+                values = pc.cast(texts, pa.float64())
+                is_text = np.zeros(len(texts), dtype=np.bool_)
+            except pa.ArrowInvalid:
+                # `cast` has not said which it could not take, and takes no leading plus.
+                is_number = pc.match_substring_regex(texts, _NUMBER)
+                plain = pc.utf8_ltrim(texts, characters="+")
+                values = pc.cast(pc.if_else(is_number, plain, "0"), pa.float64())
+                is_text = ~is_number.to_numpy()
+            self._parsed[column] = values.to_numpy(), is_text
+        return self._parsed[column]
+
+    def is_numeric(self, column: str) -> bool:
+        """Whether at least half of a column's values are numbers."""
+        _, is_text = self._parse(column)
+        return float(is_text.mean()) <= 0.5
+
+    def numbers(self, column: str, remedy: str) -> Numbers:
+        """The values of a column of numbers, (N,).
+
+        Args:
+            column: one that was read.
+            remedy: what to do where it holds texts.
+
+        Raises:
+            DataError: if some are no numbers, not finite, or too large for float32.
+        """
+        values, is_text = self._parse(column)
+        if is_text.any():
+            raise self._wrong(column, is_text, "text", "among its numbers", remedy)
+        extreme = ~(np.abs(values) <= _LARGEST)
+        if extreme.any():
+            raise self._wrong(
+                column, extreme, "number", "that float32 cannot hold", "mend or remove such rows"
+            )
+        return values
+
+    def _wrong(self, column: str, rows: Mask, noun: str, which: str, remedy: str) -> DataError:
+        first = self._texts[column][int(rows.argmax())].as_py()[:60]
+        return DataError(
+            f"column {column!r} of {self.name} has {_many(int(rows.sum()), noun)} {which}, the "
+            f"first being {first!r} in line {self._line(rows)}; {remedy}"
+        )
+
+    def texts(self, column: str) -> Texts:
+        """The values of a column that was read, as they are written."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        texts = self._texts[column]
+        values = pc.unique(texts)
+        codes = pc.index_in(texts, value_set=values)
+        return Texts(values.to_pylist(), pc.cast(codes, pa.int64()).to_numpy())
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,57 @@
+"""Checks of options, and values as plain data."""
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.core.errors import DataError
+
+
+def at_least(name: str, value: int, lowest: int) -> int:
+    """The value, unless it is too low.
+
+    Raises:
+        DataError: naming the option.
+    """
+    if value < lowest:
+        raise DataError(f"{name}: {value} is not possible; give {lowest} or more")
+    return value
+
+
+def some(fraction: float, count: int) -> int:
+    """That share of them, and at least one unless none is wanted."""
+    return max(round(fraction * count), 1 if fraction > 0 else 0)
+
+
+def share(name: str, value: float, *, inclusive: bool = False) -> float:
+    """The value, if it is from 0 to 1; 1 itself only where it is inclusive.
+
+    Raises:
+        DataError: naming the option.
+    """
+    if not (0 <= value < 1 or (inclusive and value == 1)):
+        raise DataError(f"{name}: {value} is not possible; give a number from 0 to 1")
+    return float(value)
+
+
+def plain(value: Any) -> Any:
+    """The value in plain Python types, as a checkpoint may hold them."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str | Path | os.PathLike):
+        return str(value)
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def public_path(cls: type) -> str:
+    """The name by which others may import a class, free of the file that it lies in."""
+    package = cls.__module__.partition(".")[0]
+    if getattr(importlib.import_module(package), cls.__name__, None) is cls:
+        return f"{package}.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,359 @@
+"""Data sets of images: splits, and preparation on the device."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.core.balance import balanced_rows, class_counts, class_weights
+from datamodules.core.base import ArrayDataModule, Rows, SplitDataModule, Stage
+from datamodules.core.errors import DataError
+from datamodules.core.options import at_least, plain, share
+from datamodules.core.randomness import REPEAT
+from datamodules.core.sampling import EpochBatches
+from datamodules.images.augment import Augmentation, Shelf
+from datamodules.images.dataset import ArrayImages, ImageBatch, ResidentBatch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class PreparedImages(ArrayDataModule):
+    """Images that are cast and normalised on the device, batch by batch.
+
+    The facts `num_classes`, `class_names`, `in_channels`, `image_size` and `input_shape` are right
+    as soon as the object is built.
+
+    Args:
+        mean: mean per channel on the scale 0 to 1; by default the training split's.
+        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    label_kind: str = "multiclass"
+    num_classes: int
+    class_names: list[str]
+    in_channels: int
+    image_size: int
+
+    def __init__(
+        self, *, mean: list[float] | None = None, std: list[float] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if (mean is None) != (std is None):
+            raise DataError(f"mean: {mean} and std: {std} belong together; give both or neither")
+        if std is not None and min(std, default=1.0) <= 0:
+            raise DataError(f"std: {std} must be above 0 for each channel")
+        self.mean = mean
+        self.std = std
+        self._affines: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+        self.class_names = list(class_names)
+        self.num_classes = len(self.class_names)
+        self.in_channels = in_channels
+        self.image_size = image_size
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != in_channels:
+                raise DataError(
+                    f"{name}: {values} must hold one number for each of {in_channels} channels"
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape (C, H, W) of a sample as the net takes it."""
+        return self.in_channels, self.image_size, self.image_size
+
+    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Scale and shift for a whole pixel row, float32 (W * C,)."""
+        if device not in self._affines:
+            if self.mean is None or self.std is None:
+                raise DataError("mean and std are not known yet: call setup() first, or give both")
+            mean = torch.tensor(self.mean, dtype=torch.float64)
+            std = torch.tensor(self.std, dtype=torch.float64)
+            scale = (1 / (255 * std)).repeat(self.image_size).float().to(device)
+            shift = (-mean / std).repeat(self.image_size).float().to(device)
+            self._affines[device] = scale, shift
+        return self._affines[device]
+
+    def _normalise(self, rows: Tensor) -> Tensor:
+        """Normalise floats from 0 to 255, (B, H, W * C), in place."""
+        scale, shift = self._affine(rows.device)
+        return torch.addcmul(shift, rows, scale, out=rows)  # one pass over memory
+
+    def _dtype(self) -> torch.dtype:
+        module = None if self.trainer is None else self.trainer.lightning_module
+        if module is None or not isinstance(module.dtype, torch.dtype):
+            return torch.float32
+        return module.dtype if module.dtype.is_floating_point else torch.float32
+
+    def _finish(self, rows: Tensor, label: Tensor, index: Tensor) -> ImageBatch:
+        image = rows.view(len(rows), self.image_size, self.image_size, self.in_channels)
+        return ImageBatch(image.permute(0, 3, 1, 2).to(self._dtype()), label, index)
+
+    def prepare_batch(
+        self, batch: ImageBatch | ResidentBatch, *, training: bool, epoch: int
+    ) -> ImageBatch:
+        """Cast and normalise a batch where it lies.
+
+        Args:
+            batch: what a loader gave, moved to any device.
+            training: whether to augment; without effect here.
+            epoch: the epoch, from 0; without effect here.
+
+        Returns:
+            The batch with floats (B, C, H, W), channels_last, of the trained module's type or
+            float32.
+        """
+        assert isinstance(batch, ImageBatch)
+        rows = batch.image.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
+        return self._finish(self._normalise(rows), batch.label, batch.index)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Prepare the batch on the device that it has just reached."""
+        if not isinstance(batch, ImageBatch | ResidentBatch):
+            return batch
+        training = self.trainer is not None and self.trainer.training
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        return self.prepare_batch(batch, training=training, epoch=epoch)
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Turn normalised images (B, C, H, W) back into uint8 of the same shape."""
+        if self.mean is None or self.std is None:
+            raise DataError("mean and std are not known yet: call setup() first, or give both")
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `ImageInputs` that prepares raw files as this object does its own, less `inputs`."""
+        return {
+            "class_path": "datamodules.ImageInputs",
+            "init_args": {
+                "class_names": plain(self.class_names),
+                "image_size": self.image_size,
+                "in_channels": self.in_channels,
+                "mean": plain(self.mean),
+                "std": plain(self.std),
+                "batch_size": self.batch_size,
+                "label_kind": self.label_kind,
+            },
+        }
+
+
+class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
+    """A data set of images with three disjoint splits.
+
+    A subclass calls `_set_facts` in its constructor and implements `load_fit` and `load_test`.
+
+    Args:
+        batch_size: samples in a batch, over all processes together.
+        num_workers: processes that gather batches; 0 is fastest for images in memory.
+        resident: keep all images on the device, so that a batch costs no transfer.
+        split_seed: chooses the validation (and where there is none, the test) samples; apart from
+            `seed`, so that runs with several seeds share their splits.
+        seed: chooses order and augmentation; by default the one given to Lightning's
+            seed_everything, or 0.
+        balanced: draw every class equally often in training; an epoch has as many draws as there
+            are training samples, so rare ones come several times, each time augmented anew, and
+            others wait for a later epoch.
+        crop_padding: black pixels added on each side before a random crop of the original size.
+        horizontal_flip: mirror half of the training images, chosen anew in each epoch; `alternate`
+            chooses once and mirrors the other half in every other epoch (arXiv 2404.00498).
+        cutout: side in pixels of a square set to the mean colour at a random place; 0 for none.
+        brightness: scale each training image by a factor from 1 - brightness to 1 + brightness.
+        contrast: scale each training image's distance to its mean likewise.
+        mean: mean per channel on the scale 0 to 1; by default the training split's.
+        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    samples = "images"
+    counted = "image"
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        resident: bool = False,
+        split_seed: int = 0,
+        seed: int | None = None,
+        balanced: bool = False,
+        crop_padding: int = 0,
+        horizontal_flip: bool | Literal["alternate"] = False,
+        cutout: int = 0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            split_seed=split_seed,
+            seed=seed,
+            mean=mean,
+            std=std,
+        )
+        self.resident = resident
+        self.balanced = balanced
+        self.crop_padding = at_least("crop_padding", crop_padding, 0)
+        if horizontal_flip not in (True, False, "alternate"):
+            raise DataError(
+                f"horizontal_flip: {horizontal_flip!r} is not possible; "
+                "give true, false or 'alternate'"
+            )
+        self.horizontal_flip = horizontal_flip
+        self.cutout = at_least("cutout", cutout, 0)
+        self.brightness = share("brightness", brightness, inclusive=True)
+        self.contrast = share("contrast", contrast, inclusive=True)
+        self._augmentation = Augmentation(
+            crop_padding, horizontal_flip, cutout, brightness, contrast
+        )
+        self._shelves: dict[tuple[str, torch.device], tuple[Shelf, int]] = {}
+
+    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+        super()._set_facts(class_names, in_channels, image_size)
+        for name in ("crop_padding", "cutout"):
+            if getattr(self, name) > image_size:
+                raise DataError(
+                    f"{name}: {getattr(self, name)} is more than the image's side; "
+                    f"give at most {image_size}"
+                )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs; None loads everything.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict". Only the last two read the test split.
+
+        Raises:
+            DataError: if a split is empty or holds a label without a class.
+        """
+        if self.mean is None:
+            self._load_fit()
+        super().setup(stage)
+
+    def _load_fit(self) -> None:
+        super()._load_fit()
+        if self.mean is None:
+            self.mean, std = self.split("train").moments()
+            # A channel without any contrast has nothing to divide by.
+            self.std = [value if value > 0 else 1.0 for value in std]
+            self._affines.clear()
+
+    def _add(self, stage: Stage, dataset: ArrayImages) -> None:
+        labels = dataset.labels[dataset.rows]
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if len(wrong):
+            raise DataError(
+                f"{type(self).__name__}'s {stage} split holds {len(wrong)} labels outside its "
+                f"{self.num_classes} classes, which are numbered 0 to {self.num_classes - 1}: "
+                f"{wrong[0]} for one; mend the labels"
+            )
+        dataset.resident = self.resident
+        super()._add(stage, dataset)
+
+    def _order(self) -> Callable[[int], Rows] | None:
+        if not self.balanced:
+            return None
+        dataset = self.split("train")
+        return partial(balanced_rows, dataset.labels[dataset.rows], self.order_seed)
+
+    def _class_counts(self, dataset: ArrayImages) -> Rows:
+        return class_counts(dataset.labels[dataset.rows], self.num_classes)
+
+    def class_weights(self) -> list[float]:
+        """A weight for each class, inverse to its frequency in the training split."""
+        return class_weights(self._class_counts(self.split("train")))
+
+    def label_text(self, label: Tensor) -> str:
+        """A sample's class name, or those of its several classes."""
+        if label.ndim == 0:
+            return self.class_names[int(label)]
+        return "\n".join(self.class_names[i] for i in label.nonzero().flatten().tolist())
+
+    def _shelf(self, source: str, device: torch.device) -> tuple[Shelf, int]:
+        """The resident images of a source and the number of the first."""
+        if (source, device) not in self._shelves:
+            dataset = next(data for data in self._splits.values() if data.source == source)
+            images = torch.from_numpy(np.asarray(dataset.images)).to(device)
+            # Only training moves images about.
+            options = self._augmentation if source == "fit" else Augmentation()
+            self._shelves[source, device] = Shelf(images, options), dataset.first
+        return self._shelves[source, device]
+
+    def prepare_batch(
+        self, batch: ImageBatch | ResidentBatch, *, training: bool, epoch: int
+    ) -> ImageBatch:
+        """Augment (in training), cast and normalise a batch where it lies.
+
+        Args:
+            batch: what a loader gave, moved to any device.
+            training: whether to augment.
+            epoch: the epoch, from 0; augmentation is a function of it, the seed, the sample's
+                index and how often the sample has come before in the epoch.
+
+        Returns:
+            The batch with floats (B, C, H, W), channels_last, of the trained module's type or
+            float32, and with the index alone.
+        """
+        draw = None
+        if training:
+            draw = self._augmentation.draw(
+                self.image_size, batch.index, seed=self.order_seed, epoch=epoch
+            )
+        index = batch.index % REPEAT
+        if isinstance(batch, ResidentBatch):
+            shelf, first = self._shelf(batch.source, index.device)
+            rows = index - first
+            images = shelf.gather(rows) if draw is None else draw.gather(shelf, rows)
+        else:
+            images = batch.image.permute(0, 2, 3, 1)
+            images = images if draw is None else draw.move(images)
+        floats = images.flatten(2).to(torch.float32)
+        if draw is None:
+            floats = self._normalise(floats)
+        else:
+            floats = draw.cut(self._normalise(draw.shade(floats)), self.in_channels)
+        return self._finish(floats, batch.label, index)
+
+    def sample_images(self, count: int) -> Tensor:
+        """Some training images as validation would see them, the same in every process.
+
+        Args:
+            count: how many; all of them if there are fewer.
+
+        Returns:
+            Normalised floats (count, C, H, W).
+        """
+        dataset = self.split("train")
+        count = min(count, len(dataset))
+        rows = next(iter(EpochBatches(len(dataset), count, training=True, seed=self.order_seed)))
+        return self.prepare_batch(dataset.__getitems__(rows), training=False, epoch=0).image
+
+    def draw_batch(self, stage: Stage = "train") -> "Figure":
+        """Draw a prepared batch as the network sees it, up to 36 images with their class names.
+
+        Args:
+            stage: the split; "train" shows augmented images.
+        """
+        from datamodules.images.plot import draw_images
+
+        dataset = self.split(stage)
+        if stage == "train":
+            batches = EpochBatches(len(dataset), 36, training=True, seed=self.order_seed)
+        else:
+            batches = EpochBatches(len(dataset), 36, training=False)
+        batch = dataset.__getitems__(next(iter(batches))[:36])
+        prepared = self.prepare_batch(batch, training=stage == "train", epoch=0)
+        titles = [self.label_text(label) for label in prepared.label]
+        return draw_images(self.denormalize(prepared.image), titles)

@@ -1,0 +1,224 @@
+"""Decoded images on disk, so that each is decoded once."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.core.cache import _need_space, cache_folder
+from datamodules.core.errors import DataError
+from datamodules.images.dataset import channel_sums
+from datamodules.images.decode import READER_VERSION
+
+Array = npt.NDArray[np.uint8]
+Reader = Callable[[int], Array]
+
+
+@dataclass
+class DecodedImages:
+    """Images of one size.
+
+    Attributes:
+        images: uint8 (N, H, W, C), mapped from the cache's file where there is one.
+        sums: int64 (N, 2, C), each image's sum and sum of squares per channel.
+        broken: what was wrong with each image that cannot be read, by row; such a row is black.
+    """
+
+    images: Array
+    sums: npt.NDArray[np.int64]
+    broken: dict[int, str]
+
+
+def decoded(
+    key: object, count: int, size: int, channels: int, reader: Callable[[], Reader]
+) -> DecodedImages:
+    """Decode images, or find them decoded by an earlier run.
+
+    Processes that want the same images wait for the one that decodes them. Where the cache cannot
+    be written the images stay in memory.
+
+    Args:
+        key: what the pixels depend on besides size and channels, as JSON: names, sizes, times.
+        count: how many images.
+        size: height and width in pixels.
+        channels: 1 or 3.
+        reader: called only if there is decoding to do; what it returns gives row i as uint8
+            (size, size, channels), or raises DataError.
+    """
+    text = json.dumps([READER_VERSION, size, channels, count, key])
+    target = cache_folder() / "images" / hashlib.sha256(text.encode()).hexdigest()[:32]
+    shape = (count, size, size, channels)
+    found = _load(target, shape)
+    if found is not None:
+        return found
+    try:
+        return _build(target, shape, reader)
+    except OSError as error:
+        warnings.warn(
+            f"{target.parent} cannot be written ({error}), so the images are decoded into "
+            "memory for this run alone; set ZOO_CACHE to a folder that can",
+            stacklevel=2,
+        )
+    images = np.zeros(shape, dtype=np.uint8)
+    sums, broken = _fill(images, reader())
+    return DecodedImages(images, sums, broken)
+
+
+#: What a damaged npz file makes zipfile and numpy raise.
+DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+def npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array in an npz file; the array itself is not read.
+
+    Raises:
+        ValueError: if the member is no array.
+    """
+    with archive.open(member) as file:
+        shape, _, dtype = _npy_header(file)
+    return shape, dtype
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    major, _ = np.lib.format.read_magic(file)
+    if major == 1:
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def unpacked(archive: Path, member: str, shape: tuple[int, ...]) -> Array | None:
+    """Images of an npz file, mapped from a copy in the cache that an earlier run may have made.
+
+    Args:
+        archive: the npz file.
+        member: the file in it, which holds uint8 values.
+        shape: what the images shall have, (N, H, W, C).
+
+    Returns:
+        The images, or None where the cache cannot be written.
+    """
+    stat = archive.stat()
+    text = json.dumps([str(archive.resolve()), stat.st_size, stat.st_mtime_ns, member, shape])
+    target = cache_folder() / "npz" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
+    try:
+        return _unpack(archive, member, shape, target)
+    except OSError as error:
+        warnings.warn(
+            f"{target.parent} cannot be written ({error}), so all of {archive} is held in memory; "
+            "set ZOO_CACHE to a folder that can",
+            stacklevel=2,
+        )
+        return None
+
+
+def _unpack(archive: Path, member: str, shape: tuple[int, ...], target: Path) -> Array:
+    if not target.is_file():
+        from filelock import FileLock
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_file():  # another process may have been first
+                _copy(archive, member, shape, target)
+    # "c", copy on write, because torch warns of arrays that cannot be written to.
+    images: Array = np.load(target, mmap_mode="c")
+    return images
+
+
+def _copy(archive: Path, member: str, shape: tuple[int, ...], target: Path) -> None:
+    _need_space(target.parent, int(np.prod(shape)))
+    scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(member) as source:
+            _, fortran, dtype = _npy_header(source)
+            header = {"descr": dtype.str, "fortran_order": fortran, "shape": shape}
+            with scratch.open("xb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                shutil.copyfileobj(source, file, 2**20)
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _load(target: Path, shape: tuple[int, ...]) -> DecodedImages | None:
+    try:
+        # "c", copy on write, because torch warns of arrays that cannot be written to.
+        images = np.load(target / "images.npy", mmap_mode="c" if shape[0] else None)
+        sums = np.load(target / "sums.npy")
+        broken = json.loads((target / "broken.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if images.shape != shape or len(sums) != shape[0]:
+        return None
+    return DecodedImages(images, sums, {int(row): why for row, why in broken.items()})
+
+
+def _build(target: Path, shape: tuple[int, ...], reader: Callable[[], Reader]) -> DecodedImages:
+    from filelock import FileLock
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        found = _load(target, shape)  # another process may have been first
+        if found is not None:
+            return found
+        # Writing to a mapped file on a full disk would kill the process without a word.
+        _need_space(target.parent, int(np.prod(shape)))
+        scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+        try:
+            images = np.lib.format.open_memmap(
+                scratch / "images.npy", mode="w+", dtype=np.uint8, shape=shape
+            )
+            sums, broken = _fill(images, reader())
+            images.flush()
+            del images
+            np.save(scratch / "sums.npy", sums)
+            (scratch / "broken.json").write_text(json.dumps(broken), encoding="utf-8")
+            shutil.rmtree(target, ignore_errors=True)  # one that could not be read
+            os.replace(scratch, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    found = _load(target, shape)
+    if found is None:
+        raise OSError("what was written cannot be read back")
+    return found
+
+
+def _fill(images: Array, read: Reader) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
+    """Decode into the array by threads; on large images decoders release the interpreter's lock."""
+    from tqdm import tqdm
+
+    sums = np.zeros((len(images), 2, images.shape[-1]), dtype=np.int64)
+    broken: dict[int, str] = {}
+
+    def some(start: int) -> int:
+        stop = min(start + step, len(images))
+        for row in range(start, stop):
+            try:
+                images[row] = read(row)
+            except DataError as error:
+                broken[row] = str(error)
+        sums[start:stop] = channel_sums(images[start:stop])
+        return stop - start
+
+    # About a megabyte at once: handing out the work then costs nothing, and the bar still moves.
+    step = max(1, 2**20 // max(1, int(np.prod(images.shape[1:]))))
+    # The bar shows only on a terminal, when the work takes longer than 2 s.
+    bar = tqdm(
+        total=len(images), desc="decoding images", unit="", delay=2, leave=False, disable=None
+    )
+    with bar, ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+        for count in threads.map(some, range(0, len(images), step)):
+            bar.update(count)
+    return sums, dict(sorted(broken.items()))

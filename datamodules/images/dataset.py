@@ -1,0 +1,155 @@
+"""Images in one array: a batch is one gather."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.core.randomness import REPEAT
+
+
+class ImageBatch(NamedTuple):
+    """A batch of images.
+
+    Attributes:
+        image: (B, C, H, W) in channels_last memory; uint8 from a loader, normalised floats once
+            prepared.
+        label: int64 (B,), or zeros and ones (B, C) where a sample may have several.
+        index: int64 (B,), the sample's number in its data set, unique over all splits. From a
+            loader it is higher by `REPEAT` for each time that the sample has come before in the
+            epoch.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
+
+
+class ResidentBatch(NamedTuple):
+    """A batch whose images already lie on the device.
+
+    Attributes:
+        source: which resident array holds the images.
+        label: int64 (B,), or zeros and ones (B, C) where a sample may have several.
+        index: int64 (B,), as in an `ImageBatch` from a loader.
+    """
+
+    source: str
+    label: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
+
+
+class ArrayImages(Dataset[ImageBatch]):
+    """Some rows of an array of images.
+
+    Args:
+        images: uint8 (N, H, W, C); an np.memmap is read from its file as needed.
+        labels: (N,), or zeros and ones (N, C) where a sample may have several.
+        rows: the rows that belong to this split; all of them if None.
+        first: the number, in the whole data set, of the array's first row.
+        source: the array's name; splits of one array share it.
+        sums: int64 (N, 2, C), each image's sum and sum of squares per channel, where they are
+            known.
+    """
+
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64] | None = None,
+        *,
+        first: int = 0,
+        source: str = "fit",
+        sums: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        self.images = images
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
+        self.first = first
+        self.source = source
+        self.sums = sums
+        self.resident = False
+
+    def __len__(self) -> int:
+        """How many samples the split has."""
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> ImageBatch | ResidentBatch:
+        """The whole batch in one gather; a number's repeats pass over to the sample's index."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        positions = numbers % REPEAT
+        rows = self.rows[positions]
+        label = torch.from_numpy(self.labels[rows])
+        index = torch.from_numpy(rows + self.first + (numbers - positions))
+        if self.resident:
+            return ResidentBatch(self.source, label, index)
+        image = torch.from_numpy(np.take(self.images, rows, axis=0))
+        return ImageBatch(image.permute(0, 3, 1, 2), label, index)
+
+    def __getitem__(self, item: int) -> ImageBatch:
+        """One sample, without the batch dimension."""
+        row = int(self.rows[item])
+        image = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
+        return ImageBatch(image, torch.tensor(self.labels[row]), torch.tensor(row + self.first))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A mapped file goes to a worker by name; pickled, it would be read whole into memory."""
+        state = self.__dict__.copy()
+        if isinstance(self.images, np.memmap):
+            state["images"] = str(self.images.filename)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the file again."""
+        self.__dict__.update(state)
+        if isinstance(self.images, str):
+            self.images = np.load(self.images, mmap_mode="c")
+
+    def moments(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of the split per channel, on the scale 0 to 1.
+
+        Exact: whole numbers are summed and only the result is a float.
+        """
+        if self.sums is not None:
+            total, squares = self.sums[self.rows].sum(axis=0)
+        else:
+            chunks = [self.rows[i : i + 1024] for i in range(0, len(self.rows), 1024)]
+            parts = [
+                channel_sums(np.take(self.images, rows, axis=0)).sum(axis=0) for rows in chunks
+            ]
+            total, squares = np.sum(parts, axis=0)
+        count = len(self.rows) * self.images.shape[1] * self.images.shape[2]
+        return moments_of(total, squares, count)
+
+
+def moments_of(
+    total: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], count: int
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, on the scale 0 to 1, from sums over the pixels.
+
+    Args:
+        total: each channel's sum, (C,).
+        squares: each channel's sum of squares, (C,).
+        count: how many pixels.
+    """
+    mean, std = [], []
+    for first, second in zip(total.tolist(), squares.tolist(), strict=True):
+        mean.append(first / count / 255)
+        # integers up to here: count * second - first**2 would lose its digits in floats
+        std.append((count * second - first * first) ** 0.5 / count / 255)
+    return mean, std
+
+
+def channel_sums(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Sum and sum of squares per channel of each image (N, H, W, C), as int64 (N, 2, C)."""
+    count, height, width, channels = images.shape
+    # Whole image rows side by side: numpy adds them at full speed, which it cannot do along 3
+    # channels.
+    wide = images.reshape(count, height, width * channels).astype(np.int32)
+    both = [wide.sum(axis=1, dtype=np.int64), (wide * wide).sum(axis=1, dtype=np.int64)]
+    per_column = np.stack(both, axis=1).reshape(count, 2, width, channels)
+    sums: npt.NDArray[np.int64] = per_column.sum(axis=2)
+    return sums

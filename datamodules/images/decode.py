@@ -1,0 +1,163 @@
+"""From an image file of any kind to an array of one size."""
+
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.core.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+READER_VERSION = 1
+"""Part of a cache's key: raise it when the same file would give other pixels."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether a name looks like an image's; macOS's `._x.jpg` and other hidden files do not."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All image files under a folder, at any depth, sorted; hidden ones are skipped."""
+    return sorted(_walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for where, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (path for path in (Path(where, name) for name in files) if is_image(path))
+
+
+def check_window(window: list[float] | None) -> list[float] | None:
+    """The percentiles, if they can be some.
+
+    Raises:
+        DataError: naming the option.
+    """
+    if window is None:
+        return None
+    if len(window) != 2 or not 0 <= window[0] < window[1] <= 100:
+        raise DataError(
+            f"window: {window} is not possible; give two percentiles from 0 to 100, the lower "
+            "first, such as [0.5, 99.5]"
+        )
+    return [float(percentile) for percentile in window]
+
+
+def read_image(
+    file: Path | bytes,
+    size: int,
+    channels: int,
+    name: str | None = None,
+    window: list[float] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Decode an image, turn it upright, fit it to a square.
+
+    The EXIF orientation is applied; 16 bits are scaled to 8 over their whole range, or over that
+    between two percentiles of the image's own values; the shorter side is resized to `size`
+    (bilinear, antialiased) and the middle of the longer one is kept. An image that has the size
+    already keeps its pixels.
+
+    Args:
+        file: a path, or a file's content.
+        size: height and width of the result in pixels.
+        channels: 1 for grey, 3 for colour.
+        name: what to call the image in an error; the path by default.
+        window: two percentiles that become 0 and 255, for a grey image of more than 8 bits (whole
+            numbers of any range, or floats); values beyond them are clipped. PIL reads colour of 16
+            bits as 8, which a window leaves alone.
+
+    Returns:
+        uint8 (size, size, channels).
+
+    Raises:
+        DataError: if it cannot be read, naming it.
+    """
+    from PIL import Image, ImageOps
+
+    name = name if name is not None else str(file)
+    try:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as opened:
+            ImageOps.exif_transpose(opened, in_place=True)
+            image = _fit(convert(opened, "L" if channels == 1 else "RGB", window), size)
+            return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{name}: too large to be decoded safely ({error}); shrink or remove it"
+        ) from None
+    except MemoryError:
+        raise
+    # Whatever else goes wrong in a decoder is a fault of the file: they raise OSError, SyntaxError,
+    # ValueError, EOFError, struct.error and zlib.error.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(
+            f"{name}: cannot be read as an image ({reason}); mend or remove it"
+        ) from None
+
+
+def convert(image: "Image", mode: str, window: list[float] | None = None) -> "Image":
+    """Bring an image to 8 bits and a mode, its brightness kept.
+
+    Args:
+        image: as opened.
+        mode: "L" or "RGB".
+        window: two percentiles that become 0 and 255, where it is grey and has more than 8 bits.
+
+    Raises:
+        ValueError: if the range of its pixels is not known.
+    """
+    from PIL import Image
+
+    deep = image.mode.startswith("I;16") or image.mode in ("I", "F")
+    if deep and window is not None:
+        image = Image.fromarray(_windowed(np.asarray(image).astype(np.float64), window))
+    elif image.mode == "F":
+        raise ValueError(
+            "floating-point pixels, whose range is not known; save it with 8 or 16 bits"
+        )
+    elif deep:
+        # PIL's own conversion clips at 255: a 16-bit image would turn white.
+        values = np.asarray(image).astype(np.int64)
+        if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+            raise ValueError("whole numbers of more than 16 bits; save it with 8 or 16")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB, PIL warns
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _windowed(values: npt.NDArray[np.float64], window: list[float]) -> npt.NDArray[np.uint8]:
+    """Map what lies between two percentiles of the values to 0 to 255, the rest to either end."""
+    if not np.isfinite(values).all():
+        raise ValueError("some pixels are not finite numbers; save it without them")
+    low, high = np.percentile(values, window)
+    if high > low:
+        scaled = (values - low) * (255 / (high - low))
+    else:  # hardly any contrast: what is brighter than the rest stays so
+        scaled = np.where(values > high, 255.0, 0.0)
+    grey: npt.NDArray[np.uint8] = np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+    return grey
+
+
+def _fit(image: "Image", size: int) -> "Image":
+    from PIL import Image
+
+    width, height = image.size
+    if (width, height) == (size, size):
+        return image
+    shorter = min(width, height)
+    # The square in the middle, resized in one step; the box may lie between pixels.
+    left, top = (width - shorter) / 2, (height - shorter) / 2
+    box = (left, top, left + shorter, top + shorter)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

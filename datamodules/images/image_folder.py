@@ -1,0 +1,261 @@
+"""Images in folders, one folder per class."""
+
+import os
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from datamodules.core.errors import DataError
+from datamodules.core.options import at_least
+from datamodules.images.base import ImageDataModule
+from datamodules.images.cache import DecodedImages, decoded
+from datamodules.images.dataset import ArrayImages
+from datamodules.images.decode import list_images, read_image
+from datamodules.images.folder import FolderDataModule, Rows
+
+
+@dataclass
+class _Part:
+    """Files that are decoded together, each with its class's folder and number."""
+
+    files: list[Path]
+    folders: list[Path]
+    labels: Rows
+
+
+class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
+    """Your own images: a folder with one folder per class, `root/<class>/*.png`.
+
+    The size is whatever the folder holds, and the licence is the images' own. A folder for each
+    split, `root/{train,val,test}/<class>/*.png`, is taken as it is; a split without a folder is cut
+    out of the training images, stratified and chosen by `split_seed`. Any size and kind of image
+    will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or `window`),
+    EXIF orientation. The shorter side is resized to `image_size` and the middle of the longer one
+    is kept. Hidden files and files without an image's extension are ignored.
+
+    Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
+    tested on what it has learnt by heart: `groups` names a csv file that says whose each image is.
+
+    Images are decoded once into `$ZOO_CACHE` (by default `~/.cache/lightning_zoo`) and mapped from
+    there, so that a second run starts at once and a set may be larger than the memory.
+
+    Args:
+        root: the folder.
+        image_size: height and width in pixels to which each image is brought.
+        in_channels: 1 for grey, 3 for colour.
+        class_names: the classes in the order of their numbers; by default the folders' names,
+            sorted.
+        val_fraction: share of the images for validation, where there is no folder `val`.
+        test_fraction: share of the images for the test, where there is no folder `test`.
+        skip_broken: leave out images that cannot be read, instead of stopping at the first.
+        window: two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
+            for grey files of more than 8 bits; by default their whole range does.
+        groups: a csv file with each image's patient; all images of one patient get into one split,
+            the classes as evenly as that allows.
+        file_column: the csv file's column with the image's path below `root`, or its name alone.
+        group_column: the csv file's column with the patient.
+        delimiter: the csv file's character between two values.
+        allow_missing_classes: let the validation or the test split lack a class.
+
+    Raises:
+        DataError: if the folder does not hold classes with images, or an option's value is not
+            possible.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        image_size: int = 224,
+        in_channels: Literal[1, 3] = 3,
+        class_names: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
+        self._find(class_names)
+        self._set_facts(self.class_names, in_channels, at_least("image_size", image_size, 1))
+
+    @property
+    def names(self) -> list[str]:
+        """The files' paths; `batch.index` numbers them."""
+        files = [*self._fit.files, *(self._test.files if self._test is not None else [])]
+        return [str(path) for path in files]
+
+    def _find(self, class_names: list[str] | None) -> None:
+        """List the files; nothing is read."""
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise DataError(
+                f"root: {self.root!r} is not a folder; give one that holds a folder per class"
+            )
+        folders = _folders(root)
+        if not folders:
+            raise DataError(
+                f"root: {self.root!r} holds no class folders; put each class's images in one"
+            )
+        split = "train" in folders
+        if not split and set(folders) <= {"val", "test"}:
+            raise DataError(
+                f"root: {self.root!r} holds {' and '.join(folders)} but no folder 'train'"
+            )
+        train = root / "train" if split else root
+        found = _folders(train)
+        if not found:
+            raise DataError(
+                f"root: {str(train)!r} holds no class folders; put each class's images in one"
+            )
+        self.class_names = list(class_names) if class_names is not None else found
+        self._match(found, train)
+        fit = self._list(train, every=True)
+        self._val_rows: Rows | None = None
+        self._test: _Part | None = None
+        given = {"train": np.arange(len(fit.files))}
+        if split and "val" in folders:
+            val = self._list(root / "val")
+            given["val"] = np.arange(len(fit.files), len(fit.files) + len(val.files))
+            self._val_rows = given["val"]
+            fit = _Part(
+                [*fit.files, *val.files],
+                [*fit.folders, *val.folders],
+                np.concatenate([fit.labels, val.labels]),
+            )
+        if split and "test" in folders:
+            self._test = self._list(root / "test")
+            given["test"] = len(fit.files) + np.arange(len(self._test.files))
+        self._fit = fit
+        self._group([Path(name) for name in self.names], given)
+
+    def _match(self, found: list[str], folder: Path) -> None:
+        """Compare the classes with the folders."""
+        if len(set(self.class_names)) < len(self.class_names):
+            raise DataError(f"class_names: {self.class_names} holds a name twice")
+        unnamed = [name for name in found if name not in self.class_names]
+        if unnamed:
+            raise DataError(
+                f"class_names: {self.class_names} lacks {unnamed[0]!r}, which {str(folder)!r} holds"
+            )
+        absent = [name for name in self.class_names if name not in found]
+        if absent:
+            raise DataError(f"class_names: {absent[0]!r} has no folder in {str(folder)!r}")
+
+    def _list(self, folder: Path, *, every: bool = False) -> _Part:
+        files: list[Path] = []
+        folders: list[Path] = []
+        labels: list[int] = []
+        for name in _folders(folder):
+            if name not in self.class_names:
+                raise DataError(
+                    f"{folder / name}: the training images lack this class; add some or remove it"
+                )
+        for label, name in enumerate(self.class_names):
+            images = list_images(folder / name)
+            if not images and every:
+                raise DataError(f"{folder / name}: holds no images; add some or remove the folder")
+            files += images
+            folders += [folder / name] * len(images)
+            labels += [label] * len(images)
+        if not files:
+            raise DataError(f"{folder}: holds no images; add some or remove the folder")
+        return _Part(files, folders, np.array(labels, dtype=np.int64))
+
+    def prepare_data(self) -> None:
+        """Decode what the run will read, in one process while the others wait."""
+        stage = None if self.trainer is None else self.trainer.state.fn
+        if stage in ("fit", "validate"):
+            self._decode(self._fit)
+        elif stage in ("test", "predict"):
+            self._decode(self._test if self._test is not None else self._fit)
+
+    def _decode(self, part: _Part) -> DecodedImages:
+        root = Path(self.root).expanduser()
+        stats = [path.stat() for path in part.files]
+        key = [
+            str(root.resolve()),
+            [
+                [str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns]
+                for path, stat in zip(part.files, stats, strict=True)
+            ],
+            self.window,
+        ]
+        return decoded(
+            key,
+            len(part.files),
+            self.image_size,
+            self.in_channels,
+            lambda: (
+                lambda row: read_image(
+                    part.files[row], self.image_size, self.in_channels, window=self.window
+                )
+            ),
+        )
+
+    def _usable(self, part: _Part) -> tuple[DecodedImages, Rows]:
+        """The images and the rows that could be read."""
+        images = self._decode(part)
+        if not images.broken:
+            return images, np.arange(len(part.files))
+        first = next(iter(images.broken.values()))
+        files = Counter(part.folders)
+        for folder, count in Counter(part.folders[row] for row in images.broken).items():
+            if count == files[folder]:
+                why = next(why for row, why in images.broken.items() if part.folders[row] == folder)
+                raise DataError(
+                    f"{folder}: every file in it is broken ({count} of {count}), the first being "
+                    f"{why}"
+                )
+        if not self.skip_broken:
+            more = len(images.broken) - 1
+            others = f" ({more} more cannot be read either)" if more else ""
+            raise DataError(f"{first}{others}, or leave such images out by skip_broken: true")
+        warnings.warn(
+            f"skip_broken: left out {len(images.broken)} of {len(part.files)} images, the first "
+            f"being {first}",
+            stacklevel=2,
+        )
+        rows = np.setdiff1d(np.arange(len(part.files)), list(images.broken))
+        return images, rows
+
+    def _cut(self, usable: Rows) -> dict[str, Rows]:
+        """Each split's rows among the files that are not in a folder `test`."""
+        given = {"train": usable}
+        if self._val_rows is not None:
+            given["train"] = np.setdiff1d(usable, self._val_rows)
+            given["val"] = np.intersect1d(usable, self._val_rows)
+        if self._test is not None:
+            given["test"] = usable[:0]
+        return self._share_out(given, self._fit.labels)
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `ImageInputs` that prepares raw files as this object does its own, less `inputs`."""
+        spec = super().inputs_spec()
+        spec["init_args"]["window"] = self.window
+        return spec
+
+    def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
+        """Read the training and the validation split."""
+        images, usable = self._usable(self._fit)
+        rows, labels = self._cut(usable), self._fit.labels
+        return (
+            ArrayImages(images.images, labels, rows["train"], sums=images.sums),
+            ArrayImages(images.images, labels, rows["val"], sums=images.sums),
+        )
+
+    def load_test(self) -> ArrayImages:
+        """Read the test split."""
+        if self._test is None:
+            images, usable = self._usable(self._fit)
+            return ArrayImages(images.images, self._fit.labels, self._cut(usable)["test"])
+        images, usable = self._usable(self._test)
+        first = len(self._fit.files)
+        return ArrayImages(images.images, self._test.labels, usable, first=first, source="test")
+
+
+def _folders(root: Path) -> list[str]:
+    with os.scandir(root) as entries:
+        return sorted(
+            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+        )

@@ -1,0 +1,319 @@
+"""MedMNIST, and one's own images in the same kind of file."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.core.base import EveryClass
+from datamodules.core.download import PROBE_S, download, md5_sum
+from datamodules.core.errors import DataError, nearest
+from datamodules.images.base import ImageDataModule
+from datamodules.images.cache import DAMAGED, npy_header, unpacked
+from datamodules.images.dataset import ArrayImages
+from datamodules.images.medmnist_sets import CITATION, RECORD, SETS, LabelKind
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+IN_MEMORY = 2**30
+"""Bytes up to which a split's images are read into memory; larger ones are mapped from a cache."""
+
+_KEYS = [f"{split}_{what}" for split in ("train", "val", "test") for what in ("images", "labels")]
+
+
+class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
+    """Images and labels of the three splits in one npz file."""
+
+    label_kind: LabelKind
+
+    def _file(self) -> Path:
+        """The file; it exists."""
+        raise NotImplementedError
+
+    def _read(self, split: str) -> tuple[Images, Labels]:
+        """Images (N, H, W, C) and labels (N,) or (N, C) of a split."""
+        path, key = self._file(), f"{split}_images"
+        shape = _image_shape(path, key)
+        expected = (self.image_size, self.image_size, self.in_channels)
+        if shape[1:] != expected:
+            raise DataError(
+                f"{path}: {key} holds images of {_by(shape[1:])} values, but {_by(expected)} are "
+                "expected; give the file that fits"
+            )
+        images = _images(path, key, shape)
+        labels = self._labels(path, split)
+        if len(labels) != len(images):
+            raise DataError(
+                f"{path}: {key} holds {len(images)} images but {split}_labels {len(labels)} "
+                "labels; mend the file"
+            )
+        return images, labels
+
+    def _labels(self, path: Path, split: str) -> Labels:
+        key = f"{split}_labels"
+        labels = _load_labels(path, key)
+        expected = (self.num_classes,) if self.label_kind == "multilabel" else ()
+        if labels.shape[1:] != expected:
+            raise DataError(
+                f"{path}: {key} has the shape {labels.shape}, but {self.label_kind} labels of "
+                f"{self.num_classes} classes want {(len(labels), *expected)}; give the file that "
+                "fits"
+            )
+        if self.label_kind == "multilabel" and not np.isin(labels, (0, 1)).all():
+            raise DataError(
+                f"{path}: {key} holds {labels.max()}, but multilabel labels are 0 or 1; mend them"
+            )
+        return labels
+
+    def _place(self) -> str:
+        return str(self._file())
+
+    def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
+        """Read the training and the validation split."""
+        train, val = self._read("train"), self._read("val")
+        return ArrayImages(*train), ArrayImages(*val, first=len(train[0]), source="val")
+
+    def load_test(self) -> ArrayImages:
+        """Read the test split, numbered on from the other two."""
+        first = sum(_image_shape(self._file(), f"{split}_images")[0] for split in ("train", "val"))
+        return ArrayImages(*self._read("test"), first=first, source="test")
+
+
+class ImageNpz(_NpzImages):
+    """Your own images in one npz file that has MedMNIST's keys, with splits of your own.
+
+    Size and licence are the file's own. It holds `train_images`, `val_images` and `test_images`,
+    uint8 (N, H, H) for grey or (N, H, H, 3) for colour, and `train_labels`, `val_labels` and
+    `test_labels`: the classes' numbers from 0, (N,) or (N, 1), or, where a sample may have several,
+    zeros and ones (N, C). The splits are taken as they are.
+
+    Args:
+        path: the file.
+        class_names: the classes in the order of their numbers; by default the numbers.
+        label_kind: what the labels are; by default multilabel where they have several columns, else
+            multiclass.
+        allow_missing_classes: let the validation or the test split lack a class.
+
+    Raises:
+        DataError: if the file lacks a key or holds something else, or an option's value is not
+            possible.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        class_names: list[str] | None = None,
+        *,
+        label_kind: LabelKind | None = None,
+        allow_missing_classes: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
+        self.path = str(path)
+        size, width, channels = _image_shape(self._file(), "train_images")[1:]
+        if size != width:
+            raise DataError(
+                f"path: {self.path!r} holds images of {size} x {width} pixels; make them square"
+            )
+        labels = _load_labels(self._file(), "train_labels")
+        self.label_kind = label_kind or ("multilabel" if labels.ndim == 2 else "multiclass")
+        count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
+        if class_names is not None and len(set(class_names)) < len(class_names):
+            raise DataError(f"class_names: {class_names} holds a name twice")
+        if class_names is not None and len(class_names) < count:
+            raise DataError(
+                f"class_names: {class_names} names {len(class_names)} classes, but the labels of "
+                f"{self.path!r} take {count}; name them all"
+            )
+        names = class_names if class_names is not None else [str(i) for i in range(count)]
+        if self.label_kind == "binary" and len(names) != 2:
+            raise DataError(f"label_kind: binary means 2 classes, but {self.path!r} has {count}")
+        self._set_facts(names, channels, size)
+
+    def _file(self) -> Path:
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            raise DataError(f"path: {self.path!r} is not a file; give an npz file of images")
+        return path
+
+
+class MedMNIST(_NpzImages):
+    """MedMNIST, 12 sets of medical images by `name`; CC BY 4.0, dermamnist CC BY-NC 4.0.
+
+    J. Yang et al., "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical
+    image classification", Scientific Data 10, 41, 2023, https://doi.org/10.1038/s41597-022-01721-8
+    (arXiv 2110.14795). The splits are the official ones. Their authors ask that the paper of a
+    set's own source, which https://medmnist.com names, be cited, too.
+
+    `zoo list data MedMNIST` shows the sets with their labels, sizes, classes and licences.
+
+    `root` holds the official file, `<name>.npz` for 28 pixels and `<name>_<size>.npz` for more;
+    else it is downloaded.
+
+    Args:
+        name: which set.
+        root: the folder.
+        size: height and width in pixels.
+        download: fetch the file if the folder lacks it.
+        verify: compare the file with its published md5 sum.
+        allow_missing_classes: let the validation or the test split lack a class, as a part of a set
+            may.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    name: str
+    licence: str
+    """Under which the set may be used."""
+    citation: str = CITATION
+    """What to cite."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        root: str = "data",
+        size: Literal[28, 64, 128, 224] = 28,
+        download: bool = True,
+        verify: bool = True,
+        allow_missing_classes: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
+        if name not in SETS:
+            raise DataError(
+                f"name: {name!r} is not a 2-D set of MedMNIST; {nearest(name.lower(), list(SETS))}"
+            )
+        self.name = name
+        self.root = str(root)
+        self.size = size
+        self.download = download
+        self.verify = verify
+        self._verified = False
+        facts = SETS[name]
+        if size not in facts.md5:
+            raise DataError(f"size: {size} is not possible; give one of {[*facts.md5]}")
+        self.label_kind = facts.kind
+        self.licence = facts.licence
+        self._set_facts(facts.classes, facts.channels, size)
+
+    @property
+    def _path(self) -> Path:
+        suffix = "" if self.size == 28 else f"_{self.size}"
+        return Path(self.root).expanduser() / f"{self.name}{suffix}.npz"
+
+    @property
+    def url(self) -> str:
+        """Where the file is."""
+        return f"{RECORD}/{self._path.name}?download=1"
+
+    def prepare_data(self) -> None:
+        """Download the file if `root` lacks it and `download` allows.
+
+        Raises:
+            DataError: if it is not there and cannot be had.
+        """
+        if self._path.is_file():
+            return
+        if not self.download:
+            raise self._absent("download is false")
+        md5 = SETS[self.name].md5[self.size] if self.verify else None
+        try:
+            download(self.url, self._path, md5, probe_s=PROBE_S)
+        except OSError as error:
+            raise self._absent(str(error)) from None
+
+    def _absent(self, why: str) -> DataError:
+        return DataError(
+            f"root: {self.root!r} holds no {self._path.name} and {why}; put the file from "
+            f"{self.url} there as {self._path}"
+        )
+
+    def _file(self) -> Path:
+        path = self._path
+        if not path.is_file():
+            raise self._absent("it has not been downloaded (prepare_data() does)")
+        if self.verify and not self._verified:
+            if md5_sum(path) != SETS[self.name].md5[self.size]:
+                raise DataError(
+                    f"{path}: its md5 sum is not that of the original; fetch it again, or set "
+                    "verify: false if it is meant to differ"
+                )
+            self._verified = True
+        return path
+
+
+def _image_shape(path: Path, key: str) -> tuple[int, int, int, int]:
+    """(N, H, W, C) of an array of images; only the file's headers are read."""
+    headers = _headers(path)
+    shape, dtype = headers[key]
+    if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
+        raise DataError(
+            f"{path}: {key} is {dtype} of the shape {shape}; give images as uint8 (N, H, W) or "
+            "(N, H, W, 3)"
+        )
+    count, height, width, channels = (*shape, 1)[:4]
+    return count, height, width, channels
+
+
+def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of each array that is wanted."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            present = {name.removesuffix(".npy") for name in archive.namelist()}
+            absent = [key for key in _KEYS if key not in present]
+            if not absent:
+                return {key: npy_header(archive, f"{key}.npy") for key in _KEYS}
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
+    raise DataError(
+        f"{path}: lacks {', '.join(absent)}, where an npz file of images holds "
+        f"{', '.join(_KEYS)}; add what is missing"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be read as npz ({error}); save or fetch it again")
+
+
+def _images(path: Path, key: str, shape: tuple[int, ...]) -> Images:
+    """Images (N, H, W, C), mapped from the cache if they are many."""
+    if np.prod(shape) > IN_MEMORY:
+        try:
+            images = unpacked(path, f"{key}.npy", shape)
+        except DAMAGED as error:
+            raise _damaged(path, error) from None
+        if images is not None:
+            return images
+    return _load(path, key).reshape(shape)
+
+
+def _load(path: Path, key: str) -> npt.NDArray[Any]:
+    try:
+        with np.load(path) as file:  # it refuses pickled objects, which could run code
+            array: npt.NDArray[Any] = file[key]
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
+    return array
+
+
+def _load_labels(path: Path, key: str) -> Labels:
+    """Labels (N,), or (N, C) where the array has several columns."""
+    _headers(path)
+    labels = _load(path, key)
+    if labels.dtype.kind not in "biu" or labels.ndim not in (1, 2):
+        raise DataError(
+            f"{path}: {key} is {labels.dtype} of the shape {labels.shape}; give whole numbers (N,) "
+            "or, for several labels a sample, (N, C)"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    return labels.astype(np.int64)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

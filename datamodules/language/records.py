@@ -1,0 +1,178 @@
+"""Rows of any shape, as they lie on the disk or on the Hugging Face hub."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from datamodules.core.errors import DataError
+from datamodules.text.files import (
+    CHUNK_ROWS,
+    Split,
+    hint,
+    json_lines,
+    parquet_file,
+    read_text,
+    stamp,
+)
+from datamodules.text.sources import check_splits, hub_splits, split_of
+
+_SUFFIXES = (".json", ".jsonl", ".parquet")
+
+
+class Record(NamedTuple):
+    """A row.
+
+    Attributes:
+        place: where it stands, as messages say it: "'a.json' in row 3".
+        values: its values by their columns.
+    """
+
+    place: str
+    values: dict[str, Any]
+
+
+class Records(Protocol):
+    """Rows that belong to one split, or are to be split."""
+
+    name: str
+    """What messages call them."""
+
+    def key(self) -> object:
+        """What the rows depend on, as JSON."""
+        ...
+
+    def rows(self) -> Iterator[Record]:
+        """All rows in order."""
+        ...
+
+
+class RecordFiles:
+    """Files with a list of objects (.json), an object a line (.jsonl), or of parquet.
+
+    Args:
+        paths: the files.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self.name = repr(str(self.paths[0]))
+
+    def key(self) -> object:
+        """What the rows depend on, as JSON."""
+        return [stamp(path) for path in self.paths]
+
+    def rows(self) -> Iterator[Record]:
+        """All rows in order."""
+        for path in self.paths:
+            for place, values in _read(path):
+                yield Record(f"{str(path)!r} in {place}", values)
+
+
+class HubRecords:
+    """A split of a data set on the hub, which lies in the cache of `datasets`."""
+
+    def __init__(self, name: str, dataset: Any) -> None:
+        self.name, self.dataset = repr(name), dataset
+
+    def key(self) -> object:
+        """What the rows depend on, as JSON."""
+        return [self.name, self.dataset._fingerprint, len(self.dataset)]
+
+    def rows(self) -> Iterator[Record]:
+        """All rows in order."""
+        for number, values in enumerate(self.dataset, 1):
+            yield Record(f"{self.name} in row {number}", values)
+
+
+def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if path.suffix == ".parquet":
+        batches = parquet_file(path).iter_batches(batch_size=CHUNK_ROWS)
+        rows = (values for batch in batches for values in batch.to_pylist())
+        for number, values in enumerate(rows, 1):
+            yield f"row {number}", values
+    elif path.suffix == ".jsonl":
+        for line, values in json_lines(path):
+            yield f"line {line}", values
+    else:
+        try:
+            content = json.loads(read_text(path))
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{str(path)!r} cannot be read as json in line {error.lineno} ({error.msg}); give "
+                "a list of objects, or one object a line in a .jsonl file"
+            ) from None
+        if not isinstance(content, list):
+            raise DataError(f"{str(path)!r} holds no list; give a list of objects")
+        for number, values in enumerate(content, 1):
+            if not isinstance(values, dict):
+                raise DataError(f"{str(path)!r} has no object in row {number}; give one per row")
+            yield f"row {number}", values
+
+
+def find_records(
+    path: str,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    splits: Mapping[str, str] | None = None,
+) -> dict[Split, Records]:
+    """The rows of a data set: "train" alone, or several splits.
+
+    Args:
+        path: a file, a folder or a name on the hub.
+        config: the hub data set's configuration.
+        revision: its branch, tag or commit.
+        splits: which of its splits, or of the folder's files, is "train", "val" and "test".
+
+    Raises:
+        DataError: if there are none.
+    """
+    check_splits(splits)
+    place = Path(path).expanduser()
+    kinds = ", ".join(_SUFFIXES)
+    if place.is_dir():
+        return {split: RecordFiles(files) for split, files in _folder(place, splits).items()}
+    if place.is_file():
+        if place.suffix not in _SUFFIXES:
+            raise DataError(f"path: {path!r} is none of {kinds}; give such a file")
+        if splits is not None:
+            raise DataError(f"splits: {path!r} is one file; give the folder that holds them all")
+        return {"train": RecordFiles([place])}
+    if place.suffix in _SUFFIXES or path.startswith((".", "/", "~")):
+        raise DataError(f"path: {path!r} does not exist; give a file, a folder or a hub data set")
+    found = hub_splits(path, config, revision, splits)
+    return {split: HubRecords(name, dataset) for split, (name, dataset) in found.items()}
+
+
+def _folder(folder: Path, splits: Mapping[str, str] | None) -> dict[Split, list[Path]]:
+    """The files of each split in a folder."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    named = ", ".join(repr(path.name) for path in files)
+    found: dict[Split, list[Path]] = {}
+    order: tuple[Split, ...] = ("train", "val", "test")
+    if splits is not None:
+        for split in order:
+            name = splits.get(split)
+            if name is not None and folder / name not in files:
+                held = [path.name for path in files]
+                raise DataError(
+                    f"splits: {name!r} is not in {str(folder)!r}, which holds {named or 'none'}; "
+                    f"{hint(name, held)}"
+                )
+            if name is not None:
+                found[split] = [folder / name]
+        return found
+    if len(files) == 1:
+        return {"train": files}
+    for split in order:
+        own = [path for path in files if split_of(path.stem) == split]
+        if own:
+            found[split] = own
+    if "train" not in found:
+        what = f"holds {named}, none of which is named train" if files else "holds no rows"
+        raise DataError(
+            f"path: {str(folder)!r} {what}; give a file of {', '.join(_SUFFIXES)}, or say by "
+            "splits which is which"
+        )
+    return found

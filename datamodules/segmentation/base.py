@@ -1,0 +1,266 @@
+"""What data sets of images with masks share, and such a set in one npz file."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.core.balance import class_weights
+from datamodules.core.base import SplitDataModule, Stage
+from datamodules.core.errors import DataError
+from datamodules.core.options import plain, share
+from datamodules.core.sampling import PositionedLoader
+from datamodules.images.augment import Augmentation
+from datamodules.images.base import PreparedImages
+from datamodules.segmentation.augment import Turns
+from datamodules.segmentation.dataset import (
+    IGNORE,
+    CropBatches,
+    MaskBatch,
+    MaskedImages,
+    Rows,
+    SameSizeBatches,
+)
+from datamodules.segmentation.plot import overlay
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SPLITS = ("train", "val", "test")
+_KINDS = ("images", "masks")
+_MOST_DRAWN = 36
+
+
+class PreparedMasks(PreparedImages):
+    """Images of any size with masks, which are cast and normalised on the device, batch by batch.
+
+    `image_size` is the side of a training crop; in evaluation images are whole.
+
+    Args:
+        mean: mean per channel on the scale 0 to 1; by default the training split's.
+        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    label_kind = "mask"
+    ignore_index: ClassVar[int] = IGNORE
+    """What a mask holds where there is no answer."""
+
+    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+        if not 1 <= len(class_names) <= IGNORE:
+            raise DataError(
+                f"class_names: {len(class_names)} names are not possible; give 1 to 255"
+            )
+        if len(set(class_names)) < len(class_names):
+            raise DataError(f"class_names: {list(class_names)} holds a name twice")
+        super()._set_facts(class_names, in_channels, image_size)
+
+    def prepare_batch(  # type: ignore[override]
+        self, batch: MaskBatch, *, training: bool, epoch: int
+    ) -> MaskBatch:
+        """Cast and normalise a batch where it lies.
+
+        Args:
+            batch: what a loader gave, moved to any device.
+            training: whether to augment; without effect here.
+            epoch: the epoch, from 0; without effect here.
+
+        Returns:
+            The batch with floats (B, C, H, W), channels_last, of the trained module's type or
+            float32, and masks int64 (B, H, W).
+        """
+        rows = batch.image.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
+        return self._finish_masks(rows, batch)
+
+    def _finish_masks(self, rows: Tensor, batch: MaskBatch) -> MaskBatch:
+        """Normalise floats from 0 to 255, (B, H, W * C), in place, and lay them out as images."""
+        scale, shift = (values[: self.in_channels] for values in self._affine(rows.device))
+        width = batch.image.shape[3]
+        rows = torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)
+        image = rows.view(*rows.shape[:2], width, self.in_channels).permute(0, 3, 1, 2)
+        return MaskBatch(image.to(self._dtype()), batch.mask.long(), batch.index)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Prepare the batch on the device that it has just reached."""
+        if not isinstance(batch, MaskBatch):
+            return batch
+        training = self.trainer is not None and self.trainer.training
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        return self.prepare_batch(batch, training=training, epoch=epoch)
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `MaskInputs` that prepares raw files as this object does its own, less `inputs`."""
+        return {
+            "class_path": "datamodules.MaskInputs",
+            "init_args": {
+                "class_names": plain(self.class_names),
+                "image_size": self.image_size,
+                "in_channels": self.in_channels,
+                "mean": plain(self.mean),
+                "std": plain(self.std),
+            },
+        }
+
+
+class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
+    """A data set of images with masks and three disjoint splits.
+
+    In training each image is a random square of `image_size` pixels; a smaller image is padded in
+    black, and its mask by 255, which losses and metrics leave out. In evaluation images are whole,
+    and only images of one size share a batch, so that nothing is padded; large ones come in
+    smaller batches, of at most as many pixels as a training batch has.
+
+    A subclass calls `_set_facts` in its constructor and implements `load_fit` and `load_test`.
+
+    Args:
+        batch_size: samples in a batch, over all processes together.
+        num_workers: processes that gather batches; 0 is fastest for images in memory.
+        split_seed: chooses the validation (and where there is none, the test) samples; apart from
+            `seed`, so that runs with several seeds share their splits.
+        seed: chooses order and augmentation; by default the one given to Lightning's
+            seed_everything, or 0.
+        horizontal_flip: mirror half of the training images and their masks left to right, chosen
+            anew in each epoch.
+        vertical_flip: mirror half of them upside down.
+        rotate90: turn each by 0, 90, 180 or 270 degrees.
+        brightness: scale each training image by a factor from 1 - brightness to 1 + brightness.
+        contrast: scale each training image's distance to its mean likewise.
+        mean: mean per channel on the scale 0 to 1; by default the training split's.
+        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    samples = "images"
+    counted = "pixel"
+    train_order = CropBatches
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        split_seed: int = 0,
+        seed: int | None = None,
+        horizontal_flip: bool = False,
+        vertical_flip: bool = False,
+        rotate90: bool = False,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            split_seed=split_seed,
+            seed=seed,
+            mean=mean,
+            std=std,
+        )
+        self.horizontal_flip = horizontal_flip
+        self.vertical_flip = vertical_flip
+        self.rotate90 = rotate90
+        self.brightness = share("brightness", brightness, inclusive=True)
+        self.contrast = share("contrast", contrast, inclusive=True)
+        self._turns = Turns(horizontal_flip, vertical_flip, rotate90)
+        self._shades = Augmentation(brightness=brightness, contrast=contrast)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs; None loads everything.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict". Only the last two read the test split.
+
+        Raises:
+            DataError: if a split is empty, or its images or masks are not what they should be.
+        """
+        if self.mean is None:
+            self._load_fit()
+        super().setup(stage)
+
+    def _load_fit(self) -> None:
+        super()._load_fit()
+        train = self.split("train")
+        train.crop(self.image_size, self.order_seed)
+        if self.mean is None:
+            self.mean, std = train.moments()
+            # A channel without any contrast has nothing to divide by.
+            self.std = [value if value > 0 else 1.0 for value in std]
+
+    def _evaluation_loader(self, dataset: MaskedImages) -> PositionedLoader:
+        # As for `EpochBatches`: Lightning cannot tell that every index is returned.
+        warnings.filterwarnings("ignore", message=".*batch sampler `SameSizeBatches` for pred.*")
+        rank, world_size = self._shard()
+        batches = SameSizeBatches(
+            dataset.sides,
+            self.batch_size,
+            most_pixels=max(1, self.batch_size // world_size) * self.image_size**2,
+            rank=rank,
+            world_size=world_size,
+        )
+        return self._loader(dataset, batches)
+
+    def prepare_batch(  # type: ignore[override]
+        self, batch: MaskBatch, *, training: bool, epoch: int
+    ) -> MaskBatch:
+        """Augment (in training), cast and normalise a batch where it lies.
+
+        Args:
+            batch: what a loader gave, moved to any device.
+            training: whether to augment.
+            epoch: the epoch, from 0; augmentation is a function of it, the seed and the sample's
+                index.
+
+        Returns:
+            The batch with floats (B, C, H, W), channels_last, of the trained module's type or
+            float32, and masks int64 (B, H, W).
+        """
+        if not training:
+            return super().prepare_batch(batch, training=False, epoch=epoch)
+        seed, index = self.order_seed, batch.index
+        image, mask = self._turns.apply(batch.image, batch.mask, index, seed=seed, epoch=epoch)
+        rows = image.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
+        draw = self._shades.draw(self.image_size, index, seed=seed, epoch=epoch)
+        rows = rows if draw is None else draw.shade(rows)
+        return self._finish_masks(rows, MaskBatch(image, mask, index))
+
+    def _class_counts(self, dataset: MaskedImages) -> Rows:
+        counts = [np.bincount(mask.ravel(), minlength=IGNORE + 1) for mask in dataset.masks]
+        total: Rows = np.sum(counts, axis=0)[: self.num_classes]
+        return total
+
+    def class_weights(self) -> list[float]:
+        """A weight for each class, inverse to its share of the training split's pixels."""
+        return class_weights(self._class_counts(self.split("train")))
+
+    def draw_batch(self, stage: Stage = "train") -> "Figure":
+        """Draw a prepared batch as the network sees it, up to 36 images under their masks.
+
+        Args:
+            stage: the split; "train" shows augmented images, others those of the first one's size.
+        """
+        from datamodules.images.plot import draw_images
+
+        dataset = self.split(stage)
+        if stage == "train":
+            batches = self._train_batches()
+            batches.position = None
+            numbers = next(iter(batches))
+        else:
+            numbers = next(iter(self._evaluation_loader(dataset).batch_sampler or []))
+        batch = dataset.__getitems__(numbers[:_MOST_DRAWN])
+        prepared = self.prepare_batch(batch, training=stage == "train", epoch=0)
+        pictures = overlay(self.denormalize(prepared.image), prepared.mask)
+        return draw_images(pictures, [str(number) for number in prepared.index.tolist()])
+
+
+def default_names(class_names: list[str] | None) -> list[str]:
+    """The classes' names, those of a binary mask where none are given."""
+    return ["background", "foreground"] if class_names is None else list(class_names)

@@ -1,0 +1,234 @@
+"""Images with masks: how they are held, batched, cropped and turned."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.core.errors import DataError
+from datamodules.core.randomness import bits, uniform_ints
+from datamodules.core.sampling import EpochBatches
+from datamodules.images.dataset import channel_sums, moments_of
+
+Array = npt.NDArray[np.uint8]
+Arrays = Sequence[Array] | Array
+Rows = npt.NDArray[np.int64]
+
+IGNORE = 255
+"""What a mask holds where there is no answer: losses and metrics leave such pixels out."""
+
+# Draws of one sample's random bits, above those that `augment` uses for brightness and contrast.
+_TOP, _LEFT, _HORIZONTAL, _VERTICAL, _TURNS = range(32, 37)
+
+
+class MaskBatch(NamedTuple):
+    """A batch of images with a class for each pixel.
+
+    Attributes:
+        image: (B, C, H, W) in channels_last memory; uint8 from a loader, normalised floats once
+            prepared.
+        mask: (B, H, W), each pixel's class, or 255 where there is none; uint8 from a loader, int64
+            once prepared.
+        index: int64 (B,), the sample's number in its data set, unique over all splits.
+    """
+
+    image: Tensor
+    mask: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
+
+
+class MaskedImages(Dataset[MaskBatch]):
+    """Images and masks in memory, of one size or of many.
+
+    Samples are numbered on through the epochs: number ``e * len(self) + i`` is sample i in epoch e,
+    which matters where they are cropped at random.
+
+    Args:
+        images: uint8 (H, W, C) each; an array (N, H, W, C) where they have one size.
+        masks: uint8 (H, W) each.
+        index: each sample's number in its data set, (N,).
+    """
+
+    def __init__(self, images: Arrays, masks: Arrays, index: Rows) -> None:
+        self.images = images
+        self.masks = masks
+        self.index = index
+        self.sides = np.array([mask.shape for mask in masks], dtype=np.int64).reshape(-1, 2)
+        self.crop_size: int | None = None
+        self.crop_seed = 0
+
+    def crop(self, size: int, seed: int) -> None:
+        """Give random squares from now on.
+
+        Of a larger image it is a part, any with the same probability. A smaller one stands at a
+        random place, in black, its mask in 255.
+
+        Args:
+            size: height and width in pixels.
+            seed: the run's seed; the place is a function of it, the epoch and the sample's index.
+        """
+        self.crop_size = size
+        self.crop_seed = seed
+
+    def __len__(self) -> int:
+        """How many samples the split has."""
+        return len(self.index)
+
+    def __getitems__(self, numbers: list[int]) -> MaskBatch:
+        """The whole batch, of one epoch; without a crop the images must have one size."""
+        positions = np.asarray(numbers) % len(self)
+        index = torch.from_numpy(self.index[positions])
+        if self.crop_size is None or (self.sides[positions] == self.crop_size).all():
+            image, mask = _stack(self.images, positions), _stack(self.masks, positions)
+        else:
+            epoch = numbers[0] // len(self)
+            image, mask = self._cut(positions, index, self.crop_size, epoch)
+        return MaskBatch(torch.from_numpy(image).permute(0, 3, 1, 2), torch.from_numpy(mask), index)
+
+    def __getitem__(self, number: int) -> MaskBatch:
+        """One sample, without the batch dimension."""
+        image, mask, index = self.__getitems__([number])
+        return MaskBatch(image[0], mask[0], index[0])
+
+    def _cut(self, positions: Rows, index: Tensor, size: int, epoch: int) -> tuple[Array, Array]:
+        room = self.sides[positions] - size  # below 0 where the image is the smaller one
+        random_bits = bits(self.crop_seed, epoch, index, _LEFT + 1)[:, [_TOP, _LEFT]]
+        places = uniform_ints(random_bits, torch.from_numpy(np.abs(room) + 1)).numpy()
+        starts = places * np.sign(room)
+
+        image = np.zeros((len(positions), size, size, self.images[0].shape[2]), dtype=np.uint8)
+        mask = np.full((len(positions), size, size), IGNORE, dtype=np.uint8)
+        # One slice a sample: no single gather spans images of different widths.
+        for i, (position, start) in enumerate(zip(positions, starts, strict=True)):
+            first = np.maximum(start, 0)
+            last = np.minimum(start + size, self.sides[position])
+            inside = (slice(first[0], last[0]), slice(first[1], last[1]))
+            there, beyond = first - start, last - start
+            outside = (i, slice(there[0], beyond[0]), slice(there[1], beyond[1]))
+            image[outside] = self.images[position][inside]
+            mask[outside] = self.masks[position][inside]
+        return image, mask
+
+    def moments(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of all pixels per channel, on the scale 0 to 1.
+
+        Exact: whole numbers are summed and only the result is a float.
+        """
+        total, squares = np.sum([channel_sums(image[None])[0] for image in self.images], axis=0)
+        return moments_of(total, squares, int(self.sides.prod(axis=1).sum()))
+
+
+def _stack(arrays: Arrays, positions: Rows) -> Array:
+    if isinstance(arrays, np.ndarray):
+        return np.take(arrays, positions, axis=0)
+    return np.stack([arrays[position] for position in positions])
+
+
+class CropBatches(EpochBatches):
+    """Training batches whose numbers go on through the epochs, as `MaskedImages` counts."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the rest of the epoch."""
+        epoch, _ = self.position() if self.position is not None else (0, 0)
+        for batch in super().__iter__():
+            yield [epoch * self.size + number for number in batch]
+
+
+class SameSizeBatches(EpochBatches):
+    """Evaluation batches of whole images, each batch of one size.
+
+    Every sample exactly once, nothing is padded, and no image shares a batch with a larger one, so
+    that a prediction does not depend on which others are there. Large images come in smaller
+    batches.
+
+    Args:
+        sides: height and width of each image, (N, 2).
+        batch_size: samples in a batch, over all processes together.
+        most_pixels: pixels in a batch of one process, unless a single image has more.
+        rank: this process, from 0.
+        world_size: how many processes share the samples.
+
+    Raises:
+        DataError: if there are fewer samples than processes.
+    """
+
+    def __init__(
+        self,
+        sides: Rows,
+        batch_size: int,
+        *,
+        most_pixels: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(len(sides), batch_size, training=False, rank=rank, world_size=world_size)
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for number in range(rank, len(sides), world_size):
+            by_size.setdefault(tuple(sides[number].tolist()), []).append(number)
+        self._batches = []
+        for (height, width), numbers in by_size.items():
+            fitting = most_pixels // (height * width)
+            step = max(1, min(batch_size // world_size, fitting))
+            self._batches += [numbers[i : i + step] for i in range(0, len(numbers), step)]
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield them, in the order in which their sizes first occur."""
+        yield from self._batches
+
+
+def to_classes(
+    values: npt.NDArray[Any], num_classes: int, ignore_value: int | None, name: str
+) -> Array:
+    """Check a mask's values and turn them into classes.
+
+    A value is its class. With two classes, 255 is class 1 as well, unless it is to be ignored.
+
+    Args:
+        values: whole numbers of any shape.
+        num_classes: how many classes there are, at most 255.
+        ignore_value: the value that means: no class; it becomes 255.
+        name: what to call the mask in an error.
+
+    Returns:
+        uint8 of the same shape.
+
+    Raises:
+        DataError: if a value stands for no class, naming it.
+    """
+    if not values.size:
+        return values.astype(np.uint8)
+    ignored = None if ignore_value is None else values == ignore_value
+    if ignored is not None:
+        values = np.where(ignored, 0, values)
+    lowest, highest = int(values.min()), int(values.max())
+    found = [lowest, highest]
+    if lowest >= 0 and highest <= 65535:
+        found = np.flatnonzero(np.bincount(values.ravel())).tolist()
+    if num_classes == 2 and IGNORE in found:
+        if 1 in found:
+            raise DataError(
+                f"{name}: holds both 1 and 255, so 255 cannot stand for class 1; give "
+                "ignore_value: 255 if it marks pixels without a class"
+            )
+        values = np.where(values == IGNORE, 1, values)
+        found.remove(IGNORE)
+    wrong = [value for value in found if not 0 <= value < num_classes]
+    if wrong:
+        more = f" and {len(wrong) - 1} other such values" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{name}: holds the value {wrong[0]}{more}, outside the {num_classes} classes 0 to "
+            f"{num_classes - 1}; mend the mask, give class_names for all classes, or an "
+            "ignore_value"
+        )
+    classes = values.astype(np.uint8)
+    if ignored is not None:
+        classes[ignored] = IGNORE
+    return classes

@@ -1,0 +1,280 @@
+"""Images and masks in two folders, paired by name."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from datamodules.core.base import Stage
+from datamodules.core.errors import DataError
+from datamodules.core.options import at_least
+from datamodules.images.decode import list_images
+from datamodules.images.folder import FolderDataModule
+from datamodules.segmentation.base import SegmentationDataModule, default_names
+from datamodules.segmentation.dataset import Array, MaskedImages, Rows
+from datamodules.segmentation.mask_files import MaskReader, read_whole_image
+
+
+@dataclass
+class _Part:
+    """Files of one folder that holds images and masks, in the same order."""
+
+    images: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+
+
+class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule):
+    """Your own images and masks: `root/images/x.png` with `root/masks/x.png`.
+
+    The size is whatever the folder holds, and the licence is the images' own. An image and its mask
+    have the same name, whatever their extensions. A folder for each split,
+    `root/{train,val,test}/{images,masks}`, is taken as it is; a split without a folder is cut out
+    of the training images, chosen by `split_seed`. Any size and kind of image will do: grey,
+    palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or `window`), EXIF orientation.
+    Sizes may differ from image to image; each mask has the size of its image. Hidden
+    files and files without an image's extension are ignored.
+
+    A mask's values are class numbers: of grey masks the values (0 and 1 or 0 and 255 where there
+    are two classes), of palette masks the entries' numbers. Masks in colours need `palette`.
+
+    Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
+    tested on what it has learnt by heart: `groups` names a csv file that says whose each image is.
+
+    Images are decoded once and kept in memory: a pixel takes `in_channels` + 1 bytes.
+
+    Args:
+        root: the folder.
+        image_size: side in pixels of the random square that training crops from an image.
+        in_channels: 1 for grey, 3 for colour.
+        class_names: the classes in the order of their numbers; by default background and
+            foreground.
+        ignore_value: the value in a mask that means: no class. Often 255 where there are more
+            than two classes. With `palette` it is a colour, such as [224, 224, 192].
+        palette: the colour of each class, such as [[0, 0, 0], [255, 0, 0]], to read masks by their
+            colours.
+        val_fraction: share of the images for validation, where there is no folder `val`.
+        test_fraction: share of the images for the test, where there is no folder `test`.
+        skip_broken: leave out images that cannot be read, or whose masks cannot, instead of
+            stopping at the first.
+        window: two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
+            for grey files of more than 8 bits; by default their whole range does.
+        groups: a csv file with each image's patient; all images of one patient get into one split.
+        file_column: the csv file's column with the image's path below `root`, or its name alone.
+        group_column: the csv file's column with the patient.
+        delimiter: the csv file's character between two values.
+        allow_missing_classes: let the validation or the test split lack a class.
+
+    Raises:
+        DataError: if images and masks do not pair, or an option's value is not possible.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        image_size: int = 256,
+        in_channels: Literal[1, 3] = 3,
+        class_names: list[str] | None = None,
+        ignore_value: int | list[int] | None = None,
+        palette: list[list[int]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
+        self.ignore_value = ignore_value
+        self.palette = palette
+        names = default_names(class_names)
+        _check_colours(palette, ignore_value, names)
+        self._set_facts(names, in_channels, at_least("image_size", image_size, 1))
+        self._reader = MaskReader(self.num_classes, ignore_value, palette)
+        self._find()
+
+    @property
+    def names(self) -> list[str]:
+        """The images' paths; `batch.index` numbers them."""
+        return [str(path) for path in self._files.images]
+
+    def _find(self) -> None:
+        """List and pair the files, and share them out; nothing is read."""
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise DataError(
+                f"root: {self.root!r} is not a folder; give one that holds images and masks"
+            )
+        split = (root / "train").is_dir()
+        if not split and not (root / "images").is_dir():
+            raise DataError(
+                f"root: {self.root!r} holds neither a folder 'images' nor a folder 'train'; put "
+                "the images into one and their masks into a folder 'masks' beside it"
+            )
+        folders = {"train": root / "train" if split else root}
+        folders |= {name: root / name for name in ("val", "test") if split}
+        self._files = _Part()
+        rows: dict[str, Rows] = {}
+        for name, folder in folders.items():
+            if not folder.is_dir():
+                continue
+            part, first = _pair(folder), len(self._files.images)
+            rows[name] = np.arange(first, first + len(part.images))
+            self._files.images += part.images
+            self._files.masks += part.masks
+        self._group(self._files.images, rows)
+        no_labels = np.zeros(len(self._files.images), dtype=np.int64)
+        self._rows = self._share_out(rows, no_labels)
+
+    def _read(self, stage: Stage) -> MaskedImages:
+        """Decode a split by threads; on large images decoders release the interpreter's lock."""
+        from tqdm import tqdm
+
+        rows = self._rows[stage]
+        images: list[Array] = []
+        masks: list[Array] = []
+        kept: list[int] = []
+        broken: list[DataError] = []
+        # The bar shows only on a terminal, when the work takes longer than 2 s.
+        bar = tqdm(
+            total=len(rows), desc="decoding images", unit="", delay=2, leave=False, disable=None
+        )
+        with bar, ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+            for row, read in zip(rows, threads.map(self._read_pair, rows), strict=True):
+                bar.update()
+                if isinstance(read, DataError):
+                    broken.append(read)
+                    continue
+                images.append(read[0])
+                masks.append(read[1])
+                kept.append(row)
+        if broken:
+            self._report(broken, len(rows), stage)
+        return MaskedImages(images, masks, np.array(kept, dtype=np.int64))
+
+    def _read_pair(self, row: int) -> tuple[Array, Array] | DataError:
+        """An image and its mask; the error, where one of them cannot be read.
+
+        Raises:
+            DataError: if both can be read but do not fit each other or the classes.
+        """
+        path, mask_path = self._files.images[row], self._files.masks[row]
+        try:
+            image = read_whole_image(path, self.in_channels, self.window)
+            values = self._reader.read(mask_path)
+        except DataError as error:
+            return error
+        if image.shape[:2] != values.shape[:2]:
+            sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (values, image)]
+            raise DataError(
+                f"{mask_path}: has {sizes[0]} pixels, and its image {path} has {sizes[1]} (width x "
+                "height); bring them to one size"
+            )
+        return image, self._reader.classes(values, mask_path)
+
+    def _report(self, broken: list[DataError], count: int, stage: Stage) -> None:
+        if len(broken) == count:
+            raise DataError(
+                f"root: {self.root!r} holds no readable pair of image and mask for the {stage} "
+                f"split, though it lists {count}; the first of them is {broken[0]}"
+            )
+        if not self.skip_broken:
+            more = len(broken) - 1
+            others = f" ({more} more cannot be read either)" if more else ""
+            raise DataError(f"{broken[0]}{others}, or leave such images out by skip_broken: true")
+        warnings.warn(
+            f"skip_broken: left out {len(broken)} of {count} images of the {stage} split, the "
+            f"first being {broken[0]}",
+            stacklevel=2,
+        )
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `MaskInputs` that prepares raw files as this object does its own, less `inputs`."""
+        spec = super().inputs_spec()
+        spec["init_args"]["window"] = self.window
+        return spec
+
+    def load_fit(self) -> tuple[MaskedImages, MaskedImages]:
+        """Read the training and the validation split."""
+        return self._read("train"), self._read("val")
+
+    def load_test(self) -> MaskedImages:
+        """Read the test split."""
+        return self._read("test")
+
+
+def _pair(folder: Path) -> _Part:
+    """The images of a folder with their masks, sorted by name."""
+    images = _by_name(folder / "images")
+    masks = _by_name(folder / "masks")
+    if not images:
+        raise DataError(f"{folder / 'images'}: holds no images; add some or remove the folder")
+    for ours, theirs, one, other in (
+        (images, masks, "image", "mask"),
+        (masks, images, "mask", "image"),
+    ):
+        lonely = sorted(ours.keys() - theirs.keys())
+        if lonely:
+            where = folder / f"{other}s" / lonely[0]
+            more = f" ({len(lonely) - 1} more {one}s have none either)" if lonely[1:] else ""
+            raise DataError(
+                f"{ours[lonely[0]]}: this {one} has no {other}{more}; add {where}.png or remove "
+                f"the {one}"
+            )
+    names = sorted(images)
+    return _Part([images[name] for name in names], [masks[name] for name in names])
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The images of a folder by their path in it, less the extension."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: is not a folder; images go into a folder 'images', their masks into a "
+            "folder 'masks' beside it"
+        )
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        name = str(path.relative_to(folder).with_suffix(""))
+        if name in found:
+            raise DataError(
+                f"{path}: has the same name as {found[name]}, so that no mask belongs to one of "
+                "them alone; rename one"
+            )
+        found[name] = path
+    return found
+
+
+def _check_colours(
+    palette: list[list[int]] | None, ignore_value: int | list[int] | None, class_names: list[str]
+) -> None:
+    if palette is None:
+        if isinstance(ignore_value, list):
+            raise DataError(
+                f"ignore_value: {ignore_value} is a colour, which goes with palette; give a number"
+            )
+        return
+    if isinstance(ignore_value, int):
+        raise DataError(
+            f"ignore_value: {ignore_value} is a number, but by palette masks are read by their "
+            "colours; give the colour, such as [224, 224, 192]"
+        )
+    _check_each("palette", palette)
+    if ignore_value is not None:
+        _check_each("ignore_value", [ignore_value])
+        if ignore_value in palette:
+            raise DataError(f"ignore_value: {ignore_value} is a class's colour in palette as well")
+    if len({tuple(colour) for colour in palette}) < len(palette):
+        raise DataError(f"palette: {palette} holds a colour twice")
+    if len(palette) != len(class_names):
+        raise DataError(
+            f"palette: {len(palette)} colours do not go with {len(class_names)} class_names; give "
+            "one for each"
+        )
+
+
+def _check_each(option: str, colours: list[list[int]]) -> None:
+    for colour in colours:
+        if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
+            raise DataError(
+                f"{option}: {colour} is not a colour; give three numbers from 0 to 255, red, green "
+                "and blue"
+            )

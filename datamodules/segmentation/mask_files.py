@@ -1,0 +1,166 @@
+"""Images and masks of any size, out of files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.core.errors import DataError
+from datamodules.images.decode import convert
+from datamodules.segmentation.dataset import IGNORE, Array, to_classes
+from datamodules.segmentation.plot import class_colours
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Result = TypeVar("Result")
+
+
+def read_whole_image(path: Path, channels: int, window: list[float] | None = None) -> Array:
+    """Decode an image at its own size; otherwise as `image_files.read_image`.
+
+    Args:
+        path: the file.
+        channels: 1 for grey, 3 for colour.
+        window: two percentiles that become 0 and 255, for a grey image of more than 8 bits.
+
+    Returns:
+        uint8 (H, W, channels).
+
+    Raises:
+        DataError: if it cannot be read, naming it.
+    """
+
+    def decode(image: "Image") -> Array:
+        converted = convert(image, "L" if channels == 1 else "RGB", window)
+        pixels = np.array(converted, dtype=np.uint8)
+        return pixels.reshape(*pixels.shape[:2], channels)
+
+    return _decode(path, decode)
+
+
+def read_mask_values(path: Path, *, colours: bool) -> npt.NDArray[Any]:
+    """Decode a mask as it is stored.
+
+    Args:
+        path: the file.
+        colours: whether colours are wanted, which a palette is looked up in; otherwise a palette's
+            entries count by their number.
+
+    Returns:
+        Whole numbers (H, W), or uint8 (H, W, 3) for colours.
+
+    Raises:
+        DataError: if it cannot be read, naming it.
+    """
+
+    def decode(image: "Image") -> npt.NDArray[Any]:
+        if colours:
+            return np.array(image.convert("RGBA").convert("RGB"))
+        if image.mode == "F":
+            raise ValueError("floating-point pixels, which are no class numbers")
+        if image.mode == "1":
+            return np.array(image).astype(np.uint8)
+        values = np.array(image.convert("RGB") if image.mode in ("CMYK", "YCbCr") else image)
+        if values.ndim == 2:
+            return values
+        # LA and RGBA have a last channel that says how opaque a pixel is.
+        visible = values[:, :, :1] if values.shape[2] == 2 else values[:, :, :3]
+        if (visible != visible[:, :, :1]).any():
+            raise ValueError(
+                "it is a picture in colours; give palette, the colour of each class, or save class "
+                "numbers"
+            )
+        return visible[:, :, 0]
+
+    return _decode(path, decode)
+
+
+def write_mask(path: Path, mask: Array) -> None:
+    """Save a mask as a palette PNG: its pixels are class numbers, and viewers show colours.
+
+    Args:
+        path: the file.
+        mask: uint8 (H, W).
+    """
+    from PIL import Image
+
+    image = Image.fromarray(mask, mode="P")
+    image.putpalette(class_colours().tobytes())
+    image.save(path)
+
+
+def _decode(path: Path, decode: "Callable[[Image], Result]") -> Result:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            ImageOps.exif_transpose(opened, in_place=True)
+            return decode(opened)
+    except MemoryError:
+        raise
+    # Whatever else goes wrong in a decoder is a fault of the file, as in `image_files.read_image`.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path}: cannot be read ({reason}); mend or remove it") from None
+
+
+class MaskReader:
+    """Reads masks of one data set as classes.
+
+    Args:
+        num_classes: how many classes there are.
+        ignore_value: the value that means: no class; a colour where there is a palette.
+        palette: the colour of each class, where masks are to be read by their colours.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_value: int | list[int] | None,
+        palette: list[list[int]] | None,
+    ) -> None:
+        self.num_classes = num_classes
+        self.ignore_value = None if isinstance(ignore_value, list) else ignore_value
+        self.palette: npt.NDArray[np.int64] | None = None
+        if palette is not None:
+            nothing = [ignore_value] if isinstance(ignore_value, list) else []
+            self.palette = _codes(np.array([*palette, *nothing], dtype=np.int64))
+            self._classes = np.array([*range(len(palette)), *[IGNORE] * len(nothing)], np.uint8)
+
+    def read(self, path: Path) -> npt.NDArray[Any]:
+        """The mask as it is stored, (H, W) or (H, W, 3).
+
+        Raises:
+            DataError: if it cannot be read, naming it.
+        """
+        return read_mask_values(path, colours=self.palette is not None)
+
+    def classes(self, values: npt.NDArray[Any], path: Path) -> Array:
+        """What `read` gave as classes, uint8 (H, W), with 255 for none.
+
+        Raises:
+            DataError: if a value or colour stands for no class, naming it.
+        """
+        if self.palette is None:
+            return to_classes(values, self.num_classes, self.ignore_value, str(path))
+        codes = _codes(values)
+        order = np.argsort(self.palette)
+        place = np.searchsorted(self.palette, codes, sorter=order).clip(max=len(order) - 1)
+        found = order[place]
+        wrong = self.palette[found] != codes
+        if wrong.any():
+            raise DataError(
+                f"{path}: holds the colour {values[wrong][0].tolist()}, which palette lacks; mend "
+                "the mask, add the colour and its class, or give it as ignore_value"
+            )
+        classes: Array = self._classes[found]
+        return classes
+
+
+def _codes(colours: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Colours (..., 3) as one number each."""
+    codes: npt.NDArray[np.int64] = colours.astype(np.int64) @ np.array([65536, 256, 1])
+    return codes

@@ -1,0 +1,74 @@
+"""Rows to predict on."""
+
+import numpy as np
+
+from datamodules.core.csv_file import CsvFile
+from datamodules.core.errors import DataError
+from datamodules.core.sampling import PositionedLoader
+from datamodules.tables.table import ArrayTable, PreparedTable
+
+
+class TableInputs(PreparedTable):
+    """Csv files to predict on, prepared as a trained net's own table was.
+
+    Any number of files, of your own and under your own licence. Columns are found by name, in any
+    order; others, the target's among them, are passed over. Targets are NaN.
+
+    Args:
+        inputs: the files, in UTF-8.
+        means: mean of each numeric column.
+        stds: standard deviation of each numeric column.
+        categories: the categories of each other column.
+        target_name: what is predicted.
+        target_mean: the target's mean in training.
+        target_std: the target's standard deviation in training.
+        delimiter: the character between two values.
+        batch_size: samples in a batch, over all processes together.
+
+    Raises:
+        DataError: if a file or one of its columns will not do.
+    """
+
+    def __init__(
+        self,
+        inputs: list[str],
+        means: dict[str, float],
+        stds: dict[str, float],
+        categories: dict[str, list[str]],
+        target_name: str,
+        target_mean: float,
+        target_std: float,
+        delimiter: str = ",",
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(
+            means=means,
+            stds=stds,
+            categories=categories,
+            target_mean=target_mean,
+            target_std=target_std,
+            batch_size=batch_size,
+        )
+        self.inputs = [str(path) for path in inputs]
+        self.delimiter = delimiter
+        self._set_facts(target_name)
+        if not self.inputs:
+            raise DataError("inputs: the list is empty; give csv files")
+        self.names: list[str] = []
+        """File and line of each row, as `table.csv:2`; `batch.index` numbers them."""
+        features = np.concatenate([self._read(path) for path in self.inputs])
+        unknown = np.full(len(features), np.nan, dtype=np.float32)
+        self._table = ArrayTable(features, unknown)
+
+    def _read(self, path: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+        file = CsvFile(path, self.delimiter, "inputs")
+        file.read([*self.means, *self.categories])
+        lines = file.lines()
+        self.names += [f"{path}:{line}" for line in lines]
+        numbers = {name: file.numbers(name, "mend them") for name in self.means}
+        texts = {name: file.texts(name) for name in self.categories}
+        return self._encode(numbers, texts, len(lines))
+
+    def predict_dataloader(self) -> PositionedLoader:
+        """The rows in the order of `names`."""
+        return self._prediction_loader(self._table)

@@ -1,0 +1,402 @@
+"""Tables to learn a number from."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.core.base import ArrayDataModule, SplitDataModule
+from datamodules.core.csv_file import CsvFile, Numbers, Texts
+from datamodules.core.errors import DataError
+from datamodules.core.options import plain, share, some
+from datamodules.core.sampling import split_rows
+
+Rows = npt.NDArray[np.int64]
+
+MOST_CATEGORIES = 1000
+"""More than these, and a column of texts is taken for names or identifiers."""
+
+
+class TableBatch(NamedTuple):
+    """A batch of rows of a table.
+
+    Attributes:
+        features: float32 (B, F), numeric columns standardised, then categories one-hot.
+        target: float32 (B,), in its own unit; NaN where it is not known.
+        index: int64 (B,), the row's number in its table, unique over all splits.
+    """
+
+    features: Tensor
+    target: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
+
+
+class ArrayTable(Dataset[TableBatch]):
+    """Some rows of an encoded table.
+
+    Args:
+        features: float32 (N, F).
+        target: float32 (N,).
+        rows: the rows that belong to this split; all of them if None.
+    """
+
+    def __init__(
+        self,
+        features: npt.NDArray[np.float32],
+        target: npt.NDArray[np.float32],
+        rows: Rows | None = None,
+    ) -> None:
+        self.features = features
+        self.target = target
+        self.rows = np.arange(len(target)) if rows is None else rows
+
+    def __len__(self) -> int:
+        """How many rows the split has."""
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> TableBatch:
+        """The whole batch in one gather."""
+        rows = self.rows[indices]
+        return TableBatch(
+            torch.from_numpy(np.take(self.features, rows, axis=0)),
+            torch.from_numpy(self.target[rows]),
+            torch.from_numpy(rows),
+        )
+
+    def __getitem__(self, item: int) -> TableBatch:
+        """One row, without the batch dimension."""
+        features, target, index = self.__getitems__([item])
+        return TableBatch(features[0], target[0], index[0])
+
+
+class PreparedTable(ArrayDataModule):
+    """Rows of numbers and categories, encoded all at once.
+
+    A numeric column x becomes (x - mean) / std, and 0 throughout where std is 0. A column of
+    categories becomes one column for each category, which is 1 where the row has it and 0 elsewhere
+    (one-hot); a category that training did not see gives zeros alone. All facts are right as soon
+    as the object is built.
+
+    Args:
+        means: mean of each numeric column; by default the training split's.
+        stds: standard deviation of each numeric column; by default the training split's.
+        categories: the categories of each other column; by default the training split's, sorted.
+        target_mean: the target's mean; by default the training split's.
+        target_std: the target's standard deviation; by default the training split's.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    label_kind: str = "continuous"
+    num_classes: int = 1
+    """How many outputs a net needs."""
+    image_size: None = None
+    in_channels: int
+    """How many input columns there are once they are encoded."""
+    input_shape: tuple[int, ...]
+    feature_names: list[str]
+    target_name: str
+
+    def __init__(
+        self,
+        *,
+        means: dict[str, float] | None = None,
+        stds: dict[str, float] | None = None,
+        categories: dict[str, list[str]] | None = None,
+        target_mean: float | None = None,
+        target_std: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        given = [value is not None for value in (means, stds, categories)]
+        if any(given) != all(given):
+            raise DataError("means, stds and categories belong together; give all or none of them")
+        if (target_mean is None) != (target_std is None):
+            raise DataError(
+                f"target_mean: {target_mean} and target_std: {target_std} belong together; give "
+                "both or neither"
+            )
+        if target_std is not None and not target_std > 0:
+            raise DataError(f"target_std: {target_std} is not possible; give a number above 0")
+        self.means = dict(means or {})
+        self.stds = dict(stds or {})
+        self.categories = {column: list(names) for column, names in (categories or {}).items()}
+        if self.means.keys() != self.stds.keys():
+            raise DataError("means and stds name different columns; give both for each column")
+        if all(given) and not self.means and not self.categories:
+            raise DataError("means and categories are empty; name a column at least")
+        negative = [column for column, std in self.stds.items() if not std >= 0]
+        if negative:
+            raise DataError(
+                f"stds: {self.stds[negative[0]]} of {negative[0]!r} is not possible; give 0 or more"
+            )
+        self._given = all(given)
+        self.target_mean, self.target_std = target_mean, target_std
+
+    def _set_facts(self, target_name: str) -> None:
+        self.target_name = target_name
+        one_hot = [f"{column}={name}" for column, of in self.categories.items() for name in of]
+        self.feature_names = [*self.means, *one_hot]
+        self.in_channels = len(self.feature_names)
+        self.input_shape = (self.in_channels,)
+
+    def _encode(
+        self, numbers: Mapping[str, Numbers], texts: Mapping[str, Texts], count: int
+    ) -> npt.NDArray[np.float32]:
+        """The features (N, F) of `count` rows."""
+        features = np.zeros((count, self.in_channels), dtype=np.float32)
+        for place, (column, mean) in enumerate(self.means.items()):
+            if self.stds[column] > 0:
+                features[:, place] = (numbers[column] - mean) / self.stds[column]
+        first = len(self.means)
+        for column, names in self.categories.items():
+            places = {name: first + number for number, name in enumerate(names)}
+            values, codes = texts[column]
+            hot = np.array([places.get(value, -1) for value in values])[codes]
+            known = np.flatnonzero(hot >= 0)
+            features[known, hot[known]] = 1
+            first += len(names)
+        return features
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `TableInputs` that prepares files as this object does its own, less `inputs`."""
+        names = ("means", "stds", "categories", "target_name", "target_mean", "target_std")
+        return {
+            "class_path": "datamodules.TableInputs",
+            "init_args": {name: plain(getattr(self, name)) for name in (*names, "batch_size")},
+        }
+
+
+class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
+    """A table with three disjoint splits.
+
+    A subclass calls `_take` at the end of its constructor. Whatever is found out of the data (means
+    and standard deviations, which categories there are) is the training split's.
+
+    Args:
+        val_fraction: share of all rows for validation.
+        test_fraction: share of all rows for the test.
+
+    Raises:
+        DataError: if an option's value is not possible, or the rows are too few.
+    """
+
+    samples = "rows"
+
+    def __init__(
+        self, *, val_fraction: float = 0.1, test_fraction: float = 0.2, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.val_fraction = share("val_fraction", val_fraction)
+        self.test_fraction = share("test_fraction", test_fraction)
+
+    def _take(
+        self,
+        numbers: Mapping[str, Numbers],
+        texts: Mapping[str, Texts],
+        target_name: str,
+        target: Numbers,
+        source: str,
+    ) -> None:
+        """Split, find the statistics and encode.
+
+        Args:
+            numbers: the numeric columns.
+            texts: the columns of categories.
+            target_name: the target's column.
+            target: its values (N,).
+            source: what messages call the table.
+        """
+        test, val, train = self._cut(len(target), source)
+        if not self._given:
+            for column, values in numbers.items():
+                self.means[column], self.stds[column] = _moments(values[train])
+            for column, of in texts.items():
+                self.categories[column] = _categories(column, of, train, source)
+        if self.target_mean is None:
+            self.target_mean, self.target_std = _moments(target[train])
+            if self.target_std == 0:
+                raise DataError(
+                    f"target: column {target_name!r} of {source} has one value, "
+                    f"{self.target_mean:g}, in all {len(train)} training rows, which leaves "
+                    "nothing to learn; choose another column"
+                )
+        self._set_facts(target_name)
+        features = self._encode(numbers, texts, len(target))
+        labels = target.astype(np.float32)
+        self._parts = [ArrayTable(features, labels, rows) for rows in (train, val, test)]
+
+    def _cut(self, count: int, source: str) -> list[Rows]:
+        """Test, validation and training rows."""
+        fractions = self.test_fraction, self.val_fraction
+        sizes = [some(part, count) for part in fractions]
+        left = count - sum(sizes)
+        if left < 2:
+            raise DataError(
+                f"test_fraction and val_fraction take {sum(sizes)} of the {count} rows of {source} "
+                f"and leave {max(left, 0)} to train on, where 2 are needed; choose smaller ones or "
+                "add rows"
+            )
+        return split_rows(np.zeros(count, dtype=np.int64), sizes, self.split_seed)
+
+    def load_fit(self) -> tuple[ArrayTable, ArrayTable]:
+        """The training and the validation split."""
+        train, val, _ = self._parts
+        return train, val
+
+    def load_test(self) -> ArrayTable:
+        """The test split."""
+        return self._parts[2]
+
+
+class CSVTable(TableDataModule):
+    """Your own table: a csv file with a header, of which one column is to be predicted.
+
+    Any number of rows that fit into memory, under the file's own licence. A column at least half of
+    whose values are numbers is numeric, and standardised; any other one is categorical, and one-hot
+    encoded. Values must not be missing: an empty value is, and so are NA, N/A, NaN, null and their
+    like. Training, validation and test rows are chosen by `split_seed`.
+
+    Args:
+        path: the file, in UTF-8.
+        target: the column to be predicted, of numbers.
+        categorical: the columns whose values are categories, numbers or not, and no others; by
+            default all columns of texts.
+        ignore: columns to leave out.
+        delimiter: the character between two values.
+
+    Raises:
+        DataError: if the file or one of its columns will not do, or an option's value is not
+            possible.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        target: str,
+        categorical: list[str] | None = None,
+        ignore: list[str] | None = None,
+        delimiter: str = ",",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = str(path)
+        self.target = target
+        self.categorical = categorical
+        self.ignore = ignore
+        self.delimiter = delimiter
+        file = CsvFile(self.path, delimiter, "path")
+        columns = self._columns(file)
+        file.read([*columns, target])
+        texts = [column for column in columns if self._is_categorical(file, column)]
+        remedy = "mend them, or list the column in categorical or in ignore"
+        self._take(
+            {name: file.numbers(name, remedy) for name in columns if name not in texts},
+            {name: file.texts(name) for name in texts},
+            target,
+            file.numbers(target, "mend them, or choose another target"),
+            file.name,
+        )
+
+    def _columns(self, file: CsvFile) -> list[str]:
+        """The columns to predict from."""
+        file.check_column("target", self.target)
+        categorical, ignore = self.categorical or [], self.ignore or []
+        for option, names in (("categorical", categorical), ("ignore", ignore)):
+            for column in names:
+                file.check_column(option, column)
+            if self.target in names:
+                raise DataError(f"{option}: {self.target!r} is the target; remove it from the list")
+        both = [column for column in categorical if column in ignore]
+        if both:
+            raise DataError(f"categorical: {both[0]!r} is in ignore, too; remove it from one")
+        if self._given:
+            return self._given_columns()
+        columns = [name for name in file.columns if name != self.target and name not in ignore]
+        if "" in columns:
+            raise DataError(
+                f"column {file.columns.index('') + 1} of {file.name} has no name, as a table's "
+                "index has that pandas wrote; name it, or leave it out by ignore: ['']"
+            )
+        if not columns:
+            raise DataError(
+                f"{file.name} has no column to predict {self.target!r} from; add one or ignore less"
+            )
+        return columns
+
+    def _given_columns(self) -> list[str]:
+        """The columns that are given, if no other option contradicts them."""
+        refused = {
+            "target": {self.target} & {*self.means, *self.categories},
+            "categorical": {*self.means} & {*(self.categorical or [])},
+            "ignore": {*self.means, *self.categories} & {*(self.ignore or [])},
+        }
+        for option, names in refused.items():
+            for column in sorted(names):
+                raise DataError(
+                    f"{option}: {column!r} is an input by means or categories; give another, or "
+                    "leave means, stds and categories to be found"
+                )
+        return [*self.means, *self.categories]
+
+    def _is_categorical(self, file: CsvFile, column: str) -> bool:
+        if self._given:
+            return column in self.categories
+        if self.categorical is not None:
+            return column in self.categorical
+        return not file.is_numeric(column)
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `TableInputs` that prepares files as this object does its own, less `inputs`."""
+        spec = super().inputs_spec()
+        return {**spec, "init_args": {**spec["init_args"], "delimiter": self.delimiter}}
+
+
+class Diabetes(TableDataModule):
+    """Diabetes: 442 patients, 10 columns, and how far the disease is a year on; no download.
+
+    Age, sex (1 or 2), body mass index, mean blood pressure and six measurements of the blood serum,
+    in their own units; the target is a measure of the disease's progression from 25 to 346. From
+    B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, "Least Angle Regression", Annals of
+    Statistics 32 (2004) 407-499 (arXiv math/0406456), whose authors' page states no licence;
+    scikit-learn ships it under its own, BSD-3-Clause. It has no official splits; ours are chosen by
+    `split_seed`.
+
+    Raises:
+        DataError: if an option's value is not possible.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        from sklearn.datasets import load_diabetes
+
+        data = load_diabetes(scaled=False)
+        columns = dict(zip(data.feature_names, data.data.T, strict=True))
+        absent = [name for name in self.means if name not in columns] + [*self.categories]
+        if absent:
+            raise DataError(f"means: {absent[0]!r} is no numeric column of Diabetes; remove it")
+        self._take(columns, {}, "progression", data.target, "the diabetes data")
+
+
+def _moments(values: Numbers) -> tuple[float, float]:
+    """Mean and standard deviation (of the population)."""
+    if values.min() == values.max():
+        return float(values[0]), 0.0  # which rounding would make a little more
+    return float(values.mean()), float(values.std())
+
+
+def _categories(column: str, texts: Texts, rows: Rows, source: str) -> list[str]:
+    """The categories in some rows, sorted."""
+    names = sorted(texts.values[code] for code in np.unique(texts.codes[rows]))
+    if len(names) > MOST_CATEGORIES:
+        raise DataError(
+            f"column {column!r} of {source} has {len(names)} categories in its {len(rows)} "
+            f"training rows, where {MOST_CATEGORIES} are possible; list it in ignore"
+        )
+    return names

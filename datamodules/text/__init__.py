@@ -1,0 +1,16 @@
+"""Texts with labels."""
+
+from datamodules.text.classification import TextClassification
+from datamodules.text.inputs import TextInputs
+from datamodules.text.sets import IMDB, NSMC, SST2, YNAT, AGNews, MovieReviews
+
+__all__ = [
+    "IMDB",
+    "NSMC",
+    "SST2",
+    "YNAT",
+    "AGNews",
+    "MovieReviews",
+    "TextClassification",
+    "TextInputs",
+]

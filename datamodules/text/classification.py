@@ -1,0 +1,368 @@
+"""Texts to be put into classes."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.core.base import SplitDataModule
+from datamodules.core.cache import cached
+from datamodules.core.errors import DataError
+from datamodules.core.options import at_least, plain, share, some
+from datamodules.core.sampling import PositionedLoader
+from datamodules.text.buckets import BucketBatches
+from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
+from datamodules.text.files import Layout, Part, Split
+from datamodules.text.sources import find_parts
+from datamodules.text.survey import Corpus, Rows, classes, first_copies, part_keys, selected, survey
+from datamodules.text.token_store import TokenStore, tokenised
+from datamodules.text.tokenizer import (
+    TextTokenizer,
+    TokenizerKind,
+    Vocabulary,
+    pretrained,
+    read_tokenizer,
+    train,
+)
+
+__all__ = ["TextBatch", "TextClassification", "TextDataModule"]
+
+VOCABULARY_BYTES = 2**28
+"""From more training text than this every k-th text alone trains the tokenizer."""
+
+
+class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
+    """A data set of texts with three disjoint splits.
+
+    A subclass calls `_take` at the end of its constructor. That reads the texts once and, unless it
+    is given, trains the tokenizer on the training split alone; an earlier run's findings are taken
+    up out of `$ZOO_CACHE` (by default `~/.cache/lightning_zoo`). All texts are tokenised there,
+    too, and mapped into memory: a set may be larger than it.
+
+    Texts that are equal in NFC count once, and the first one's label holds; an official test split
+    stays as it is, and what it holds is left out of the others. Counts are in `duplicates` and
+    `conflicts`, and with the shares of texts that are cut in `report`.
+
+    Evaluation goes from the longest text to the shortest; `batch.index` says which is which.
+
+    Args:
+        tokenizer: "bpe" (byte-level pairs, knows every text), "word" or "char", to be trained, or
+            "byte"; or one that exists: a tokenizer.json, a model's name on the hub, or the JSON
+            text itself.
+        vocab_size: tokens at most, where the tokenizer is trained; once it is, how many there are.
+        min_frequency: how often a word, a character or a pair must occur to become a token.
+        lowercase: make large letters small, where the tokenizer is trained.
+        nfc: bring texts to Unicode's composed form first, so that Hangul written by macOS gives the
+            same tokens as any other.
+        max_length: tokens that a text has at most, special ones included; a longer one is cut.
+        truncate: which end of a longer text is kept: the head, the tail, or half of both.
+        batch_size: texts in a batch, over all processes together; unused with max_tokens.
+        max_tokens: tokens in a batch with its padding, over all processes together, in place of a
+            number of texts.
+        val_fraction: share of the training texts for validation, where no split is.
+        test_fraction: share of the training texts for the test, where no split is.
+        deduplicate: leave out repeated texts.
+        class_names: the classes in the order of their numbers; by default those of the source, or
+            else the labels, sorted.
+
+    Raises:
+        DataError: if an option's value is not possible or the texts will not do.
+    """
+
+    samples = "texts"
+
+    def __init__(
+        self,
+        *,
+        tokenizer: str = "bpe",
+        vocab_size: int = 8000,
+        min_frequency: int = 2,
+        lowercase: bool = False,
+        nfc: bool = True,
+        max_tokens: int | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        deduplicate: bool = True,
+        class_names: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tokenizer = str(tokenizer)
+        self.vocab_size = at_least("vocab_size", vocab_size, 1)
+        self.min_frequency = at_least("min_frequency", min_frequency, 1)
+        self.lowercase = lowercase
+        self.nfc = nfc
+        self.max_tokens = None if max_tokens is None else at_least("max_tokens", max_tokens, 1)
+        self.val_fraction = share("val_fraction", val_fraction)
+        self.test_fraction = share("test_fraction", test_fraction)
+        self.deduplicate = deduplicate
+        self._given_names = class_names
+        self._store: TokenStore | None = None
+        self.cut_share: float | None = None
+        """Share of the training and validation texts longer than `max_length`; set by setup()."""
+
+    def _take(self, parts: Mapping[Split, Part]) -> None:
+        """Read, split and find the tokenizer.
+
+        Args:
+            parts: "train", and the other splits that there are.
+        """
+        self._parts = list(parts.values())
+        self._splits_given = list(parts)
+        corpus = survey(self._parts)
+        for part, size in zip(self._parts, corpus.sizes, strict=True):
+            if size == 0:
+                raise DataError(f"{part.name} holds no texts; give one that does")
+        names = self._given_names or self._parts[0].label_names
+        class_names, numbers = classes(corpus, names, self._parts[0].name)
+        self._labels: Rows = numbers[corpus.codes]
+        bounds = np.cumsum([0, *corpus.sizes])
+        rows = {s: np.arange(bounds[i], bounds[i + 1]) for i, s in enumerate(self._splits_given)}
+        self._check_labels(rows, corpus)
+        self.duplicates, self.conflicts = 0, 0
+        if self.deduplicate:
+            rows = self._first_copies(rows, corpus)
+        self._rows = self._cut(rows)
+        self._set_facts(class_names, self._find_tokenizer(corpus))
+
+    def _check_labels(self, rows: Mapping[Split, Rows], corpus: Corpus) -> None:
+        """Refuse labels that training does not know."""
+        for (split, own), part in zip(rows.items(), self._parts, strict=True):
+            unknown = own[self._labels[own] < 0]
+            if len(unknown):
+                value = corpus.values[corpus.codes[unknown[0]]]
+                raise DataError(
+                    f"{part.name}: {len(unknown)} {split} labels are not among the training "
+                    f"texts' classes, {value!r} for one; mend them, or leave the split out"
+                )
+
+    def _first_copies(self, rows: Mapping[Split, Rows], corpus: Corpus) -> dict[Split, Rows]:
+        """The rows whose text has not come before; the test split comes first and stays whole."""
+        order: list[Split] = ["test", "val", "train"]
+        queue = np.concatenate([rows[split] for split in order if split in rows])
+        first, leader = first_copies(corpus.digests[queue])
+        exempt = len(rows["test"]) if "test" in rows else 0
+        dropped = ~first
+        dropped[:exempt] = False
+        differs = self._labels[queue] != self._labels[queue[leader]]
+        self.duplicates = int(dropped.sum())
+        self.conflicts = int((dropped & differs).sum())
+        absent = queue[dropped]
+        return {split: np.setdiff1d(own, absent, assume_unique=True) for split, own in rows.items()}
+
+    def _cut(self, rows: Mapping[Split, Rows]) -> dict[Split, Rows]:
+        """Training, validation and test rows."""
+        pool = rows["train"]
+        if not len(pool):
+            raise DataError(
+                f"{self._parts[0].name}: every training text stands in another split too; give "
+                "other texts, or set deduplicate: false"
+            )
+        fractions: dict[Split, float] = {"test": self.test_fraction, "val": self.val_fraction}
+        wanted = [split for split in fractions if split not in rows]
+        sizes = {f"{split}_fraction": some(fractions[split], len(pool)) for split in wanted}
+        *parts, rest = self._carve(self._labels[pool], sizes)
+        drawn = {split: pool[part] for split, part in zip(wanted, parts, strict=True)}
+        cut: dict[Split, Rows] = {**rows, "train": pool[rest]}
+        cut.update(drawn)
+        return cut
+
+    def _find_tokenizer(self, corpus: Corpus) -> TextTokenizer:
+        if self.tokenizer not in get_args(TokenizerKind):
+            return TextTokenizer(pretrained(self.tokenizer, nfc=self.nfc))
+        from tokenizers import __version__
+
+        kind: Any = self.tokenizer
+        vocabulary = Vocabulary(kind, self.vocab_size, self.min_frequency, self.lowercase, self.nfc)
+        vocabulary.check()
+        rows = self._rows["train"]
+        train_bytes = corpus.text_bytes * len(rows) // len(corpus.codes)
+        rows = rows[:: train_bytes // VOCABULARY_BYTES + 1]
+        content = hashlib.sha256(corpus.digests[rows].tobytes()).hexdigest()
+
+        def build(folder: Path) -> None:
+            texts = chain.from_iterable(selected(self._parts, rows, "training the tokenizer"))
+            (folder / "tokenizer.json").write_text(train(texts, vocabulary), encoding="utf-8")
+
+        # Digests are of texts in NFC; a tokenizer that is not has to know the texts as they are.
+        raw = None if self.nfc else part_keys(self._parts)
+        key = [__version__, vocabulary, content, raw]
+        return TextTokenizer(cached("tokenizers", key, read_tokenizer, build))
+
+    def texts(self, index: Sequence[int]) -> list[str]:
+        """The raw texts of some numbers, as a batch's `index` gives them; of a pair, " | " between.
+
+        They are looked up where they come from, which takes as long as reading all texts.
+        """
+        wanted = np.unique(np.asarray(index, dtype=np.int64))
+        texts = selected(self._parts, wanted, "looking up texts")
+        found = dict(zip(wanted.tolist(), map(" | ".join, texts), strict=True))
+        return [found[int(number)] for number in index]
+
+    def prepare_data(self) -> None:
+        """Tokenise all texts, in one process while the others wait."""
+        tokenised(self._parts, self.text_tokenizer, len(self._labels))
+
+    def _dataset(self, split: Split) -> ArrayTexts:
+        if self._store is None:
+            self._store = tokenised(self._parts, self.text_tokenizer, len(self._labels))
+        dataset = ArrayTexts(
+            self._store,
+            self._labels,
+            self._rows[split],
+            self.text_tokenizer,
+            self.max_length,
+            self.truncate,
+        )
+        self._buckets(dataset, training=False)  # max_tokens had better be refused before training
+        return dataset
+
+    def load_fit(self) -> tuple[ArrayTexts, ArrayTexts]:
+        """Read the training and the validation split."""
+        train_split, val_split = self._dataset("train"), self._dataset("val")
+        self.cut_share = (train_split.cut + val_split.cut) / (len(train_split) + len(val_split))
+        self._print_report(len(train_split) + len(val_split))
+        return train_split, val_split
+
+    def report(self) -> dict[str, float | int]:
+        """Repetitions left out, those of them with another label, and the shares of texts cut."""
+        cut = {f"{name}_cut_share": part.cut / len(part) for name, part in self._splits.items()}
+        return {"duplicates": self.duplicates, "conflicts": self.conflicts, **cut}
+
+    @rank_zero_only
+    def _print_report(self, count: int) -> None:
+        lost = {"head": "their end", "tail": "their beginning", "both": "their middle"}
+        print(
+            f"{type(self).__name__}: {self.duplicates} repeated texts left out, {self.conflicts} "
+            f"of them with another label; {self.cut_share:.1%} of {count} texts have more than "
+            f"{self.max_length} tokens and lose {lost[self.truncate]}",
+            flush=True,
+        )
+
+    def load_test(self) -> ArrayTexts:
+        """Read the test split."""
+        return self._dataset("test")
+
+    def _buckets(self, dataset: ArrayTexts, *, training: bool) -> BucketBatches:
+        rank, world_size = self._shard()
+        return BucketBatches(
+            dataset.lengths,
+            self.batch_size,
+            max_tokens=self.max_tokens,
+            training=training,
+            seed=self.order_seed,
+            rank=rank,
+            world_size=world_size,
+            position=self._position if training else None,
+        )
+
+    def _train_batches(self) -> BucketBatches:
+        return self._buckets(self.split("train"), training=True)
+
+    def val_dataloader(self) -> PositionedLoader:
+        """The validation split from the longest text to the shortest."""
+        dataset = self.split("val")
+        return self._loader(dataset, self._buckets(dataset, training=False))
+
+    def test_dataloader(self) -> PositionedLoader:
+        """The test split from the longest text to the shortest."""
+        dataset = self.split("test")
+        return self._loader(dataset, self._buckets(dataset, training=False))
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `TextInputs` that prepares texts as this object does its own, less `inputs`."""
+        names = ("class_names", "tokenizer", "max_length", "truncate", "batch_size")
+        return {
+            "class_path": "datamodules.TextInputs",
+            "init_args": {name: plain(getattr(self, name)) for name in names},
+        }
+
+
+class TextClassification(TextDataModule):
+    """Your own texts: files, a folder, or a data set on the Hugging Face hub.
+
+    The size and the licence are the texts' own. As `path`:
+
+    - a file: csv or tsv (a header, then rows; in UTF-8), jsonl (an object a line) or parquet;
+    - a folder with such files named `train*`, and perhaps `val*` or `dev*` and `test*`;
+    - a folder with a folder of .txt files for each class, or with a .txt file of one text a line
+      for each class; or with such folders named train, val and test;
+    - a name on the hub, `owner/name`. Its data files are read, and its code is never executed.
+
+    A split that is there is taken as it is; one that is not is cut out of the training texts,
+    stratified and chosen by `split_seed`.
+
+    Args:
+        path: the file, the folder or the name on the hub.
+        config: the hub data set's configuration.
+        revision: its branch, tag or commit.
+        splits: which of its splits, or of the folder's files, is train, val and test, as
+            `{train: train, test: validation}`; by default they are found by their names.
+        text_column: the column of the text, or a list of two for pairs.
+        label_column: the column of the labels, whole numbers or names.
+        columns: the columns' names, for a csv file without a header.
+        delimiter: the character between two values of a csv file; by default the comma, or the
+            tabulator in a .tsv file.
+        quoted: whether values in a csv file may stand in double quotes.
+
+    Raises:
+        DataError: if the texts or one of their columns are not there or will not do, or an option's
+            value is not possible.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        config: str | None = None,
+        revision: str | None = None,
+        splits: dict[str, str] | None = None,
+        text_column: str | list[str] = "text",
+        label_column: str = "label",
+        columns: list[str] | None = None,
+        delimiter: str | None = None,
+        quoted: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = str(path)
+        self.config = config
+        self.revision = revision
+        self.splits = splits
+        self.text_column = text_column
+        self.label_column = label_column
+        self.columns = columns
+        self.delimiter = delimiter
+        self.quoted = quoted
+        layout = Layout(
+            text_columns(text_column),
+            label_column,
+            None if columns is None else tuple(columns),
+            delimiter,
+            quoted,
+        )
+        if label_column in layout.text_columns:
+            raise DataError(f"label_column: {label_column!r} is the text_column, too; give another")
+        self._take(find_parts(self.path, layout, config=config, revision=revision, splits=splits))
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """The `TextInputs` that prepares texts as this object does its own, less `inputs`."""
+        spec = super().inputs_spec()
+        own = {name: plain(getattr(self, name)) for name in ("text_column", "delimiter", "quoted")}
+        return {**spec, "init_args": {**spec["init_args"], **own}}
+
+
+def text_columns(given: str | Sequence[str]) -> tuple[str, ...]:
+    """The columns of a text or a pair.
+
+    Raises:
+        DataError: if there are neither one nor two.
+    """
+    columns = (given,) if isinstance(given, str) else tuple(given)
+    if len(columns) not in (1, 2) or len(set(columns)) < len(columns):
+        raise DataError(f"text_column: {list(columns)} is not possible; give one column, or two")
+    return columns

@@ -1,0 +1,114 @@
+"""Texts to predict on."""
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.core.errors import DataError
+from datamodules.core.sampling import PositionedLoader
+from datamodules.text.classification import text_columns
+from datamodules.text.dataset import ArrayTexts, PreparedText
+from datamodules.text.files import CHUNK_ROWS, TABLES, Layout, Table, read_text
+from datamodules.text.token_store import TokenStore, Truncate
+from datamodules.text.tokenizer import TextTokenizer
+
+_NAME_LENGTH = 60
+"""Characters of a raw text that stand for it in a report."""
+
+
+class TextInputs(PreparedText):
+    """Texts to predict on, prepared as a trained net's own texts were.
+
+    Any number of texts, of your own and under your own licence. Labels are -1.
+
+    Args:
+        inputs: texts as they are; paths of .txt files, each of which is one text; and paths of csv
+            (with a header), tsv, jsonl or parquet files, of which each row is one text.
+        class_names: the classes that the net tells apart.
+        tokenizer: the tokenizer as JSON text.
+        max_length: tokens that a text has at most, special ones included; a longer one is cut.
+        truncate: which end of a longer text is kept: the head, the tail, or half of both.
+        text_column: the column of the text in a file of rows, or a list of two for pairs.
+        delimiter: the character between two values of a csv file; by default the comma, or the
+            tabulator in a .tsv file.
+        quoted: whether values in a csv file may stand in double quotes.
+        batch_size: texts in a batch, over all processes together.
+
+    Raises:
+        DataError: if a file or its column is not there or will not do.
+    """
+
+    def __init__(
+        self,
+        inputs: list[str],
+        class_names: list[str],
+        tokenizer: str,
+        max_length: int = 512,
+        truncate: Truncate = "head",
+        text_column: str | list[str] = "text",
+        delimiter: str | None = None,
+        quoted: bool = True,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(batch_size=batch_size, max_length=max_length, truncate=truncate)
+        self.inputs = [str(given) for given in inputs]
+        self.text_column = text_column
+        self.delimiter = delimiter
+        self.quoted = quoted
+        self._set_facts(class_names, TextTokenizer(tokenizer))
+        self._layout = Layout(text_columns(text_column), None, delimiter=delimiter, quoted=quoted)
+        self.names: list[str] = []
+        """What each text is called, `reviews.csv:2` or its own beginning; `index` numbers them."""
+        self._texts: list[list[str]] = []
+        for given in self.inputs:
+            self._add_input(given)
+        if not self.inputs:
+            raise DataError("inputs: the list is empty; give texts or files")
+
+    def _add_input(self, given: str) -> None:
+        path = Path(given).expanduser()
+        is_path = path.suffix in (*TABLES, ".txt") and not any(map(str.isspace, given))
+        if not is_path and not _is_file(path):
+            self._add_text(textwrap.shorten(given, _NAME_LENGTH, placeholder=" ..."), given)
+        elif not path.is_file():
+            raise DataError(f"inputs: {given!r} does not exist; give texts or files")
+        elif path.suffix in TABLES:
+            for place, texts in Table([path], self._layout, "inputs").rows():
+                self.names.append(f"{given}:{place.rpartition(' ')[2]}")
+                self._texts.append(texts)
+        else:
+            self._add_text(given, read_text(path))
+
+    def _add_text(self, name: str, text: str) -> None:
+        columns = self._layout.text_columns
+        if len(columns) > 1:
+            raise DataError(
+                f"inputs: {name!r} is one text where the net takes pairs; give a csv file with the "
+                f"columns {' and '.join(map(repr, columns))}"
+            )
+        self.names.append(name)
+        self._texts.append([text])
+
+    def predict_dataloader(self) -> PositionedLoader:
+        """The texts in the order of `names`."""
+        tokens, lengths = [], [np.zeros(1, dtype=np.int64)]
+        for first in range(0, len(self._texts), CHUNK_ROWS):
+            rows = self._texts[first : first + CHUNK_ROWS]
+            encoded = self.text_tokenizer.encode(list(zip(*rows, strict=True)))
+            tokens.append(encoded.tokens)
+            lengths.append(encoded.lengths)
+        store = TokenStore(np.concatenate(tokens), np.cumsum(np.concatenate(lengths)))
+        rows_in_order = np.arange(len(store))
+        unknown = np.full(len(store), -1, dtype=np.int64)
+        dataset = ArrayTexts(
+            store, unknown, rows_in_order, self.text_tokenizer, self.max_length, self.truncate
+        )
+        return self._prediction_loader(dataset)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text longer than a name may be
+        return False

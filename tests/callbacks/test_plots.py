@@ -1,0 +1,56 @@
+"""The pictures show what they are drawn from."""
+
+import numpy as np
+import pytest
+
+from zoo.callbacks.plots import draw_confusion, draw_curves, draw_reliability, draw_scatter
+
+
+def test_curves_have_a_panel_for_each_figure_and_mark_the_best() -> None:
+    rows = [
+        {"step": "1", "epoch": "0", "train/loss": "2.0", "val/loss": "", "train/loss_epoch": "2"},
+        {"step": "2", "epoch": "0", "train/loss": "1.0", "val/loss": "1.5", "val/acc": "0.5"},
+        {"step": "4", "epoch": "1", "train/loss": "0.5", "val/loss": "1.8", "val/acc": "0.7"},
+    ]
+    axes = {a.get_title(): a for a in draw_curves(rows).axes}
+    assert set(axes) == {"loss", "acc"}
+    train, val, best = axes["loss"].lines
+    assert list(train.get_xdata()) == [1, 2, 4]
+    assert list(val.get_ydata()) == [1.5, 1.8]
+    assert (list(best.get_xdata()), list(best.get_ydata())) == ([2], [1.5])
+    assert list(axes["acc"].lines[-1].get_ydata()) == [0.7]
+
+
+def test_confusion_shows_counts_and_shares() -> None:
+    counts, shares = draw_confusion(np.array([[3, 1], [0, 0]]), ["cat", "dog"]).axes
+    assert {text.get_text() for text in counts.texts} == {"3", "1"}
+    assert {text.get_text() for text in shares.texts} == {"0.75", "0.25"}
+    assert [label.get_text() for label in counts.get_yticklabels()] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("classes", [31, 100])
+def test_confusion_of_many_classes_leaves_names_out(classes: int) -> None:
+    figure = draw_confusion(np.eye(classes), [str(k) for k in range(classes)])
+    assert not figure.axes[0].texts
+
+
+def test_reliability_shows_accuracy_in_filled_bins() -> None:
+    bins = np.array([[0, 0, 0], [4, 0.7, 0.5], [6, 0.9, 1.0]])
+    scaled = np.array([[0, 0, 0], [10, 0.6, 0.8], [0, 0, 0]])
+    above, below, above_scaled, below_scaled = draw_reliability(
+        {"as trained": (bins, 0.123), "temperature 2": (scaled, 0.045)}
+    ).axes
+    assert [bar.get_height() for bar in above.patches] == [0.5, 1.0]
+    assert [bar.get_height() for bar in below.patches] == [0, 4, 6]
+    assert "0.123" in above.get_title()
+    assert [bar.get_height() for bar in above_scaled.patches] == [0.8]
+    assert [bar.get_height() for bar in below_scaled.patches] == [0, 10, 0]
+    assert above_scaled.get_title() == "temperature 2: calibration error 0.045"
+
+
+def test_scatter_shows_predictions_over_targets() -> None:
+    points, errors = draw_scatter(np.array([1.0, 4.0]), np.array([2.0, 3.0]), "age", 0.5).axes
+    assert list(points.lines[0].get_xdata()) == [2, 3]
+    assert list(points.lines[0].get_ydata()) == [1, 4]
+    assert points.get_xlabel() == "true age"
+    assert sum(bar.get_height() for bar in errors.patches) == 2

@@ -1,0 +1,46 @@
+import torch
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from zoo.metrics.collectors import MostWrong, reliability_bins
+
+
+def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randn(20, 4, generator=generator).mul(2).softmax(1),
+            torch.randint(4, (20,), generator=generator),
+            torch.arange(20.0).view(20, 1, 1, 1) + 100 * number,
+        )
+        for number in range(count)
+    ]
+
+
+def test_bins_give_the_calibration_error() -> None:
+    probabilities, labels, _ = (torch.cat(parts) for parts in zip(*batches(), strict=True))
+    bins = reliability_bins(probabilities, labels, bins=15)
+    assert bins[:, 0].sum() == 60
+    error = (bins[:, 0] / 60 * (bins[:, 1] - bins[:, 2]).abs()).sum()
+    reference = multiclass_calibration_error(probabilities, labels, 4, n_bins=15)
+    torch.testing.assert_close(error, reference)
+
+
+def test_most_wrong_are_the_surest_mistakes_of_all_batches() -> None:
+    metric = MostWrong(keep=5)
+    for batch in batches():
+        metric.update(*batch)
+    result = metric.compute()
+    probabilities, labels, images = (torch.cat(parts) for parts in zip(*batches(), strict=True))
+    confidence, prediction = probabilities.max(1)
+    confidence[prediction == labels] = -1
+    top = confidence.topk(5).indices
+    assert torch.equal(result["probability"], confidence[top])
+    assert torch.equal(result["label"], labels[top])
+    assert torch.equal(result["prediction"], prediction[top])
+    assert torch.equal(result["image"], images[top])
+
+
+def test_no_mistake_gives_nothing() -> None:
+    metric = MostWrong(keep=5)
+    metric.update(torch.eye(4), torch.arange(4), torch.zeros(4, 1, 2, 2))
+    assert len(metric.compute()["label"]) == 0

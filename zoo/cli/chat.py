@@ -1,0 +1,89 @@
+"""What ``predict`` does with a language model: it writes on, or chats, in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UserError
+from zoo.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from zoo.tasks.language_model import LanguageModel
+
+_PART_OF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
+
+def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
+    """Writes on from each prompt, to the terminal as it comes, and into ``predictions.csv``.
+
+    Prompts are the data's own, or without these the lines of the standard input. Of a chat each is
+    a message of one conversation, whose history is kept; the oldest messages are forgotten where
+    the net's context ends.
+
+    Raises:
+        UserError: There are no prompts, or one is longer than the net's context.
+    """
+    history: list[dict[str, str]] = []
+    rows: list[list[str]] = []
+    asks = not data.prompts and sys.stdin.isatty()
+    for prompt in data.prompts or _lines(asks):
+        if data.is_chat:
+            history.append({"role": "user", "content": prompt})
+            tokens = _fitting(task, data, history)
+        else:
+            tokens = data.encode_prompt(prompt)
+        try:
+            new = task.write(tokens, stop_ids=data.stop_ids)
+        except ValueError as error:
+            raise UserError(f"option inputs: {error}") from error
+        if not asks:
+            print(f"> {prompt}" if data.is_chat else prompt, end="\n" if data.is_chat else "")
+        text = _stream(new, data)
+        history.append({"role": "assistant", "content": text})
+        rows.append([prompt, text])
+    if not rows:
+        raise UserError("nothing was given to write on from; give --inputs, or lines of input")
+    path = folder.path / "predictions.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["prompt", "text"], *rows])
+    print(f"written to {os.path.relpath(path)}", flush=True)
+
+
+def _lines(asks: bool) -> Iterator[str]:
+    """What a person types, up to an empty line, or what another program gives, line by line."""
+    if not asks:
+        yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        return
+    print("Write a line to go on from; an empty one ends.", flush=True)
+    while line := input("> ").strip():
+        yield line
+
+
+def _fitting(task: LanguageModel, data: Any, history: list[dict[str, str]]) -> list[int]:
+    """The conversation's tokens, without the oldest messages where they are too many."""
+    longest: int | None = getattr(task.net, "max_length", None)
+    while True:
+        tokens: list[int] = data.encode_prompt(history)
+        if longest is None or len(tokens) < longest or len(history) < 3:
+            return tokens
+        del history[:2]  # a message and its answer
+
+
+def _stream(tokens: Iterable[int], data: Any) -> str:
+    """Prints a text as its tokens come, and gives it."""
+    written: list[int] = []
+    shown = ""
+    for token in tokens:
+        written.append(token)
+        text: str = data.decode(written)
+        # A character may take several tokens.
+        if text.startswith(shown) and not text.endswith(_PART_OF_A_CHARACTER):
+            print(text[len(shown) :], end="", flush=True)
+            shown = text
+    text = data.decode(written)
+    print(text[len(shown) :] if text.startswith(shown) else "", flush=True)
+    return text

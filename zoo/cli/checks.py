@@ -1,0 +1,187 @@
+"""What Lightning's Trainer refuses late, with a traceback, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.strategies import StrategyRegistry
+from torch import Tensor, nn
+
+from zoo.cli.messages import nearest
+from zoo.errors import UserError
+from zoo.nets.cost import _dry_run
+from zoo.tasks import Task
+
+_LOWEST = {
+    "max_epochs": -1,
+    "max_steps": -1,
+    "min_epochs": 0,
+    "min_steps": 0,
+    "num_nodes": 1,
+    "num_sanity_val_steps": -1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 1,
+    "accumulate_grad_batches": 1,
+    "gradient_clip_val": 0,
+    "overfit_batches": 0,
+    "limit_train_batches": 0,
+    "limit_val_batches": 0,
+    "limit_test_batches": 0,
+    "limit_predict_batches": 0,
+}
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Checks the Trainer's options before it is built.
+
+    Args:
+        options: The section ``trainer`` of the parsed configuration.
+
+    Raises:
+        UserError: One of them cannot work on this machine.
+    """
+    for name, lowest in _LOWEST.items():
+        value = options.get(name)
+        if value is not None and value < lowest:
+            unlimited = " (-1 sets no limit)" if lowest == -1 else ""
+            raise UserError(f"option trainer.{name} is {value:g}; give {lowest} or more{unlimited}")
+    root = options.get("default_root_dir")
+    if not root or "://" in str(root):
+        raise UserError(
+            f"option trainer.default_root_dir is {root!r}; give a folder on this machine"
+        )
+    strategy = options.get("strategy")
+    names = ["auto", *StrategyRegistry.available_strategies()]
+    if isinstance(strategy, str) and strategy not in names:
+        near = nearest(strategy, names)
+        hint = f"; did you mean {near!r}?" if near else "; give auto for the one that fits"
+        raise UserError(f"option trainer.strategy is {strategy!r}, which there is not{hint}")
+    accelerator = options.get("accelerator")
+    if isinstance(accelerator, str):
+        _check_accelerator(accelerator)
+        _check_devices(options.get("devices"), on_cpu=_is_cpu(accelerator))
+
+
+def check_monitor(monitor: str | None, model: LightningModule) -> None:
+    """Checks that validation gives the figure which the best checkpoint is chosen by.
+
+    Args:
+        monitor: Its name; None for the task's own.
+        model: The task.
+
+    Raises:
+        UserError: It does not, which would show after an epoch only.
+    """
+    if monitor is None or not isinstance(model, Task):
+        return
+    known = ["val/loss", *map(str, model.build_metrics("val"))]
+    known += [f"val/{name}" for name in model.derived]
+    if monitor not in known:
+        raise UserError(
+            f"option checkpoint.monitor is {monitor!r}, but validation gives {', '.join(known)}"
+        )
+
+
+def _check_accelerator(name: str) -> None:
+    known = sorted(["auto", "gpu", *AcceleratorRegistry.available_accelerators()])
+    if name not in known:
+        raise UserError(f"option trainer.accelerator is {name!r}; choose one of {', '.join(known)}")
+    kinds = {"auto": [], "gpu": ["cuda", "mps"]}.get(name, [name])
+    if kinds and not any(AcceleratorRegistry[kind]["accelerator"].is_available() for kind in kinds):
+        raise UserError(
+            f"option trainer.accelerator is {name!r}, but this machine has none that torch can "
+            "use; give auto for the best that it has, or cpu"
+        )
+
+
+def _is_cpu(accelerator: str) -> bool:
+    return accelerator == "cpu" or not torch.accelerator.is_available()
+
+
+def _check_devices(devices: Any, *, on_cpu: bool) -> None:
+    """Compares a count or a list of devices with what there is."""
+    if devices == "auto" or (str(devices) == "-1" and not on_cpu):
+        return
+    if on_cpu:
+        have, name, forms = os.cpu_count() or 1, "CPU cores", "auto or a number"
+    else:
+        have, name = torch.accelerator.device_count(), "accelerators"
+        forms = "auto, a number, or a list of numbers such as [0, 1]"
+    text = str(devices).strip("[] ")
+    numbers = [number.strip() for number in text.split(",") if number.strip()]
+    is_list = isinstance(devices, list) or "," in text
+    if not numbers or not all(n.isdigit() for n in numbers) or (is_list and on_cpu):
+        raise UserError(f"option trainer.devices is {devices!r}; give {forms}")
+    if not is_list and not 1 <= int(text) <= have:
+        raise UserError(
+            f"option trainer.devices is {text}, but there are {have} {name}; "
+            f"give a number from 1 to {have}"
+        )
+    if is_list and max(map(int, numbers)) >= have:
+        raise UserError(
+            f"option trainer.devices is {devices}, but the {name} are numbered from 0 to {have - 1}"
+        )
+
+
+def check_net(
+    net: nn.Module, example: Tensor, num_classes: int, *, per_pixel: bool = False
+) -> None:
+    """Runs the smallest training batch through the net in training mode, on the meta device.
+
+    Args:
+        net: The network.
+        example: A batch on the meta device, ``(B, ...)``, as small as training will see.
+        num_classes: Classes of the data.
+        per_pixel: Whether every pixel has a class.
+
+    Raises:
+        UserError: A batch norm would see one value per channel, the input does not fit the net, or
+            the net gives another number of classes.
+    """
+    training = net.training
+    net.train()
+    try:
+        outputs = _dry_run(net, example)
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise UserError(
+                f"with batches of {len(example)}, a batch norm would see one value per channel; "
+                "set data.batch_size to 2 or more, or choose another norm (model.net.norm: group)"
+            ) from error
+        raise _refusal(net, example, error) from error
+    except NotImplementedError:
+        return  # not runnable without real data; training itself will tell
+    except RuntimeError as error:
+        if "meta" in str(error).lower() or "fake" in str(error).lower():
+            return
+        raise _refusal(net, example, error) from error
+    finally:
+        net.train(training)
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    wanted = (num_classes, *(example.shape[2:] if per_pixel else ()))
+    if isinstance(logits, Tensor) and logits.shape[1:] != wanted:
+        shape = "x".join(map(str, logits.shape[1:])) or "no"
+        raise UserError(
+            f"option model.net: {type(net).__name__} gives {shape} numbers for a sample, but the "
+            f"data asks for {'x'.join(map(str, wanted))}, one for each class"
+            f"{' and pixel' if per_pixel else ''}; set the net's number of outputs"
+        )
+
+
+def _refusal(net: nn.Module, example: Tensor, error: Exception) -> UserError:
+    if example.ndim == 4:
+        channels, height, width = example.shape[1:]
+        plural = "" if channels == 1 else "s"
+        what = f"images of {channels} channel{plural} and {height}x{width} pixels"
+    else:
+        what = f"samples of the shape {tuple(example.shape[1:])}"
+    reason = " ".join(str(error).split())[:200]
+    return UserError(
+        f"option model.net: {type(net).__name__} does not take {what} ({reason}); "
+        "choose another net or other data, or set the net's options"
+    )

@@ -1,0 +1,418 @@
+"""The layers of a configuration and their order.
+
+Code defaults < ``zoo/defaults.yaml`` < checkpoint < recipes, left to right < flags: the last one
+written wins. Choosing another optimiser in a later layer drops the earlier layers' ``lr``,
+``weight_decay`` and ``momentum``, which were meant for the earlier optimiser.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.cli.catalog import exports, recipe_names, recipes_folder
+from zoo.errors import OptionError, UserError
+
+#: What the data says about itself; the command line hands it to the arguments of the same name.
+FACTS = (
+    "num_classes",
+    "class_names",
+    "in_channels",
+    "image_size",
+    "label_kind",
+    "target_mean",
+    "target_std",
+    "vocab_size",
+    "pad_id",
+    "max_length",
+)
+
+_OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum")
+_FIRST_OPTIMIZER = "adamw"
+_CLASS_KEYS = {"class_path", "model", "net", "data"}
+#: What only the command line may say.
+_NOT_IN_RECIPES = ("trust", "config", "inputs")
+
+Layer = dict[str, Any]
+
+
+@dataclass
+class Request:
+    """A command line, taken apart but not yet parsed.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        argv: The command line as given.
+        layers: What each recipe and checkpoint says, by what it is called in a message.
+        recipes: The files behind ``--config``, in order.
+        flags: All other arguments.
+        trust: Packages that ``--trust`` adds to those a recipe may name classes of.
+        ckpt_path: As given, ``last`` and ``best`` included.
+        inputs: What to predict.
+    """
+
+    verb: str
+    argv: list[str] = field(default_factory=list)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    recipes: list[Path] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    trust: list[str] = field(default_factory=list)
+    ckpt_path: str | None = None
+    inputs: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, under which its runs are kept."""
+        if not self.recipes:
+            return "unnamed"
+        path = self.recipes[0].resolve()
+        folders = [path.parent.name] if path.parent.parent.name == "recipes" else []
+        if path.name == "recipe.yaml":  # a run's own recipe, run again
+            return path.parent.parent.name
+        return "-".join([*folders, path.stem])
+
+
+def take_apart(argv: list[str]) -> Request:
+    """Reads the arguments that decide what the rest is parsed against.
+
+    Raises:
+        UserError: A recipe that is not there, or an option without its value.
+    """
+    request = Request(argv[0], argv)
+    arguments = iter(argv[1:])
+    pending: str | None = next(arguments, None)
+    while pending is not None:
+        argument, pending = pending, None
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-c", "--trust", "--ckpt_path"):
+            given = value if equals else next(arguments, None)
+            if not given or (not equals and given.startswith("--")):
+                raise UserError(f"option {name} needs a value")
+            if name == "--trust":
+                names = given.split(".")
+                # jsonargparse itself could change what is trusted
+                if names[0] == "jsonargparse" or not all(map(str.isidentifier, names)):
+                    raise UserError(f"option --trust is {given!r}; give the name of a package")
+                request.trust.append(given)
+            elif name == "--ckpt_path":
+                request.ckpt_path = given
+            else:
+                request.recipes.append(find_recipe(given))
+        elif name == "--inputs":
+            request.inputs += [value] if equals else []
+            for argument in arguments:
+                if argument.startswith("--"):
+                    pending = argument
+                    break
+                request.inputs.append(argument)
+            if not request.inputs:
+                raise UserError("option --inputs needs at least one file or folder")
+            if request.verb != "predict":
+                raise UserError(f"option --inputs belongs to predict, not to {request.verb}")
+            continue
+        else:
+            request.flags.append(argument)
+            pending = next(arguments, None)
+            if _lacks_value(argument, pending):
+                raise UserError(f"option {argument} needs a value")
+        pending = pending if pending is not None else next(arguments, None)
+    return request
+
+
+def _lacks_value(argument: str, following: str | None) -> bool:
+    """Whether an option of a class stands alone, for which the parser would blame the section."""
+    alone = following is None or following.startswith("--")
+    lists_classes = argument in ("--model.help", "--data.help")
+    section = argument.startswith(("--model", "--data")) and not lists_classes
+    return section and alone and "=" not in argument
+
+
+def find_recipe(name: str) -> Path:
+    """A file of that path, or else a packaged recipe of that name.
+
+    Raises:
+        UserError: Neither is there.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    key = name.removesuffix(".yaml").removeprefix("recipes/")
+    packaged = recipes_folder() / f"{key}.yaml"
+    if packaged.is_file():
+        return packaged
+    if path.is_dir():
+        raise UserError(f"recipe {name!r} is a folder; give a YAML file in it")
+    near = difflib.get_close_matches(key, recipe_names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "`zoo list recipes` shows what there is"
+    raise UserError(f"recipe {name!r} is neither a file nor the name of a packaged recipe; {hint}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML parsers else take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[str, int] = {}
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            line = key_node.start_mark.line + 1
+            if key in seen and key != "<<":
+                raise UserError(f"key {key!r} stands twice, in lines {seen[key]} and {line}")
+            seen[key] = line
+        return super().construct_mapping(node, deep)
+
+
+# The parser takes JSON from here, which has no dates; they stay the text that they are.
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
+
+# YAML 1.1 takes 1e-3 for a word; everybody who writes it in a recipe means the number.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_layer(path: Path) -> Layer:
+    """Reads a recipe strictly.
+
+    Raises:
+        UserError: The file is empty, is not YAML, has a key twice, is not a mapping of options, or
+            has arguments beside ``class_path`` instead of under ``init_args``.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except UserError as error:
+        raise UserError(f"recipe {str(path)!r}: {error}; remove one of them") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"recipe {str(path)!r} is not UTF-8 text; save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        problem = f"is not YAML ({error.problem}); mend it there"
+        if "'\\t'" in (error.problem or ""):
+            problem = "has a tab; indent with spaces"
+        raise UserError(f"recipe {str(path)!r}, line {line}, {problem}") from error
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise UserError(f"recipe {str(path)!r} is not a YAML file: {problem}") from error
+    if content is None:
+        raise UserError(f"recipe {str(path)!r} is empty; it needs model: and data:")
+    if not isinstance(content, dict):
+        raise UserError(
+            f"recipe {str(path)!r} is no mapping; it has to hold options such as model: and data:"
+        )
+    _check_layer(path, content)
+    if content.get("wandb") is False:
+        content["wandb"] = "off"  # which YAML takes for false
+    names = class_paths()
+    for place, node in _mappings(content):
+        beside = [key for key in node if key not in ("class_path", "init_args", "dict_kwargs")]
+        if "class_path" in node and beside:
+            raise UserError(
+                f"recipe {str(path)!r}: {place} has {beside[0]!r} beside class_path; "
+                "arguments of the class belong under init_args"
+            )
+        for key in _CLASS_KEYS & node.keys():
+            if isinstance(node[key], str):
+                node[key] = names.get(node[key], node[key])
+    return content
+
+
+def _check_layer(path: Path, content: Layer) -> None:
+    """Refuses what the parser would read in a way of its own, or not at all."""
+    try:
+        json.dumps(content)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"recipe {str(path)!r} holds something else than texts, numbers, lists and mappings: "
+            f"{error}"
+        ) from error
+    for name in _NOT_IN_RECIPES:
+        if name in content:
+            raise UserError(
+                f"recipe {str(path)!r}: {name} is an option of the command line alone; "
+                f"remove it and give --{name}"
+            )
+    for name in ("trainer", "checkpoint"):
+        if not isinstance(content.get(name, {}), dict):
+            raise UserError(
+                f"recipe {str(path)!r}: {name} is {json.dumps(content[name])}; "
+                "it has to hold options, or be left out"
+            )
+    if not isinstance(content.get("ckpt_path", ""), str):
+        raise UserError(
+            f"recipe {str(path)!r}: ckpt_path is {content['ckpt_path']!r}; give a file's name"
+        )
+
+
+def locate(error: OptionError, layers: dict[str, Layer]) -> str:
+    """The sentence of a refused option, with the file that it stands in.
+
+    Args:
+        error: The refusal.
+        layers: What each file says, in order.
+    """
+    likely = [
+        (_depth(layer, error.key.split(".")), error.value in json.dumps(layer), number, name)
+        for number, (name, layer) in enumerate(layers.items())
+    ]
+    if not error.in_file or not any(depth for depth, *_ in likely):
+        return str(error)
+    return f"{max(likely)[-1]}: {error}"
+
+
+def _depth(node: Any, key: list[str]) -> int:
+    """How many parts of a dotted key a layer holds."""
+    if isinstance(node, list):
+        return max((_depth(item, key) for item in node), default=0)
+    if not isinstance(node, dict) or not key:
+        return 0
+    for name in (key[0], f"{key[0]}+"):
+        if name in node:
+            return 1 + _depth(node[name], key[1:])
+    return _depth(node.get("init_args"), key)
+
+
+def class_paths() -> dict[str, str]:
+    """Short names of our classes and where they are; they win over equal names elsewhere."""
+    return {
+        name: f"{module.split('.')[0]}.{name}"
+        for kind in ("nets", "tasks", "data")
+        for name, module in exports(kind)
+    }
+
+
+def expand_flags(flags: list[str]) -> list[str]:
+    """Flags in which short names of our classes are written out."""
+    names = class_paths()
+    expanded: list[str] = []
+    takes_class = False
+    for flag in flags:
+        name, equals, value = flag.partition("=")
+        if takes_class:
+            flag = names.get(flag, flag)
+        is_class_option = name.startswith("--") and name.split(".")[-1].lstrip("-") in _CLASS_KEYS
+        if is_class_option and equals:
+            flag = f"{name}={names.get(value, value)}"
+        takes_class = is_class_option and not equals
+        expanded.append(flag)
+    return expanded
+
+
+def _mappings(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        yield place or "the recipe", node
+        for key, value in node.items():
+            yield from _mappings(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _mappings(value, f"{place}[{number}]")
+
+
+def value_of(key: str, layers: list[dict[str, Any]], flags: list[str]) -> Any:
+    """What the layers and flags say last about a dotted key, before anything is parsed."""
+    found = None
+    for layer in layers:
+        node: Any = layer
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        found = found if node is None else node
+    short = key.replace(".init_args.", ".")
+    for place, flag in enumerate(flags):
+        name, equals, value = flag.partition("=")
+        if name in (f"--{key}", f"--{short}"):
+            found = value if equals else (flags[place + 1] if place + 1 < len(flags) else None)
+    return found
+
+
+def optimizer_resets(layers: list[dict[str, Any]], flags: list[str]) -> list[str | None]:
+    """For each layer, and for the flags as the last: what has to stand before it, or None.
+
+    A layer that chooses another optimiser than the one in force is preceded by a layer which takes
+    back the numbers that earlier layers gave the other one.
+    """
+    reset = json.dumps({"model": {"init_args": dict.fromkeys(_OWNED_BY_THE_OPTIMIZER)}})
+    current, inherited = _FIRST_OPTIMIZER, False
+    before: list[str | None] = []
+    for layer in [*layers, None]:
+        given = [layer] if layer is not None else []
+        chosen = value_of("model.init_args.optimizer", given, flags if layer is None else [])
+        changed = chosen is not None and chosen != current and inherited
+        current = chosen or current
+        before.append(reset if changed else None)
+        inherited = inherited or any(
+            value_of(f"model.init_args.{key}", given, []) is not None
+            for key in _OWNED_BY_THE_OPTIMIZER
+        )
+    return before
+
+
+def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
+    """Says so where a recipe or a flag sets what the data decides.
+
+    Raises:
+        UserError: Such a value would be ignored without a word otherwise.
+    """
+    for fact in FACTS:
+        for owner in ("model", "model.init_args.net"):
+            key = f"{owner}.init_args.{fact}"
+            value = value_of(key, layers, flags)
+            value = value_of(key.replace(".init_args.", "."), [], flags) if value is None else value
+            if value is not None:
+                raise UserError(
+                    f"{key.replace('.init_args', '')} is set to {value!r}, but the data says what "
+                    "it is; leave it out"
+                )
+
+
+def checkpoint_layer(
+    path: str, checkpoint: dict[str, Any], inputs: list[str], verb: str = "fit"
+) -> Layer:
+    """The model and data sections that a checkpoint file holds.
+
+    With inputs to predict, the data section is what prepares single files the way the training
+    data was prepared. A language model asks for its prompts where there are no inputs.
+
+    Raises:
+        UserError: They are not as ``fit`` saves them.
+    """
+    try:
+        layer = _sections(checkpoint, inputs, verb)
+        json.dumps(layer)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"ckpt_path {path!r} does not hold model and data as `fit` saves them, at least not "
+            f"for this; give another checkpoint ({type(error).__name__}: {error})"
+        ) from error
+    return layer
+
+
+def _sections(checkpoint: dict[str, Any], inputs: list[str], verb: str) -> Layer:
+    layer: Layer = {}
+    hparams = dict(checkpoint.get("hyper_parameters") or {})
+    class_path = hparams.pop("_class_path", None)
+    hparams.pop("_instantiator", None)
+    if class_path is not None:
+        net = hparams.get("net")
+        if isinstance(net, dict):
+            given = net.get("init_args", {})
+            kept = {key: value for key, value in given.items() if key not in FACTS}
+            hparams["net"] = {**net, "init_args": kept}
+        kept = {key: value for key, value in hparams.items() if key not in FACTS}
+        layer["model"] = {"class_path": class_path, "init_args": kept}
+    facts = checkpoint.get("zoo", {})
+    asks = facts.get("inputs", {}).get("class_path") == "datamodules.PromptInputs"
+    if inputs or (verb == "predict" and asks):
+        spec = facts["inputs"]
+        layer["data"] = {**spec, "init_args": {**spec["init_args"], "inputs": inputs}}
+    elif "data" in facts:
+        layer["data"] = {**facts["data"]}
+    return layer

@@ -1,0 +1,350 @@
+"""A checkpoint in the form that other programs read: ``python -m zoo export``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+
+from zoo.errors import UserError
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from zoo.tasks.base import Task
+
+_TOO_LONG = 2000  # characters of a value that a card leaves out: a tokenizer, mostly
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are the command line's."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what the user is told.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"export: {message}; see `zoo export --help`")
+
+
+def export(argv: list[str]) -> int:
+    """Runs ``zoo export``.
+
+    Args:
+        argv: What follows the verb.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: What the user can put right.
+    """
+    parser = _Parser(
+        prog="zoo export",
+        description="Write a checkpoint in the form that other programs read.",
+        epilog="Options of the task and the net may be changed, as by --model.net.model FOLDER for "
+        "a base model that lies elsewhere now.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--ckpt_path", required=True, metavar="FILE", help="what `fit` saved")
+    parser.add_argument(
+        "--to",
+        required=True,
+        nargs=2,
+        metavar=("KIND", "OUT"),
+        help="hf: a folder that transformers, vLLM and others load; OUT is new or empty",
+    )
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help="as for other verbs"
+    )
+    options, flags = parser.parse_known_args(argv)
+    kind, out = options.to
+    if kind not in KINDS:
+        raise UserError(f"option --to is {kind!r}; give one of {', '.join(KINDS)}")
+    from datamodules.core.errors import DataError
+
+    try:
+        KINDS[kind](options.ckpt_path, Path(out), flags, options.trust)
+    except DataError as error:
+        raise UserError(str(error)) from error
+    print(f"written to {os.path.relpath(out)}", flush=True)
+    return 0
+
+
+def to_hf(path: str, out: Path, flags: list[str], packages: list[str]) -> None:
+    """Writes a language model as transformers saves it.
+
+    Args:
+        path: The checkpoint.
+        out: The folder, which must not hold anything.
+        flags: Options of task and net that differ from the checkpoint's.
+        packages: What ``--trust`` names.
+
+    Raises:
+        UserError: The checkpoint is not a language model's, or the folder cannot be written.
+    """
+    from zoo.run.checkpoint import read_checkpoint
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"option --to: {str(out)!r} is there and not empty; name another folder")
+    checkpoint = read_checkpoint(path)
+    task = load_task(path, checkpoint, flags, packages)
+    model, tokenizer = _model(task), _tokenizer(path, checkpoint, task)
+    model.generation_config.eos_token_id = tokenizer.stop_ids or None
+    model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_id
+    with _fresh_folder(out) as folder:
+        model.save_pretrained(folder)
+        tokenizer.fast.save_pretrained(folder, save_jinja_files=False)
+        _rename_tokenizer(folder / "tokenizer_config.json")
+        card = _card(Path(path), checkpoint, model)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+#: How ``--to`` writes.
+KINDS: dict[str, Callable[[str, Path, list[str], list[str]], None]] = {"hf": to_hf}
+
+
+def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages: list[str]) -> Task:
+    """The task of a checkpoint with its net and weights, without data or Trainer.
+
+    Raises:
+        UserError: The checkpoint does not say how it was made, or an option does not fit.
+    """
+    import lightning as L
+
+    from zoo.cli.cli import quiet
+    from zoo.cli.config import expand_flags
+    from zoo.cli.parser import ZooParser, trust
+
+    quiet()
+    trust(packages)
+    hparams = dict(checkpoint.get("hyper_parameters") or {})
+    class_path = hparams.get("_class_path")
+    if class_path is None or "net" not in hparams:
+        raise UserError(
+            f"ckpt_path {path!r} does not say which net it holds; give a file that `fit` saved"
+        )
+    given = {name: value for name, value in hparams.items() if not name.startswith("_")}
+    parser = ZooParser()
+    parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
+    spec = json.dumps({"class_path": class_path, "init_args": given})
+    config = parser.parse_args([f"--model={spec}", *expand_flags(flags)])
+    try:
+        task: Task = parser.instantiate_classes(config).model
+    except UserError:
+        raise
+    except (ValueError, OSError) as error:
+        from zoo.cli.messages import root_of, sentence_of
+
+        raise UserError(f"ckpt_path {path!r}: {sentence_of(root_of(error))}") from error
+    from zoo.run.checkpoint import check_fits
+
+    check_fits(checkpoint, task, path)
+    task.load_state_dict(checkpoint["state_dict"])
+    return task
+
+
+def _model(task: Task) -> PreTrainedModel:
+    net: Any = task.net
+    if not hasattr(net, "to_transformers"):
+        raise UserError(
+            f"transformers has no form for {type(net).__name__}; GPT and PretrainedCausalLM can be "
+            "exported"
+        )
+    try:
+        model: PreTrainedModel = net.to_transformers()
+    except ValueError as error:
+        raise UserError(f"this net cannot be exported: {error}") from error
+    return model
+
+
+class _Tokenizer:
+    """The data's tokenizer as transformers has it.
+
+    Args:
+        spec: What reads prompts, as the checkpoint holds it.
+        max_length: Tokens of the net's longest context.
+    """
+
+    def __init__(self, spec: dict[str, Any], max_length: int | None) -> None:
+        import datamodules.language.inputs
+        from datamodules.language.tokenizer import LanguageTokenizer
+
+        init_args = spec["init_args"]
+        data = datamodules.language.inputs.PromptInputs(["prompt"], **init_args)
+        known: LanguageTokenizer = data.text_tokenizer
+        self.stop_ids: list[int] = data.stop_ids
+        self.pad_id: int = data.pad_id
+        self.fast = self._fast(known, init_args.get("chat_template"), max_length)
+
+    def _fast(
+        self, known: Any, chat_template: str | None, max_length: int | None
+    ) -> PreTrainedTokenizerFast:
+        from tokenizers import Tokenizer
+        from transformers import PreTrainedTokenizerFast
+
+        tokenizer = Tokenizer.from_str(known.json)
+        tokenizer.no_padding()
+        end = known.token(self.stop_ids[0]) if self.stop_ids else known.end_token
+        options = {"chat_template": chat_template, "model_max_length": max_length}
+        return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+            tokenizer_object=tokenizer,
+            eos_token=end,
+            pad_token=known.token(self.pad_id),
+            clean_up_tokenization_spaces=False,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+
+
+def _tokenizer(path: str, checkpoint: dict[str, Any], task: Task) -> _Tokenizer:
+    spec = checkpoint.get("zoo", {}).get("inputs") or {}
+    if "tokenizer" not in spec.get("init_args", {}):
+        raise UserError(
+            f"ckpt_path {path!r} holds no tokenizer, so that the exported model could not be used; "
+            "train with a data module of the zoo"
+        )
+    return _Tokenizer(spec, getattr(task.net, "max_length", None))
+
+
+def _rename_tokenizer(path: Path) -> None:
+    """Names the tokenizer's class as transformers 4 knows it, too."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _fresh_folder(out: Path) -> Iterator[Path]:
+    """A folder beside the wanted one that takes its name when it is whole.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+        try:
+            yield scratch
+            umask = os.umask(0)
+            os.umask(umask)
+            scratch.chmod(0o777 & ~umask)
+            if out.exists():
+                out.rmdir()
+            os.replace(scratch, out)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"option --to: {str(out)!r} cannot be written ({error.strerror or error}); name "
+            "another folder"
+        ) from error
+
+
+def _card(path: Path, checkpoint: dict[str, Any], model: PreTrainedModel) -> str:
+    """The model's card: what it is, how it came about, how good it is."""
+    from datamodules.core.hub import read_licence
+
+    recipe = _recipe(path, checkpoint)
+    net = checkpoint["hyper_parameters"]["net"]
+    base = net["init_args"].get("model")
+    licence = read_licence(base) if base else None
+    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if licence:
+        head["license"] = licence
+    if base and not Path(base).is_absolute():
+        head["base_model"] = base
+    head["tags"] = ["lightning-zoo"]
+    data = recipe.get("data") or {}
+    lines = [
+        "---",
+        yaml.safe_dump(head, sort_keys=False).rstrip(),
+        "---",
+        "",
+        f"# {path.resolve().parent.parent.parent.name}",
+        "",
+        f"A {type(model).__name__} of {sum(p.numel() for p in model.parameters()):,} parameters, "
+        "trained by lightning-zoo.",
+        "",
+        f"- Base model: {base or 'none, trained from random weights'}",
+        f"- Licence of the base model: {licence or 'not known here; see its card'}"
+        if base
+        else "- Licence: none is stated; the data's own terms apply",
+        f"- Data: {data.get('class_path', 'unknown').rpartition('.')[2]}"
+        + (f", {source}" if (source := (data.get("init_args") or {}).get("path")) else ""),
+        f"- Checkpoint: {path.name} of step {checkpoint.get('global_step', 'unknown')}",
+        "",
+        "## Figures",
+        "",
+        *_figures(path),
+        "",
+        "## Recipe",
+        "",
+        "```yaml",
+        yaml.safe_dump(_short(recipe), sort_keys=False, allow_unicode=True).rstrip(),
+        "```",
+        "",
+        "## Versions",
+        "",
+        *(f"- {name} {version}" for name, version in _versions(path).items() if version),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _recipe(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The run's recipe, or else what the checkpoint holds of it."""
+    file = path.resolve().parent.parent / "recipe.yaml"
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except (OSError, yaml.YAMLError):
+        pass
+    hparams = dict(checkpoint["hyper_parameters"])
+    model = {"class_path": hparams["_class_path"]}
+    init_args = {name: value for name, value in hparams.items() if not name.startswith("_")}
+    return {"model": model | {"init_args": init_args}, "data": checkpoint["zoo"].get("data")}
+
+
+def _short(node: Any) -> Any:
+    """The same without its longest texts, which are in the other files."""
+    if isinstance(node, dict):
+        return {key: _short(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_short(value) for value in node]
+    return "..." if isinstance(node, str) and len(node) > _TOO_LONG else node
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """The run's ``summary.json``, if there is one beside the checkpoint."""
+    try:
+        found = json.loads((path.resolve().parent.parent / "summary.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _figures(path: Path) -> list[str]:
+    summary = _summary(path)
+    figures = summary.get("test")
+    if not figures:
+        return ["None beside the checkpoint."]
+    of = Path(str(summary.get("checkpoint"))).name
+    rows = [f"| {name} | {value:.4f} |" for name, value in figures.items()]
+    return [f"On the test split, of {of}:", "", "| figure | value |", "|---|---|", *rows]
+
+
+def _versions(path: Path) -> dict[str, str | None]:
+    from zoo.run.folder import provenance
+
+    versions: dict[str, str | None] = _summary(path).get("versions") or provenance()["versions"]
+    return versions

@@ -1,0 +1,275 @@
+"""Turns the parser's errors into one sentence that names the option and says what would do.
+
+jsonargparse parses a class's arguments by a parser of their own, so that an error passes through
+several parsers, each of which quotes the one below. The innermost is put into words here; each
+further level adds its part of the option's dotted name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from zoo.cli.catalog import exports
+from zoo.errors import OptionError, UserError
+
+_VERBS = ("fit", "validate", "test", "predict")
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "list": "a list",
+    "dict": "a mapping",
+    "list[int]": "a list of whole numbers ([1, 2])",
+    "list[float]": "a list of numbers ([1, 2.5])",
+    "list[str]": "a list of texts ([a, b])",
+    "LightningModule": "a task (see `zoo list tasks`)",
+    "LightningDataModule": "a data set (see `zoo list data`)",
+    "Module": "a net (see `zoo list nets`)",
+}
+#: Options that a recipe cannot set.
+_NOT_SHOWN = ("h", "help", "c", "config", "print_config", "print_shtab", "trust", "inputs")
+_VALUES = {"bool": ["true", "false"], "NoneType": ["null"]}
+#: What an option's short names stand for, by the last part of the option's name.
+_KINDS = {"model": "tasks", "net": "nets", "data": "data"}
+_PACKAGES = {"callbacks": "callbacks", "logger": "loggers", "profiler": "profilers"}
+
+
+def explain(message: str, error: BaseException | None, options: Iterable[str]) -> UserError:
+    """One sentence for a parser's error.
+
+    Args:
+        message: What the parser says.
+        error: Why it says so.
+        options: The options that this parser accepts.
+    """
+    text = " ".join(message.split())
+    key = re.match(r'Parser key "([^"]+)"', text)
+    place = key[1] if key else ""
+    inner = next((each for each in _chain(error) if isinstance(each, UserError)), None)
+    if inner is not None:
+        return inner.inside(place) if isinstance(inner, OptionError) else inner
+    for pattern, sentence in _SENTENCES:
+        found = re.search(pattern, text)
+        if found:
+            return sentence(found, place, sorted({name.rstrip("+") for name in options})).inside(
+                place
+            )
+    reason = sentence_of(root_of(error)) if error is not None else text
+    return OptionError("", f": {reason[:300]}").inside(place) if place else UserError(reason)
+
+
+def sentence_of(error: BaseException) -> str:
+    """An exception's text in one line, or its name."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def root_of(error: BaseException) -> BaseException:
+    """What an exception was raised from in the first place."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def with_section(sentence: str, config: Mapping[str, Any]) -> str:
+    """Completes the name of the option that a class's own sentence starts with.
+
+    A class does not know in which section of a recipe its arguments stand. Lightning's Trainer
+    names its arguments anywhere in a sentence.
+
+    Args:
+        sentence: Such as ``batch_size: 0 is not possible; give 1 or more``.
+        config: The parsed configuration.
+    """
+    word = re.match(r"[a-z]\w*(?=[\s:=])", sentence)
+    for section in ("data", "model", "model.init_args.net", "checkpoint"):
+        node: Any = config
+        for part in section.split("."):
+            node = node.get(part) if hasattr(node, "get") else None
+        if word is not None and hasattr(node, "get") and word[0] in node.get("init_args", node):
+            return f"{section.replace('.init_args', '')}.{sentence}"
+    for name, value in config["trainer"].items():
+        if value is not None and re.search(rf"\b{name}\b", sentence):
+            return f"option trainer.{name} is {value!r}: {sentence}"
+    return sentence
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that is meant: one that starts like it, else one that is spelt nearly like it."""
+    known = list(names)
+    longer = [each for each in known if len(name) > 2 and each.startswith(name)]
+    near = longer or difflib.get_close_matches(name, known, n=1)
+    # max_epochs for trainer.max_epochs
+    near = near or [each for each in known if each.split(".")[-1] == name]
+    return near[0] if near else None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+_Sentence = Callable[[re.Match[str], str, list[str]], OptionError]
+
+
+def _needs_value(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    return OptionError(f"--{found['name']}", " needs a value")
+
+
+def _unknown(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    near = nearest(found["name"], options)
+    known = ", ".join(name for name in options if "." not in name and name not in _NOT_SHOWN)
+    among = "" if near else f"; there are {textwrap.shorten(known, 250, placeholder=' ...')}"
+    in_file = "Subcommand" in found[0]
+    return OptionError(found["name"], f" is not known{among}", near, in_file=in_file)
+
+
+def _unrecognised(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    name = found["name"].lstrip("-").partition("=")[0]
+    if not found["name"].startswith("--") or not name:
+        return OptionError("", f" names start with two dashes, unlike {found['name']!r}")
+    near = nearest(name, options)
+    if near is not None:
+        return OptionError(f"--{name}", " is not known", f"--{near}")
+    return OptionError(
+        f"--{name}",
+        " is not known; options of the task start with --model., of its net with --model.net., "
+        "of the data with --data., of Lightning's Trainer with --trainer.",
+    )
+
+
+def _type(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    value, wanted, values = found["value"], [], []
+    for item in _split(found["types"]):
+        name = re.sub(r"<class '([^']+)'>", r"\1", item)
+        if "Literal[" in name:
+            values += [text or number for text, number in re.findall(r"'([^']*)'|(\d+)", name)]
+        elif name in _VALUES:
+            values += _VALUES[name]
+        elif name.startswith("list[") and name not in _TYPES:
+            continue  # of classes, each of which may also stand alone
+        else:
+            short = name.rsplit(".", 1)[-1]
+            wanted.append(_TYPES.get(name) or _TYPES.get(short) or f"a {short.rstrip(']')}")
+    near = difflib.get_close_matches(value, values, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    words = list(dict.fromkeys([*wanted, *values]))
+    either = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    if value.startswith("NestedArg("):
+        return OptionError("", f" has no options of its own; give {either}")
+    return OptionError("", f" is {_shown(value)}; give {either}{hint}", value=value)
+
+
+def _shown(value: str) -> str:
+    """A value as one writes it in YAML, texts in quotes."""
+    yaml_words = {"True": "true", "False": "false", "None": "null"}
+    is_number = re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|\[.*\]|\{.*\}", value)
+    return yaml_words.get(value) or (value if is_number else repr(value))
+
+
+def _split(types: str) -> list[str]:
+    """The items of a list of types, some of which hold lists themselves."""
+    items, depth = [""], 0
+    for letter in types:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth == 0:
+            items.append("")
+        else:
+            items[-1] += letter
+    return [item.strip() for item in items]
+
+
+def _unknown_class(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    module, _, name = found["name"].rpartition(".")
+    last = place.split(".")[-1]
+    if module:  # only what is imported already
+        names = [each for each in dir(sys.modules.get(module)) if not each.startswith("_")]
+    elif last in _KINDS:
+        names = [each for each, _ in exports(_KINDS[last])]
+    else:
+        package = sys.modules.get(f"lightning.pytorch.{_PACKAGES.get(last)}")
+        names = list(getattr(package, "__all__", []))
+    near = nearest(name, names)
+    whole = ".".join(filter(None, [module, near]))
+    hint = f"; did you mean {whole!r}?" if near else "; give the whole path, package.module.Class"
+    reason = f": there is no class {found['name']!r}{hint}"
+    return OptionError("", reason, value=found["name"])
+
+
+def _not_trusted(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    package = found["name"].split(".")[0]
+    return OptionError(
+        found["option"] or "",
+        f" names {found['name']!r}, which is not among the packages that a recipe may use; "
+        f"if you trust it, add --trust {package}",
+        value=found["name"],
+    )
+
+
+def _no_subclass(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    wanted = _TYPES.get(found["base"], f"a {found['base']}")
+    reason = f" is {found['name']!r}, which is not {wanted}"
+    return OptionError("", reason, value=found["name"])
+
+
+def _wrong_class(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    reason = f" cannot take {found['name']!r}: {found['why']}"
+    return OptionError("", reason, value=found["name"])
+
+
+def _missing(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    first, *rest = found["name"].split(".")
+    name = ".".join(rest) if first in _VERBS else found["name"]
+    return OptionError(name, " is missing; set it in a recipe or on the command line")
+
+
+def _no_mapping(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    return OptionError(
+        "", f" is {_shown(found['value'])}; set its options one by one, --{place}.NAME VALUE"
+    )
+
+
+_SENTENCES: list[tuple[str, _Sentence]] = [
+    (r"^argument --(?P<name>\S+): expected", _needs_value),
+    (r"^unrecognized arguments: (?P<name>\S+)", _unrecognised),
+    (r"(?:--(?P<option>[\w.]+): )?Importing '(?P<name>[^']+)' is not allowed", _not_trusted),
+    (
+        r"[Ii]mport path (?P<name>\S+) does not correspond to a subclass of (?P<base>\w+)",
+        _no_subclass,
+    ),
+    (
+        r"[Ii]mport path does not correspond to a subclass of (?P<base>\w+)"
+        r".* Given value: (?P<name>\S+)",
+        _no_subclass,
+    ),
+    (r"(?:Subcommand .* does not accept o|O)ption '(?P<name>[^']+)'", _unknown),
+    (r"(?:Key|Option) [\"'](?P<name>[^\"']+)[\"'] is required", _missing),
+    (r"arguments are required: (?P<name>[\w.]+)", _missing),
+    (r"Unable to load config '(?P<value>[^']*)'", _no_mapping),
+    (r"Expected a dot import path string: (?P<name>\S+)", _unknown_class),
+    (r"Unexpected import path format: (?P<name>.+?)(?: - |$)", _unknown_class),
+    (
+        r"Problem with given class_path '(?P<name>[^']+)': "
+        r"(?:No module|module|cannot import|.* has no attribute)",
+        _unknown_class,
+    ),
+    (
+        r"Problem with given class_path '(?P<name>[^']+)': (?P<why>.+?)(?: - Expected|$)",
+        _wrong_class,
+    ),
+    (
+        r"Expected a (?P<types>typing.Literal\[[^]]*\]|<class '[^']+'>)\. "
+        r"Got value: (?P<value>.+?)(?: - |$)",
+        _type,
+    ),
+    (
+        r"Subtypes: \[(?P<types>(?:(?!Subtypes: \[).)*?)\] Errors: (?:(?!Subtypes: \[).)*?"
+        r"Given value: (?P<value>(?!NestedArg)(?:(?! - ).)+)",
+        _type,
+    ),
+]

@@ -1,0 +1,174 @@
+"""What a run says before and after: short tables, ``summary.json``, ``predictions.csv``."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from zoo.errors import UserError
+from zoo.nets.cost import Profile
+from zoo.run.folder import RunFolder, provenance
+
+
+def describe(
+    model: L.LightningModule, data: L.LightningDataModule | None, cost: Profile | None
+) -> str:
+    """One line about what is trained on what."""
+    net = getattr(model, "net", model)
+    words = [type(net).__name__]
+    if cost is not None:
+        words.append(f"{_counted(cost)} parameters")
+        if cost.flops is not None:
+            words.append(f"{_readable(cost.flops)}FLOPs per sample")
+    if data is not None:
+        words.append(f"on {type(data).__name__}")
+    return ", ".join(words)
+
+
+def test_figures(trainer: L.Trainer) -> dict[str, float]:
+    """The figures of the stage that just ended, without the stage's name."""
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    for prefix in ("test/", "val/"):
+        chosen = {k.removeprefix(prefix): v for k, v in figures.items() if k.startswith(prefix)}
+        if chosen:
+            return chosen
+    return figures
+
+
+def data_figures(data: L.LightningDataModule | None) -> dict[str, float | int]:
+    """What a data module's own ``report`` says of its samples; nothing where it has none."""
+    report = getattr(data, "report", None)
+    return dict(report()) if callable(report) else {}
+
+
+def write_report(
+    folder: RunFolder, report: dict[str, Any], cost: Profile | None, seed: int | bool
+) -> None:
+    """Prints the short table and writes ``summary.json``."""
+    parameters = cost.parameters if cost else None
+    flops = cost.flops if cost else None
+    folder.write_summary(
+        {
+            **report,
+            "parameters": parameters,
+            "trained_parameters": cost.trained if cost else None,
+            "flops_per_sample": flops,
+            "seed": seed,
+            **provenance(),
+        }
+    )
+    stage = next((name for name in ("test", "validate") if name in report), None)
+    lines: list[tuple[str, str]] = []
+    if stage is not None:
+        lines += [(f"{stage} {name}", f"{value:.4f}") for name, value in report[stage].items()]
+    if cost is not None:
+        lines.append(("parameters", _counted(cost)))
+    if flops is not None:
+        lines.append(("FLOPs", f"{_readable(flops)}per sample"))
+    seconds = report.get("fit_seconds", report.get("seconds"))
+    lines.append(("time", f"{seconds} s"))
+    lines.append(
+        ("checkpoint", os.path.relpath(report["checkpoint"]) if report["checkpoint"] else "none")
+    )
+    lines.append(("run", os.path.relpath(folder.path)))
+    width = max(len(name) for name, _ in lines)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in lines), flush=True)
+
+
+def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: Any) -> None:
+    """Prints what was predicted for each input and writes ``predictions.csv``.
+
+    The file has a row for each input: its name and, from a classifier, the label, its probability
+    and the probability of every class (of several labels, those above one half); from a regressor
+    the number; from a segmenter each class's share of the pixels and the mask's file in the folder
+    ``masks``, whose pixels hold the classes' numbers.
+    """
+    if not batches:
+        raise UserError("nothing was predicted; set trainer.limit_predict_batches to 1 or more")
+    kind = next(name for name in batches[0] if name != "index")
+    predicted = [value.cpu() for batch in batches for value in batch[kind]]
+    numbers = [int(number) for batch in batches for number in batch.get("index", ())]
+    numbers = numbers or list(range(len(predicted)))
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    predicted = [predicted[place] for place in order]
+    given = getattr(data, "names", None)
+    names = [given[numbers[place]] if given else str(numbers[place]) for place in order]
+    if kind == "masks":
+        columns, rows, lines = _save_masks(folder, names, predicted, list(data.class_names))
+    elif kind == "probabilities":
+        several = getattr(data, "label_kind", None) == "multilabel"
+        columns, rows, lines = _class_rows(predicted, list(data.class_names), several=several)
+    else:
+        columns = [str(getattr(data, "target_name", "prediction"))]
+        lines = [f"{float(value):.6g}" for value in predicted]
+        rows = [[line] for line in lines]
+    width = max(map(len, names))
+    path = folder.path / "predictions.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["input", *columns])
+        for name, row, line in zip(names, rows, lines, strict=True):
+            writer.writerow([name, *row])
+            print(f"{name:<{width}}  {line}")
+    print(f"written to {os.path.relpath(path)}", flush=True)
+
+
+#: The columns and rows of the file, and what is printed of each row.
+_Table = tuple[list[str], list[list[str]], list[str]]
+
+
+def _class_rows(probabilities: list[torch.Tensor], classes: list[str], *, several: bool) -> _Table:
+    columns = ["label", "probability", *(f"p({name})" for name in classes)]
+    rows, lines = [], []
+    for values in (row.tolist() for row in probabilities):
+        top = max(values)
+        label, shown = classes[values.index(top)], f"{top:.6f}"
+        if several:  # all labels that are more likely there than not
+            there = [(name, p) for name, p in zip(classes, values, strict=True) if p > 0.5]
+            label, shown = "; ".join(name for name, _ in there), ""
+            lines.append("  ".join(f"{name} {p:.4f}" for name, p in there) or "none")
+        else:
+            lines.append(f"{label}  {top:.4f}")
+        rows.append([label, shown, *(f"{value:.6f}" for value in values)])
+    return columns, rows, lines
+
+
+def _save_masks(
+    folder: RunFolder, names: list[str], masks: list[torch.Tensor], classes: list[str]
+) -> _Table:
+    from datamodules.segmentation.mask_files import write_mask
+
+    rows, lines = [], []
+    taken: set[str] = set()
+    for name, mask in zip(names, masks, strict=True):
+        stem, number = Path(name).stem, 1
+        while (file := f"{stem}_{number}.png" if number > 1 else f"{stem}.png") in taken:
+            number += 1
+        taken.add(file)
+        path = folder.path / "masks" / file
+        path.parent.mkdir(exist_ok=True)
+        write_mask(path, mask.to(torch.uint8).numpy())
+        counts = torch.bincount(mask.flatten(), minlength=len(classes))
+        shares = counts.double() / mask.numel()
+        rows.append([f"masks/{file}", *(f"{share:.6f}" for share in shares.tolist())])
+        shown = zip(classes, shares.tolist(), strict=True)
+        lines.append("  ".join(f"{each} {share:.1%}" for each, share in shown))
+    return ["mask", *(f"share({name})" for name in classes)], rows, lines
+
+
+def _counted(cost: Profile) -> str:
+    some = "" if cost.trained == cost.parameters else f" ({cost.trained:,} of them trained)"
+    return f"{cost.parameters:,}{some}"
+
+
+def _readable(number: float) -> str:
+    for unit in ("", "k ", "M ", "G ", "T "):
+        if number < 1000:
+            return f"{number:.3g} {unit}".replace("  ", " ")
+        number /= 1000
+    return f"{number:.3g} P"

@@ -1,0 +1,196 @@
+"""What the losses share: kinds of labels, weights and reductions."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+#: One class of several, one of two, any number of several, one of several that have an order.
+LabelKind = Literal["multiclass", "binary", "multilabel", "ordinal"]
+
+
+#: What a data module may say of its labels: also a number, or a mask.
+TargetKind = Literal["multiclass", "binary", "multilabel", "ordinal", "continuous", "mask"]
+
+
+Reduction = Literal["mean", "none"]
+
+
+class Loss(nn.Module):
+    """A loss with its options, called with outputs and targets.
+
+    Outputs in half precision are raised to float32 first. Class weights follow the module to its
+    device and are no part of a checkpoint.
+
+    Args:
+        function: One of this module's functions.
+        class_weights: Handed to it where they are given.
+        options: Its further options.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        *,
+        class_weights: Tensor | None = None,
+        **options: float | None,
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.options = options
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, outputs: Tensor, targets: Tensor, reduction: Reduction = "mean") -> Tensor:
+        """The mean loss, or with ``reduction="none"`` the loss of each sample, ``(B,)``."""
+        if outputs.dtype.itemsize < 4:
+            outputs = outputs.float()
+        options: dict[str, Tensor | float | None] = dict(self.options)
+        if self.class_weights is not None:
+            options["class_weights"] = self.class_weights.to(outputs.dtype)
+        return self.function(outputs, targets, reduction=reduction, **options)
+
+    def extra_repr(self) -> str:
+        """The function's name and options."""
+        options = [f"{name}={value}" for name, value in self.options.items()]
+        if self.class_weights is not None:
+            options.append(f"class_weights={self.class_weights.tolist()}")
+        return ", ".join([self.function.__name__, *options])
+
+
+def _known(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"{option}={value!r} is unknown{hint}; choose one of {', '.join(known)}")
+
+
+def _check_gamma(focal_gamma: float) -> None:
+    if not 0 <= focal_gamma < math.inf:
+        raise ValueError(f"focal_gamma={focal_gamma} is not possible; give a number of 0 or more")
+
+
+def _checked_weights(class_weights: Tensor | None) -> Tensor | None:
+    if class_weights is None:
+        return None
+    weights = class_weights if class_weights.is_floating_point() else class_weights.float()
+    if weights.ndim != 1 or not bool(((weights >= 0) & weights.isfinite()).all()):
+        raise ValueError(
+            f"class_weights={class_weights.tolist()} is not possible; "
+            "give one number of 0 or more for each class"
+        )
+    if not bool(weights.any()):
+        raise ValueError(
+            f"class_weights={class_weights.tolist()} leaves no class; give one a number above 0"
+        )
+    return weights
+
+
+def _fitting_classes(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """The targets: class indices as int64, class probabilities as numbers of the logits' kind."""
+    by_index = (*logits.shape[:1], *logits.shape[2:])
+    if logits.ndim < 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} have one class, whose softmax is always 1; "
+            "give the net one output a class, two at least"
+        )
+    if targets.shape not in (logits.shape, by_index):
+        raise ValueError(
+            f"targets of shape {tuple(targets.shape)} do not fit logits of shape "
+            f"{tuple(logits.shape)}; give class indices {by_index} or class probabilities "
+            f"{tuple(logits.shape)}"
+        )
+    _check_weight_count(logits, class_weights)
+    return targets.to(logits.dtype) if targets.shape == logits.shape else targets.long()
+
+
+def _fitting(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """The targets as numbers of the outputs' kind; another shape would be broadcast silently."""
+    if targets.shape != outputs.shape:
+        raise ValueError(
+            f"targets of shape {tuple(targets.shape)} do not fit outputs of shape "
+            f"{tuple(outputs.shape)}; give both the same shape"
+        )
+    _check_weight_count(outputs, class_weights)
+    return targets.to(outputs.dtype)
+
+
+def _check_weight_count(logits: Tensor, class_weights: Tensor | None) -> None:
+    if class_weights is not None and class_weights.shape != logits.shape[1:2]:
+        raise ValueError(
+            f"class_weights has {class_weights.numel()} numbers, but there are "
+            f"{logits.shape[1]} classes; give one number for each class"
+        )
+
+
+def _smoothed(targets: Tensor, label_smoothing: float, classes: int) -> Tensor:
+    return targets * (1 - label_smoothing) + label_smoothing / classes
+
+
+def _counted(logits: Tensor, targets: Tensor, ignore_index: int | None) -> Tensor:
+    """1 for the elements ``(B, ...)`` that count, 0 for those that are ignored."""
+    if ignore_index is None or targets.shape == logits.shape:
+        return torch.ones_like(logits[:, 0])
+    return (targets != ignore_index).to(logits.dtype)
+
+
+def _class_probabilities(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """The targets as class probabilities ``(B, C, ...)``; ``counted`` is ``(B, 1, ...)``."""
+    if targets.shape == logits.shape:
+        return targets
+    index = targets.unsqueeze(1).where(counted > 0, 0)
+    return torch.zeros_like(logits).scatter_(1, index, 1.0)
+
+
+def _expected(
+    losses: Tensor,
+    targets: Tensor,
+    class_weights: Tensor | None,
+    label_smoothing: float,
+    ignore_index: int | None,
+    reduction: Reduction,
+) -> Tensor:
+    """Reduces ``sum_c w_c t_c loss_c`` of losses ``(B, C, ...)``."""
+    counted = _counted(losses, targets, ignore_index)
+    truth = _class_probabilities(losses, targets, counted.unsqueeze(1))
+    truth = _smoothed(truth, label_smoothing, losses.shape[1])
+    if class_weights is not None:
+        truth = truth * class_weights.view(-1, *[1] * (losses.ndim - 2))
+    by_index = targets if targets.shape != losses.shape else None
+    return _over_classes(
+        (truth * losses).sum(1) * counted, by_index, counted, class_weights, reduction
+    )
+
+
+def _over_classes(
+    losses: Tensor,
+    index: Tensor | None,
+    counted: Tensor,
+    class_weights: Tensor | None,
+    reduction: Reduction,
+) -> Tensor:
+    """Reduces losses ``(B, ...)`` that are weighted and, where ignored, 0.
+
+    Args:
+        losses: ``(B, ...)``.
+        index: The labels ``(B, ...)``, if they are class indices.
+        counted: 1 or 0, ``(B, ...)``.
+        class_weights: ``(C,)``.
+        reduction: ``mean`` or ``none``.
+    """
+    if reduction == "none":
+        count = counted.reshape(len(losses), -1).sum(1)
+        return losses.reshape(len(losses), -1).sum(1) / count.clamp(min=1)
+    if class_weights is not None and index is not None:
+        counted = counted * class_weights[index.where(counted > 0, 0)]
+    return losses.sum() / counted.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+
+
+def _over_samples(losses: Tensor, reduction: Reduction) -> Tensor:
+    return losses.mean() if reduction == "mean" else losses.reshape(len(losses), -1).mean(1)

@@ -1,0 +1,1 @@
+"""Figures and what pictures are drawn from."""

@@ -1,0 +1,142 @@
+"""Metrics that torchmetrics does not have: what the pictures of a test need."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from zoo.losses.base import LabelKind
+
+
+def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
+    """Counts, confidence and accuracy in equal bins of confidence: a reliability diagram's data.
+
+    Args:
+        probabilities: ``(N, C)``.
+        labels: ``(N,)``.
+        bins: Number of bins between 0 and 1.
+
+    Returns:
+        ``(bins, 3)``: the number of samples, their mean confidence (the largest probability) and
+        their accuracy; 0 in empty bins.
+    """
+    confidence, predicted = probabilities.max(dim=1)
+    index = (confidence * bins).long().clamp(max=bins - 1)
+    right = (predicted == labels).to(confidence)
+    rows = torch.stack([torch.ones_like(confidence), confidence, right], dim=1)
+    totals = rows.new_zeros(bins, 3).index_add_(0, index, rows)
+    counts = totals[:, :1]
+    return torch.cat([counts, totals[:, 1:] / counts.clamp(min=1)], dim=1)
+
+
+def auc_and_accuracy(
+    probabilities: Tensor, labels: Tensor, label_kind: LabelKind
+) -> dict[str, float]:
+    """Area under the ROC curve and accuracy, in float64, as MedMNIST's evaluator has them.
+
+    * ``multiclass`` and ``ordinal``: the area is the mean over the classes, each against the rest;
+      a sample is right if its label has the highest probability.
+    * ``binary``: the area of the second class; a sample belongs to it above 0.5.
+    * ``multilabel``: the area is the mean over the labels; accuracy counts every label of every
+      sample, there above 0.5.
+
+    Deviation from the evaluator: a class that all samples or none belong to has no curve, and is
+    left out of the mean.
+
+    Args:
+        probabilities: ``(N, C)``.
+        labels: ``(N,)``, for ``multilabel`` zeros and ones ``(N, C)``.
+        label_kind: What the labels are.
+
+    Returns:
+        ``auroc``, unless no class has a curve, and ``acc``.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    scores, truth = probabilities.double().cpu().numpy(), labels.cpu().numpy()
+    if label_kind == "multilabel":
+        found, right = truth > 0, (scores > 0.5) == (truth > 0)
+    elif label_kind == "binary":
+        scores, found = scores[:, 1:], truth[:, None] == 1
+        right = (scores[:, 0] > 0.5) == found[:, 0]
+    else:
+        found = truth[:, None] == np.arange(scores.shape[1])
+        right = scores.argmax(axis=1) == truth
+    areas = [
+        roc_auc_score(is_there, score)
+        for is_there, score in zip(found.T, scores.T, strict=True)
+        if 0 < is_there.sum() < len(is_there)
+    ]
+    area = {"auroc": float(np.mean(areas))} if areas else {}
+    return {"acc": float(right.mean()), **area}
+
+
+class MostWrong(Metric):
+    """The wrongly classified images of which the model was surest.
+
+    Update: probabilities ``(B, C)``, labels ``(B,)`` and images ``(B, ...)``. Compute: a dictionary
+    of ``probability``, ``prediction``, ``label`` (each ``(K,)``, surest first) and ``image``.
+
+    Args:
+        keep: The most to keep.
+    """
+
+    full_state_update = False
+    probability: Tensor | list[Tensor]
+    prediction: Tensor | list[Tensor]
+    label: Tensor | list[Tensor]
+    image: Tensor | list[Tensor]
+
+    def __init__(self, keep: int = 24) -> None:
+        super().__init__()
+        self.keep = keep
+        for name in ("probability", "prediction", "label", "image"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, labels: Tensor, images: Tensor) -> None:
+        """Keeps the worst of what was kept and of a batch."""
+        probability, prediction = probabilities.max(dim=1)
+        # A correct sample gets -1, so that the choice needs no boolean mask, hence no device sync.
+        score = torch.where(prediction == labels, -1.0, probability)
+        new = {"probability": score, "prediction": prediction, "label": labels, "image": images}
+        joined = {name: torch.cat([*getattr(self, name), values]) for name, values in new.items()}
+        top = joined["probability"].topk(min(self.keep, len(joined["probability"]))).indices
+        for name, values in joined.items():
+            setattr(self, name, [values[top]])
+
+    def compute(self) -> dict[str, Tensor]:
+        """The worst of all processes."""
+        states = {name: _joined(getattr(self, name)) for name in self._defaults}
+        order = states["probability"].argsort(descending=True, stable=True)[: self.keep]
+        order = order[states["probability"][order] >= 0]
+        return {name: values[order] for name, values in states.items()}
+
+
+class Collected(Metric):
+    """Keeps all that it is given: two tensors of the same length, such as logits and labels."""
+
+    full_state_update = False
+    first: Tensor | list[Tensor]
+    second: Tensor | list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("first", "second"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, first: Tensor, second: Tensor) -> None:
+        """Adds a batch."""
+        assert isinstance(self.first, list)
+        assert isinstance(self.second, list)
+        self.first.append(first)
+        self.second.append(second)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Everything, of all processes."""
+        return _joined(self.first), _joined(self.second)
+
+
+def _joined(state: Tensor | list[Tensor]) -> Tensor:
+    return torch.cat(state) if isinstance(state, list) else state

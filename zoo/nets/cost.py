@@ -1,0 +1,61 @@
+"""What a net costs, found out without running it on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass
+class Profile:
+    """A net's size and cost.
+
+    Args:
+        parameters: All parameters.
+        trained: Those that training changes.
+        flops: Floating point operations of one sample's forward pass in evaluation mode, a
+            multiply-add counted as two; None where the net cannot be run without real data.
+    """
+
+    parameters: int
+    trained: int
+    flops: int | None
+
+
+def profile(net: nn.Module, example: Tensor | None) -> Profile:
+    """Counts parameters and the operations of a forward pass.
+
+    Args:
+        net: The network.
+        example: One sample on the meta device, ``(1, ...)``; None where samples differ in size.
+    """
+    parameters = sum(p.numel() for p in net.parameters())
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    if example is None:
+        return Profile(parameters, trained, None)
+    training = net.training
+    net.eval()
+    try:
+        with FlopCounterMode(display=False) as counter:
+            _dry_run(net, example)
+        flops: int | None = counter.get_total_flops()
+    except (NotImplementedError, RuntimeError):
+        flops = None  # its shapes depend on the data
+    finally:
+        net.train(training)
+    return Profile(parameters, trained, flops)
+
+
+def _dry_run(net: nn.Module, example: Tensor) -> object:
+    def on_meta(tensor: Tensor) -> Tensor:
+        return torch.empty_like(tensor, device="meta")
+
+    # Of tied weights one: functional_call ties the others to it.
+    state = {name: on_meta(p) for name, p in net.named_parameters()}
+    state |= {name: on_meta(b) for name, b in net.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return functional_call(net, state, (example,))

@@ -1,0 +1,1 @@
+"""Nets with weights that others trained."""

@@ -1,0 +1,114 @@
+"""Optimisers and learning rate schedules, chosen by name and set by plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from operator import itemgetter
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from zoo.optim.muon import MuonAdamW
+
+OptimizerName = Literal["adamw", "sgd", "muon"]
+
+#: What an optimiser uses where the recipe leaves the option out.
+DEFAULTS: dict[str, dict[str, float]] = {
+    "adamw": {"lr": 1e-3, "weight_decay": 0.01, "momentum": 0.9},
+    "sgd": {"lr": 0.1, "weight_decay": 5e-4, "momentum": 0.9},
+    "muon": {"lr": 2e-3, "weight_decay": 0.01, "momentum": 0.95},
+}
+
+
+def parameter_groups(
+    module: nn.Module,
+    weight_decay: float,
+    lr_factors: Mapping[str, float] | None = None,
+    spared: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """Splits the trainable parameters into those that decay and those that do not.
+
+    Matrices, filters and embeddings (two dimensions or more) decay; norms' scales and shifts and
+    biases (one dimension) do not: pulling those to zero changes the function without limiting it.
+
+    Args:
+        module: The module to train.
+        weight_decay: Of those that decay.
+        lr_factors: Factors on the learning rate by parameters' names, 1 where left out; each has
+            groups of its own, marked with this ``lr_factor``.
+        spared: Names of parameters that go into groups of their own, marked ``spared``.
+    """
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            factor = (lr_factors or {}).get(name, 1.0)
+            kind = parameter.ndim >= 2, name not in spared, factor
+            groups.setdefault(kind, []).append(parameter)
+    return [
+        {
+            "params": params,
+            "weight_decay": weight_decay if decays else 0.0,
+            "lr_factor": factor,
+            "spared": not takes_part,
+        }
+        for (decays, takes_part, factor), params in sorted(groups.items(), key=itemgetter(0))[::-1]
+    ]
+
+
+def clip_adaptively(parameters: Iterable[nn.Parameter], clip: float, eps: float = 1e-3) -> None:
+    """Scales gradients down, unit by unit, where they are large beside the weights.
+
+    For each output unit ``i`` (a row of a matrix, a filter, or a whole vector of one dimension)
+
+    ``g_i <- g_i * min(1, clip * max(|w_i|, eps) / |g_i|)``
+
+    with Frobenius norms. Source: adaptive gradient clipping, Brock et al., arXiv 2102.06171. The
+    paper leaves the last layer out; so must the caller.
+
+    Args:
+        parameters: Those to clip; without a gradient they are skipped.
+        clip: The largest share.
+        eps: What the norm of a unit counts as at least, so that zero weights can grow.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        axes = tuple(range(1, parameter.ndim)) or None
+        weight = torch.linalg.vector_norm(parameter.detach(), dim=axes, keepdim=True)
+        grad = torch.linalg.vector_norm(parameter.grad, dim=axes, keepdim=True)
+        share = clip * weight.clamp(min=eps) / grad.clamp(min=1e-6)
+        parameter.grad.mul_(share.clamp(max=1.0))
+
+
+def build_optimizer(
+    module: nn.Module,
+    name: OptimizerName,
+    *,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    momentum: float | None = None,
+    lr_factors: Mapping[str, float] | None = None,
+    spared: Collection[str] = (),
+) -> Optimizer:
+    """Builds the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`.
+
+    ``lr_factors`` are those of :func:`parameter_groups`, and ``spared`` the names of matrices that
+    Muon leaves to AdamW.
+
+    Raises:
+        ValueError: The module has nothing to train.
+    """
+    own = DEFAULTS[name]
+    lr = own["lr"] if lr is None else lr
+    weight_decay = own["weight_decay"] if weight_decay is None else weight_decay
+    momentum = own["momentum"] if momentum is None else momentum
+    groups = parameter_groups(module, weight_decay, lr_factors, spared)
+    for group in groups:
+        group["lr"] = lr * group.pop("lr_factor")
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+    if name == "muon":
+        return MuonAdamW(groups, lr=lr, momentum=momentum)
+    return AdamW(groups, lr=lr, betas=(momentum, 0.999))

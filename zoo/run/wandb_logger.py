@@ -1,0 +1,329 @@
+"""Where figures go: ``metrics.csv`` in the run folder, and Weights & Biases."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from zoo.run.csv_logger import read_metrics
+from zoo.run.folder import is_first_process
+
+WandbMode = Literal["auto", "online", "offline", "off"]
+
+#: Seconds that W&B's server has for a first answer.
+ANSWER_S = 5
+
+_Result = TypeVar("_Result")
+
+
+def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
+    """Does something in a thread, which is left behind where it takes longer.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
+    future: Future[_Result] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=do, daemon=True).start()
+    return future.result(seconds)
+
+
+def _no_answer(url: str) -> str | None:
+    """Why a server gives no answer; None where it gives one, whatever it is."""
+    try:
+        # The second limit also holds where looking up the name takes long.
+        _within(2 * ANSWER_S, lambda: urllib.request.urlopen(url, timeout=ANSWER_S).close())
+    except urllib.error.HTTPError:
+        return None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):  # W&B looks for certificates elsewhere
+            return None
+        text = getattr(reason, "strerror", None) or str(reason) or "timed out"
+        return f"{url} does not answer: {text}"
+    return None
+
+
+def _sentence(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _guarded(method: Callable[..., None]) -> Callable[..., None]:
+    """Lets a W&B failure cost what was to be logged, or the rest of the W&B run; nothing else."""
+
+    @functools.wraps(method)
+    def call(self: RunWandb, *args: Any, **kwargs: Any) -> None:
+        if not self.active or not is_first_process():
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.complain(error)
+
+    return call
+
+
+class RunWandb(WandbLogger):
+    """A W&B run that belongs to a run folder, and that cannot stop a training.
+
+    It never asks for a login. Where W&B cannot be reached at the start, the run is kept offline;
+    where W&B fails later, training goes on without it.
+
+    Args:
+        folder: The run folder; W&B's files go to ``wandb`` in it.
+        run_id: The id that all loggers of the run share.
+        name: The run's display name.
+        asked: ``online``, ``offline``, or ``auto``: what ``WANDB_MODE`` or ``wandb offline`` say,
+            else online where this machine is logged in.
+        upload_s: Seconds that the end of the run waits for uploads; ``WANDB_FINISH_TIMEOUT`` wins.
+    """
+
+    def __init__(
+        self, folder: Path, run_id: str, name: str, asked: WandbMode, upload_s: float = 60.0
+    ) -> None:
+        self.active = asked != "off"
+        self.asked = asked
+        self.upload_s = upload_s
+        self._stand_in: Any = None
+        self._said: set[str] = set()
+        self._best: dict[str, Literal["min", "max"]] = {}
+        project = os.environ.get("WANDB_PROJECT", "lightning-zoo")
+        super().__init__(project=project, save_dir=folder, id=run_id, name=name)
+        self._wandb_init.pop("anonymous", None)  # W&B warns of it
+        own = {
+            "WANDB_INIT_TIMEOUT": "10",
+            "WANDB_FINISH_TIMEOUT": str(upload_s),
+            "WANDB_FINISH_TIMEOUT_RAISES": "true",
+            "WANDB_CONSOLE": "off",
+            "WANDB_SILENT": "true",
+            # Else copies of tables and artifacts go to the home directory.
+            "WANDB_DATA_DIR": str(folder / "wandb"),
+            "WANDB_CACHE_DIR": str(folder / "wandb" / "cache"),
+            # W&B's reports about itself: they hold up the end of a run without a network.
+            "WANDB_ERROR_REPORTING": "false",
+        }
+        self._environment = {name: own[name] for name in own if name not in os.environ}
+
+    @property
+    def experiment(self) -> Any:
+        """W&B's run; one that takes everything and keeps nothing once there is none any more."""
+        if self.active or not is_first_process():
+            return super().experiment
+        return self._stand_in or DummyLogger().experiment
+
+    def start(self) -> None:
+        """Starts the run, offline if it cannot be online, and says where it goes."""
+        os.environ.update(self._environment)
+        try:
+            self.upload_s = float(os.environ["WANDB_FINISH_TIMEOUT"]) or 1e6  # 0: no limit
+            mode, why = self._mode()
+            if mode == "online":
+                try:
+                    self._open(mode)
+                    print(f"W&B: {self.experiment.url}")
+                    return
+                except Exception as error:
+                    why = f"the server refused: {_sentence(error)}"
+                    self._stop_process()  # it keeps the run's id to itself
+            if mode == "disabled":
+                self._end(exit_code=0, seconds=0.0)
+                self._put_stand_in()
+                return
+            self._open("offline")
+        except Exception as error:
+            self.give_up(error)
+            return
+        hint = "; `wandb login` switches it on, --wandb off leaves it out"
+        print(
+            f"W&B: offline ({why}); {self._sync()} uploads the run"
+            f"{hint if why == 'not logged in' else ''}"
+        )
+
+    def _mode(self) -> tuple[Literal["online", "offline", "disabled"], str]:
+        """How the run is kept, and why not online."""
+        if self.asked == "offline":
+            return "offline", "as asked"
+        import wandb
+        from wandb.sdk import wandb_setup
+
+        settings = wandb_setup.singleton().settings  # environment and files, as W&B reads them
+        if self.asked == "auto" and settings.mode == "disabled":
+            return "disabled", ""
+        if self.asked == "auto" and settings.mode in ("offline", "dryrun"):
+            return "offline", "as WANDB_MODE or `wandb offline` say"
+        settings.mode = "online"  # asked for; else W&B refuses to look for a login
+        try:
+            if not wandb.login(prompt=False, verify=False):
+                return "offline", "not logged in"
+        except wandb.errors.AuthenticationError as error:
+            return "offline", _sentence(error)
+        # Without a network W&B itself takes init_timeout to find out. It may know a proxy that
+        # Python does not.
+        proxied = settings.http_proxy or settings.https_proxy
+        why = None if proxied else _no_answer(settings.base_url)
+        return ("online", "") if why is None else ("offline", why)
+
+    def _open(self, mode: str) -> None:
+        self._wandb_init["mode"] = mode
+        _ = self.experiment
+
+    def _sync(self) -> str:
+        """The command that uploads the run's files."""
+        folder = os.path.join(os.path.relpath(str(self.save_dir)), "wandb")
+        if self._wandb_init.get("mode") == "online":
+            return f"`wandb sync --include-online {folder}/run-*`"
+        return f"`wandb sync {folder}/offline-run-*`"
+
+    def complain(self, error: Exception) -> None:
+        """Says what could not be logged, and gives up if nothing can be."""
+        try:
+            self.experiment.log({}, commit=False)  # makes no row
+        except Exception:
+            self.give_up(error)
+        else:
+            sentence = f"W&B: something is left out ({_sentence(error)})"
+            if sentence not in self._said:  # every step may fail alike
+                self._said.add(sentence)
+                print(sentence, file=sys.stderr)
+
+    def give_up(self, error: Exception) -> None:
+        """Goes on without W&B, and says so once."""
+        print(f"W&B: failed ({_sentence(error)}); training goes on without it", file=sys.stderr)
+        self._end(exit_code=1, seconds=5.0)
+        self._put_stand_in()
+
+    def _put_stand_in(self) -> None:
+        """Lets callbacks that talk to W&B's run, or to ``wandb`` itself, go on undisturbed."""
+        with contextlib.suppress(Exception):
+            import wandb
+
+            self._stand_in = wandb.init(mode="disabled")
+
+    log_metrics = _guarded(WandbLogger.log_metrics)
+    log_hyperparams = _guarded(WandbLogger.log_hyperparams)
+    log_image = _guarded(WandbLogger.log_image)
+    log_table = _guarded(WandbLogger.log_table)
+    watch = _guarded(WandbLogger.watch)
+
+    @_guarded
+    def best_in_summary(self, metric: str, mode: Literal["min", "max"]) -> None:
+        """Keeps a metric's best value, besides its last, in the run's summary."""
+        self._best[metric] = mode
+        self.experiment.define_metric(
+            metric, step_metric="trainer/global_step", step_sync=True, summary=f"{mode},last"
+        )
+
+    @_guarded
+    def _write_best(self) -> None:
+        # W&B by itself knows only of the values since the run was last resumed.
+        path = Path(str(self.save_dir)) / "metrics.csv"
+        rows = read_metrics(path)[1] if path.is_file() else []
+        for metric, mode in self._best.items():
+            if values := [float(row[metric]) for row in rows if row.get(metric)]:
+                best = max(values) if mode == "max" else min(values)
+                self.experiment.summary[metric] = {mode: best, "last": values[-1]}
+
+    @_guarded
+    def log_gallery(
+        self, key: str, images: Sequence[Any], columns: list[str], rows: list[list[Any]], step: int
+    ) -> None:
+        """Logs a table with an image, ``(H, W)`` or ``(H, W, C)``, at the start of each row."""
+        import wandb
+
+        data = [[wandb.Image(image), *row] for image, row in zip(images, rows, strict=True)]
+        super().log_table(key, columns=["image", *columns], data=data, step=step)
+
+    @_guarded
+    def log_rows(self, key: str, columns: list[str], rows: list[list[Any]], step: int) -> None:
+        """Logs a table."""
+        super().log_table(key, columns=columns, data=rows, step=step)
+
+    @_guarded
+    def log_checkpoint(self, path: Path, metadata: dict[str, Any]) -> None:
+        """Uploads a checkpoint as the run's model artifact."""
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{self.experiment.id}", type="model", metadata=metadata)
+        artifact.add_file(str(path), name=path.name, skip_cache=True)
+        self.experiment.log_artifact(artifact, aliases=["best"])
+
+    def save(self) -> None:
+        """Nothing to do: W&B writes by itself."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Nothing yet: the test of the best checkpoint follows in the same run."""
+
+    def finish(self, exit_code: int) -> None:
+        """Ends the run; what is not uploaded in time stays in its folder."""
+        self._write_best()
+        if self._stand_in is not None:
+            self._stand_in.finish()
+            self._stand_in = None
+        if not self.active or self._experiment is None or not is_first_process():
+            return
+        url = self._experiment.url
+        failure = self._end(exit_code, self.upload_s + 10)
+        if isinstance(failure, TimeoutError):
+            print(
+                f"W&B: not everything was uploaded within {self.upload_s:.0f} s; "
+                f"{self._sync()} uploads the rest",
+                file=sys.stderr,
+            )
+        elif failure is not None:
+            print(f"W&B: failed at its end ({_sentence(failure)})", file=sys.stderr)
+        elif url:
+            print(f"W&B: {url}")
+
+    def _end(self, exit_code: int, seconds: float) -> Exception | None:
+        """Ends the run and W&B's process within a time; gives what went wrong."""
+        self.active = False
+        failure = None
+        try:
+            if self._experiment is not None:
+                _within(seconds, functools.partial(self._experiment.finish, exit_code=exit_code))
+        except Exception as error:
+            failure = error
+        self._stop_process()
+        for name in self._environment:
+            os.environ.pop(name, None)
+        return failure
+
+    def _stop_process(self) -> None:
+        """Stops W&B's process.
+
+        Left to itself, W&B does that when Python exits: it waits without a limit, or prints a
+        traceback where the process is dead already.
+        """
+        with contextlib.suppress(Exception, SystemExit):
+            import wandb
+
+            _within(5, wandb.teardown)
+
+
+def active_wandb(trainer: Trainer) -> list[RunWandb]:
+    """The trainer's W&B runs that are written."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, RunWandb)]
+    return [logger for logger in loggers if logger.active]

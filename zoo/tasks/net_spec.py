@@ -1,0 +1,63 @@
+"""What a task finds out about a net: its last layers, its classes, how it was made."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from functools import cache
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from torch import nn
+
+from datamodules.core.options import public_path
+
+
+def known_classes(num_classes: int | None, net: nn.Module) -> int:
+    """How many classes there are, by the option or else by the net's attribute of that name.
+
+    Raises:
+        ValueError: Neither says so.
+    """
+    classes = num_classes or getattr(net, "num_classes", None)
+    if not isinstance(classes, int):
+        raise ValueError("num_classes is not known; pass num_classes=")
+    return classes
+
+
+#: What the last layer is called in nets that do not say so themselves.
+HEAD_NAMES = ("fc", "classifier", "head", "heads", "score")
+
+
+def head_parameters(net: nn.Module) -> set[str]:
+    """Names of the parameters of a net's last layers.
+
+    A net of the zoo lists these layers in ``head_names``; in others they are known by their name.
+    """
+    prefixes = tuple(f"{name}." for name in getattr(net, "head_names", HEAD_NAMES))
+    return {name for name, _ in net.named_parameters() if name.startswith(prefixes)}
+
+
+@cache
+def accepted_arguments(class_path: str) -> frozenset[str]:
+    """The arguments that a class or function takes, those behind its ``**kwargs`` included.
+
+    The command line offers the data's facts to every net and records them all; a net of somebody
+    else's may not take each of them.
+    """
+    module, _, name = class_path.rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if inspect.isclass(target) else parser.add_function_arguments
+    return frozenset(key.removeprefix("net.") for key in add(target, "net", fail_untyped=False))
+
+
+def net_spec(net: nn.Module) -> dict[str, Any] | None:
+    """How to make the net again, where it records its constructor's arguments; else None."""
+    config = getattr(net, "_hub_mixin_config", None)
+    if config is None:
+        return None
+    return {
+        "class_path": public_path(type(net)),
+        "init_args": dict(config),
+    }
