@@ -44,7 +44,9 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
 
-    def draw(self, side: int, index: Tensor, *, seed: int, epoch: int) -> "Draw | None":
+    def draw(
+        self, side: int, index: Tensor, *, seed: int, epoch: int
+    ) -> "SampledAugmentation | None":
         """Choose for each image, by its index (B,); None if there is nothing to choose.
 
         Args:
@@ -69,11 +71,11 @@ class Augmentation:
         if self.horizontal_flip == "alternate":
             first = uniform_ints(bits(seed, 0, index, _FLIP + 1)[:, _FLIP], 2)
             ints[:, _FLIP] = (first + epoch) % 2
-        return Draw(self, random_bits, ints)
+        return SampledAugmentation(self, random_bits, ints)
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampledAugmentation:
     """The choices for one batch and how they are carried out."""
 
     options: Augmentation
@@ -93,7 +95,7 @@ class Draw:
             images = flip_(images, self.ints[:, _FLIP].bool())
         return images
 
-    def gather(self, shelf: "Shelf", rows: Tensor) -> Tensor:
+    def gather(self, shelf: "ResidentImages", rows: Tensor) -> Tensor:
         """The same for rows (B,) of a shelf, where a choice is only a matter of where to read."""
         padding = self.options.crop_padding
         top, left = self.ints[:, _TOP], self.ints[:, _LEFT]
@@ -104,7 +106,7 @@ class Draw:
             left = left + chosen * (2 * padding - 2 * left)
         return windows(shelf.padded, rows, top, left, padding)
 
-    def shade(self, rows: Tensor) -> Tensor:
+    def color_jitter(self, rows: Tensor) -> Tensor:
         """Change brightness and contrast of floats from 0 to 255, (B, H, W * C), in place."""
         if self.options.brightness:
             factor = self._factor(_BRIGHTNESS, self.options.brightness)
@@ -136,7 +138,7 @@ class Draw:
         return (1 - strength + 2 * strength * uniform)[:, None, None]
 
 
-class Shelf:
+class ResidentImages:
     """All images of a source on the device, padded and, if needed, mirrored beforehand.
 
     Args:

@@ -14,7 +14,7 @@ from datamodules.core.errors import DataError
 from datamodules.core.options import at_least, plain, share
 from datamodules.core.randomness import REPEAT
 from datamodules.core.sampling import EpochBatches
-from datamodules.images.augment import Augmentation, Shelf
+from datamodules.images.augment import Augmentation, ResidentImages
 from datamodules.images.dataset import ArrayImages, ImageBatch, ResidentBatch
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         self._augmentation = Augmentation(
             crop_padding, horizontal_flip, cutout, brightness, contrast
         )
-        self._shelves: dict[tuple[str, torch.device], tuple[Shelf, int]] = {}
+        self._shelves: dict[tuple[str, torch.device], tuple[ResidentImages, int]] = {}
 
     def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
         super()._set_facts(class_names, in_channels, image_size)
@@ -281,14 +281,14 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             return self.class_names[int(label)]
         return "\n".join(self.class_names[i] for i in label.nonzero().flatten().tolist())
 
-    def _shelf(self, source: str, device: torch.device) -> tuple[Shelf, int]:
+    def _shelf(self, source: str, device: torch.device) -> tuple[ResidentImages, int]:
         """The resident images of a source and the number of the first."""
         if (source, device) not in self._shelves:
             dataset = next(data for data in self._splits.values() if data.source == source)
             images = torch.from_numpy(np.asarray(dataset.images)).to(device)
             # Only training moves images about.
             options = self._augmentation if source == "fit" else Augmentation()
-            self._shelves[source, device] = Shelf(images, options), dataset.first
+            self._shelves[source, device] = ResidentImages(images, options), dataset.first
         return self._shelves[source, device]
 
     def prepare_batch(
@@ -323,7 +323,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         if draw is None:
             floats = self._normalise(floats)
         else:
-            floats = draw.cut(self._normalise(draw.shade(floats)), self.in_channels)
+            floats = draw.cut(self._normalise(draw.color_jitter(floats)), self.in_channels)
         return self._finish(floats, batch.label, index)
 
     def sample_images(self, count: int) -> Tensor:

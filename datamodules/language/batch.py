@@ -4,9 +4,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-IGNORED = -100
-"""The label of a place that has no loss; what PyTorch's cross-entropy ignores by itself."""
-
 
 class TokenBatch(NamedTuple):
     """Rows of tokens.
@@ -14,22 +11,22 @@ class TokenBatch(NamedTuple):
     Attributes:
         tokens: int64 (B, T), padded on the right with `pad_id`.
         labels: int64 (B, T), the token that follows each place, so nothing is left to be shifted;
-            `IGNORED` where there is no loss.
+            `IGNORE_INDEX` where there is no loss.
         index: int64 (B,), the number of the window or sample; of packed rows their first sample's.
-        positions: int64 (B, T), the place of each token within its own sample, 0 for padding; None
-            means 0 to T - 1 in every row.
-        segments: int64 (B, T), which sample of its row a token belongs to, from 0; -1 for padding;
-            None means one sample a row.
-        shared: how many tokens at the start of each row belong to all samples of the row, and not
-            to segment 0 alone.
+        position_ids: int64 (B, T), the place of each token within its own sample, 0 for padding;
+            None means 0 to T - 1 in every row.
+        segment_ids: int64 (B, T), which sample of its row a token belongs to, from 0; -1 for
+            padding; None means one sample a row.
+        shared_prefix_len: how many tokens at the start of each row belong to all samples of the
+            row, and not to segment 0 alone.
     """
 
     tokens: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one needs here
-    positions: Tensor | None = None
-    segments: Tensor | None = None
-    shared: int = 0
+    position_ids: Tensor | None = None
+    segment_ids: Tensor | None = None
+    shared_prefix_len: int = 0
 
     def first_row(self) -> "TokenBatch":
         """The first row, without the batch dimension."""

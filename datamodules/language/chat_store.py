@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import Dataset
 
 from datamodules.core.cache import cached
-from datamodules.language.batch import IGNORED, TokenBatch
+from datamodules.core.protocols import IGNORE_INDEX
+from datamodules.language.batch import TokenBatch
 from datamodules.language.chat_template import ChatTemplate
 from datamodules.language.conversations import Conversation
 from datamodules.language.documents import counted
@@ -144,7 +145,7 @@ class ChatRows(Dataset[TokenBatch]):
         max_length: tokens that a chat has at most; a longer one loses its end.
         pad_id: what stands behind a row.
         packed: whether positions begin anew with each chat of a row, and segments number them.
-        shared: how many tokens that all chats begin with stand once in each packed row.
+        shared_prefix_len: how many tokens that all chats begin with stand once in each packed row.
         paired: whether a row's chats are two, of which one is to be chosen; a batch then has twice
             as many rows, all first ones before all second ones.
     """
@@ -158,18 +159,20 @@ class ChatRows(Dataset[TokenBatch]):
         pad_id: int,
         *,
         packed: bool = False,
-        shared: int = 0,
+        shared_prefix_len: int = 0,
         paired: bool = False,
     ) -> None:
         self.store, self.pad_id = store, pad_id
-        self.packed, self.shared, self.paired = packed, shared, paired
+        self.packed, self.shared_prefix_len, self.paired = packed, shared_prefix_len, paired
         self.chats = chats
         self.bounds: Rows = np.concatenate([[0], np.cumsum(sizes)])
         """Where each row begins among them, (n + 1,)."""
-        self._inputs = chat_lengths(store, self.chats, max_length) - shared
+        self._inputs = chat_lengths(store, self.chats, max_length) - shared_prefix_len
         whole = np.maximum if paired else np.add
         starts = self.bounds[:-1]
-        self.lengths: Rows = shared + whole.reduceat(self._inputs, starts) if len(sizes) else sizes
+        self.lengths: Rows = (
+            shared_prefix_len + whole.reduceat(self._inputs, starts) if len(sizes) else sizes
+        )
         """Tokens of each row as the net gets it, (n,); of two rows the longer one's."""
 
     def __len__(self) -> int:
@@ -190,17 +193,17 @@ class ChatRows(Dataset[TokenBatch]):
             before = np.cumsum(lengths) - lengths  # in the batch, less those in earlier rows
             first = before - np.repeat(before[np.cumsum(sizes) - sizes], sizes)
         # A row's first chat is whole; the others go on from the tokens that all share.
-        skipped = np.where(ordinal > 0, self.shared, 0)
-        lengths, first = lengths + self.shared - skipped, first + skipped
+        skipped = np.where(ordinal > 0, self.shared_prefix_len, 0)
+        lengths, first = lengths + self.shared_prefix_len - skipped, first + skipped
         place = _places(lengths) + np.repeat(skipped, lengths)
         where = np.repeat(row, lengths), np.repeat(first - skipped, lengths) + place
         source = np.repeat(self.store.tokens.offsets[self.chats[chosen]], lengths) + place
         shape = int(row.max()) + 1, int((first + lengths).max())
         tokens = np.full(shape, self.pad_id, dtype=np.int64)
-        labels = np.full(shape, IGNORED, dtype=np.int64)
+        labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
         tokens[where] = self.store.tokens.take(source)
         learned = self.store.learned.take(source + 1) != 0
-        labels[where] = np.where(learned, self.store.tokens.take(source + 1), IGNORED)
+        labels[where] = np.where(learned, self.store.tokens.take(source + 1), IGNORE_INDEX)
         index = self.chats[self.bounds[rows]]
         if self.paired:
             index = np.concatenate([index, index + 1])
@@ -209,12 +212,15 @@ class ChatRows(Dataset[TokenBatch]):
         )
         if not self.packed:
             return batch
-        positions, segments = np.zeros(shape, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
-        positions[where], segments[where] = place, np.repeat(ordinal, lengths)
+        position_ids, segment_ids = (
+            np.zeros(shape, dtype=np.int64),
+            np.full(shape, -1, dtype=np.int64),
+        )
+        position_ids[where], segment_ids[where] = place, np.repeat(ordinal, lengths)
         return batch._replace(
-            positions=torch.from_numpy(positions),
-            segments=torch.from_numpy(segments),
-            shared=self.shared,
+            position_ids=torch.from_numpy(position_ids),
+            segment_ids=torch.from_numpy(segment_ids),
+            shared_prefix_len=self.shared_prefix_len,
         )
 
     def __getitem__(self, number: int) -> TokenBatch:

@@ -20,7 +20,7 @@ from datamodules.language.documents import Documents, Survey, TableDocuments, fi
 from datamodules.language.streams import SPLITS, Division, stretches, token_streams
 from datamodules.language.tokenizer import END_TOKEN, LanguageTokenizer, named_end
 from datamodules.language.windows import (
-    LaneBatches,
+    ContiguousBatches,
     TokenWindows,
     lane_starts,
     lane_windows,
@@ -95,7 +95,7 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         windows_per_epoch: how many random windows an epoch has; by default as many as fit into
             the training split side by side.
         respect_documents: begin positions anew with each document, and number the documents of a
-            window in `segments`, so that a net can keep them apart.
+            window in `segment_ids`, so that a net can keep them apart.
         deduplicate: leave out repeated documents; the test split comes first, then validation.
         batch_size: windows in a batch, over all processes together.
         val_fraction: share of the training texts for validation, where no split is.
@@ -354,5 +354,5 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         if self.windows == "random":
             return super()._evaluation_loader(dataset)
         rank, world_size = self._shard()
-        batches = LaneBatches(len(dataset), self.batch_size, rank=rank, world_size=world_size)
+        batches = ContiguousBatches(len(dataset), self.batch_size, rank=rank, world_size=world_size)
         return self._loader(dataset, batches)

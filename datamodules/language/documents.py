@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError
-from datamodules.text.files import TABLES, Layout, Part, Split, stamp, text_blocks
+from datamodules.text.files import TABLES, Layout, Split, SplitSource, stamp, text_blocks
 from datamodules.text.sources import check_splits, find_parts, split_of, tables
 from datamodules.text.survey import Rows
 
@@ -28,7 +28,7 @@ _SEAM = re.compile(r"(?<=\S)(?:\n(?=\S)|(?= \S))")
 T = TypeVar("T")
 
 
-class Piece(NamedTuple):
+class DocumentChunk(NamedTuple):
     """A document, or a part of a long one.
 
     Attributes:
@@ -50,7 +50,7 @@ class Documents(Protocol):
         """What the documents depend on, as JSON."""
         ...
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[DocumentChunk]:
         """All documents in order; blank ones are passed over."""
         ...
 
@@ -71,7 +71,7 @@ class TextFiles:
         """What the documents depend on, as JSON."""
         return [self.separator, [stamp(path) for path in self.paths]]
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[DocumentChunk]:
         """All documents in order."""
         for path in self.paths:
             yield from _documents(text_blocks(path), self.separator)
@@ -85,7 +85,7 @@ class TableDocuments:
         separator: what stands between two documents of a row.
     """
 
-    def __init__(self, part: Part, separator: str | None) -> None:
+    def __init__(self, part: SplitSource, separator: str | None) -> None:
         self.part, self.separator = part, separator
         self.name = part.name
 
@@ -93,14 +93,14 @@ class TableDocuments:
         """What the documents depend on, as JSON."""
         return [self.separator, self.part.key()]
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[DocumentChunk]:
         """All documents in order."""
         for chunk in self.part.chunks():
             for text in chunk.columns[0]:
                 yield from _documents(iter([text]), self.separator)
 
 
-def _documents(blocks: Iterator[str], separator: str | None) -> Iterator[Piece]:
+def _documents(blocks: Iterator[str], separator: str | None) -> Iterator[DocumentChunk]:
     """Cut a text that comes in blocks into its documents, and these into pieces."""
     rest, begun = "", False
     for block in blocks:
@@ -115,19 +115,19 @@ def _documents(blocks: Iterator[str], separator: str | None) -> Iterator[Piece]:
         end = len(rest) - len(separator or "")
         start = 0
         while (seam := _SEAM.search(rest, start + PIECE_CHARACTERS)) and seam.end() <= end:
-            yield Piece(rest[start : seam.end()], last=False)
+            yield DocumentChunk(rest[start : seam.end()], last=False)
             start, begun = seam.end(), True
         rest = rest[start:]
     if begun or not _is_blank(rest):
         yield from _whole(rest)
 
 
-def _whole(document: str) -> Iterator[Piece]:
+def _whole(document: str) -> Iterator[DocumentChunk]:
     start = 0
     while seam := _SEAM.search(document, start + PIECE_CHARACTERS):
-        yield Piece(document[start : seam.end()], last=False)
+        yield DocumentChunk(document[start : seam.end()], last=False)
         start = seam.end()
-    yield Piece(document[start:], last=True)
+    yield DocumentChunk(document[start:], last=True)
 
 
 def _is_blank(text: str) -> bool:

@@ -99,9 +99,9 @@ class Instructions(ChatDataModule):
         rows = self._rows[split]
         if not self.packing:
             return ChatRows(self._store, rows, np.ones_like(rows), self.max_length, self.pad_id)
-        shared = self._store.common_start(rows) if self.share_prefix else 0
+        shared_prefix_len = self._store.common_start(rows) if self.share_prefix else 0
         lengths = chat_lengths(self._store, rows, self.max_length)
-        packs = best_fit(lengths - shared, self.max_length - shared)
+        packs = best_fit(lengths - shared_prefix_len, self.max_length - shared_prefix_len)
         order = np.array([sample for pack in packs for sample in pack], dtype=np.int64)
         sizes = np.array([len(pack) for pack in packs], dtype=np.int64)
         return ChatRows(
@@ -111,14 +111,14 @@ class Instructions(ChatDataModule):
             self.max_length,
             self.pad_id,
             packed=True,
-            shared=shared,
+            shared_prefix_len=shared_prefix_len,
         )
 
     def load_fit(self) -> tuple[ChatRows, ChatRows]:
         """Read the training and the validation split."""
         splits = super().load_fit()
         if self.share_prefix:
-            self._report_shared(splits[0].shared)
+            self._report_shared(splits[0].shared_prefix_len)
         return splits
 
     @rank_zero_only

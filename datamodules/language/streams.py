@@ -42,7 +42,7 @@ class Division:
         return [hashlib.sha256(self.split_of.tobytes()).hexdigest(), self.cuts]
 
 
-class Stretch(NamedTuple):
+class SplitText(NamedTuple):
     """A text that belongs to one split.
 
     Attributes:
@@ -58,7 +58,7 @@ class Stretch(NamedTuple):
     ends: bool
 
 
-def stretches(sources: Sequence[Documents], division: Division, what: str) -> Iterator[Stretch]:
+def stretches(sources: Sequence[Documents], division: Division, what: str) -> Iterator[SplitText]:
     """All texts that belong to some split, in order."""
     number, begins, place = 0, True, 0
     pieces = (piece for source in sources for piece in source.pieces())
@@ -68,19 +68,21 @@ def stretches(sources: Sequence[Documents], division: Division, what: str) -> It
             yield from _cut(piece.text, place, division.cuts, begins, piece.last)
             place += len(piece.text)
         elif split >= 0:
-            yield Stretch(split, piece.text, begins, piece.last)
+            yield SplitText(split, piece.text, begins, piece.last)
         begins = piece.last
         number += piece.last
 
 
-def _cut(text: str, place: int, cuts: Sequence[int], begins: bool, ends: bool) -> Iterator[Stretch]:
+def _cut(
+    text: str, place: int, cuts: Sequence[int], begins: bool, ends: bool
+) -> Iterator[SplitText]:
     """A text that begins at some place, cut where another split begins."""
     stop = place + len(text)
     bounds = [0, *(min(max(cut, place), stop) - place for cut in cuts), len(text)]
     for split, (first, last) in enumerate(pairwise(bounds)):
         if first < last:
             whole = first == 0, last == len(text)
-            yield Stretch(split, text[first:last], begins and whole[0], ends and whole[1])
+            yield SplitText(split, text[first:last], begins and whole[0], ends and whole[1])
 
 
 def token_streams(
@@ -135,12 +137,12 @@ class _StreamWriter:
         self.folder, self.tokenizer, self.mark = folder, tokenizer, mark
         self.dtype = token_type(tokenizer.vocab_size)
         self.file = (folder / "tokens.bin").open("wb")
-        self.waiting: list[Stretch] = []
+        self.waiting: list[SplitText] = []
         self.characters, self.written = 0, 0
         self.offsets: list[int] = []
         self.open = False  # whether the last document has not ended
 
-    def add(self, stretch: Stretch) -> None:
+    def add(self, stretch: SplitText) -> None:
         """Take a text, which is written sooner or later."""
         self.waiting.append(stretch)
         self.characters += len(stretch.text)

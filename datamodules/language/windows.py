@@ -8,9 +8,10 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from datamodules.core.protocols import IGNORE_INDEX
 from datamodules.core.randomness import bits
 from datamodules.core.sampling import EpochBatches
-from datamodules.language.batch import IGNORED, TokenBatch
+from datamodules.language.batch import TokenBatch
 from datamodules.text.survey import Rows
 from datamodules.text.token_store import TokenStore
 
@@ -57,19 +58,19 @@ class TokenWindows(Dataset[TokenBatch]):
         """The whole batch in one gather."""
         index = np.asarray(numbers, dtype=np.int64)
         starts = index * self.stride
-        both = self.store.windows(starts, self.length + 1, IGNORED)
+        both = self.store.windows(starts, self.length + 1, IGNORE_INDEX)
         tokens, labels = both[:, :-1].copy(), both[:, 1:].copy()
-        absent = tokens == IGNORED
+        absent = tokens == IGNORE_INDEX
         tokens[absent] = self.pad_id
         batch = TokenBatch(
             torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(index)
         )
         if not self.by_document:
             return batch
-        positions, segments = self._documents(starts, labels)
-        positions[absent], segments[absent] = 0, -1
+        position_ids, segment_ids = self._documents(starts, labels)
+        position_ids[absent], segment_ids[absent] = 0, -1
         return batch._replace(
-            positions=torch.from_numpy(positions), segments=torch.from_numpy(segments)
+            position_ids=torch.from_numpy(position_ids), segment_ids=torch.from_numpy(segment_ids)
         )
 
     def _documents(self, starts: Rows, labels: Rows) -> tuple[Rows, Rows]:
@@ -77,11 +78,11 @@ class TokenWindows(Dataset[TokenBatch]):
         places = starts[:, None] + np.arange(self.length + 1)
         document = np.searchsorted(self.store.offsets[1:-1], places, side="right")
         if self.mark is None:
-            labels[document[:, 1:] != document[:, :-1]] = IGNORED
+            labels[document[:, 1:] != document[:, :-1]] = IGNORE_INDEX
         document = document[:, :-1]
         begin = np.maximum(self.store.offsets[document], starts[:, None])
-        segments: Rows = document - document[:, :1]
-        return places[:, :-1] - begin, segments
+        segment_ids: Rows = document - document[:, :1]
+        return places[:, :-1] - begin, segment_ids
 
     def __getitem__(self, number: int) -> TokenBatch:
         """One window, without the batch dimension."""
@@ -137,7 +138,7 @@ def _lane_starts(lanes: int, length: int, tokens: int, seed: int, epoch: int) ->
     return starts.ravel()
 
 
-class LaneBatches(EpochBatches):
+class ContiguousBatches(EpochBatches):
     """Every window exactly once, and row b of a batch goes on where it ended in the one before.
 
     The windows are cut into as many lanes as a batch has rows, of which process r has every

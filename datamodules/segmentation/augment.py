@@ -10,7 +10,7 @@ from datamodules.segmentation.dataset import _HORIZONTAL, _TURNS, _VERTICAL
 
 
 @dataclass(frozen=True)
-class Turns:
+class FlipsAndRotations:
     """Flips and quarter turns, of image and mask alike.
 
     They move whole pixels: nothing is interpolated, and every pixel keeps its class.

@@ -12,12 +12,12 @@ from datamodules.core.balance import class_weights
 from datamodules.core.base import SplitDataModule, Stage
 from datamodules.core.errors import DataError
 from datamodules.core.options import plain, share
+from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.core.sampling import PositionedLoader
 from datamodules.images.augment import Augmentation
 from datamodules.images.base import PreparedImages
-from datamodules.segmentation.augment import Turns
+from datamodules.segmentation.augment import FlipsAndRotations
 from datamodules.segmentation.dataset import (
-    IGNORE,
     CropBatches,
     MaskBatch,
     MaskedImages,
@@ -48,11 +48,11 @@ class PreparedMasks(PreparedImages):
     """
 
     label_kind = "mask"
-    ignore_index: ClassVar[int] = IGNORE
+    ignore_index: ClassVar[int] = MASK_IGNORE_INDEX
     """What a mask holds where there is no answer."""
 
     def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
-        if not 1 <= len(class_names) <= IGNORE:
+        if not 1 <= len(class_names) <= MASK_IGNORE_INDEX:
             raise DataError(
                 f"class_names: {len(class_names)} names are not possible; give 1 to 255"
             )
@@ -169,7 +169,7 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         self.rotate90 = rotate90
         self.brightness = share("brightness", brightness, inclusive=True)
         self.contrast = share("contrast", contrast, inclusive=True)
-        self._turns = Turns(horizontal_flip, vertical_flip, rotate90)
+        self._turns = FlipsAndRotations(horizontal_flip, vertical_flip, rotate90)
         self._shades = Augmentation(brightness=brightness, contrast=contrast)
 
     def setup(self, stage: str | None = None) -> None:
@@ -228,11 +228,13 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         image, mask = self._turns.apply(batch.image, batch.mask, index, seed=seed, epoch=epoch)
         rows = image.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
         draw = self._shades.draw(self.image_size, index, seed=seed, epoch=epoch)
-        rows = rows if draw is None else draw.shade(rows)
+        rows = rows if draw is None else draw.color_jitter(rows)
         return self._finish_masks(rows, MaskBatch(image, mask, index))
 
     def _class_counts(self, dataset: MaskedImages) -> Rows:
-        counts = [np.bincount(mask.ravel(), minlength=IGNORE + 1) for mask in dataset.masks]
+        counts = [
+            np.bincount(mask.ravel(), minlength=MASK_IGNORE_INDEX + 1) for mask in dataset.masks
+        ]
         total: Rows = np.sum(counts, axis=0)[: self.num_classes]
         return total
 

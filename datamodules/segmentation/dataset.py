@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.core.errors import DataError
+from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.core.randomness import bits, uniform_ints
 from datamodules.core.sampling import EpochBatches
 from datamodules.images.dataset import channel_sums, moments_of
@@ -17,9 +18,6 @@ from datamodules.images.dataset import channel_sums, moments_of
 Array = npt.NDArray[np.uint8]
 Arrays = Sequence[Array] | Array
 Rows = npt.NDArray[np.int64]
-
-IGNORE = 255
-"""What a mask holds where there is no answer: losses and metrics leave such pixels out."""
 
 # Draws of one sample's random bits, above those that `augment` uses for brightness and contrast.
 _TOP, _LEFT, _HORIZONTAL, _VERTICAL, _TURNS = range(32, 37)
@@ -101,7 +99,7 @@ class MaskedImages(Dataset[MaskBatch]):
         starts = places * np.sign(room)
 
         image = np.zeros((len(positions), size, size, self.images[0].shape[2]), dtype=np.uint8)
-        mask = np.full((len(positions), size, size), IGNORE, dtype=np.uint8)
+        mask = np.full((len(positions), size, size), MASK_IGNORE_INDEX, dtype=np.uint8)
         # One slice a sample: no single gather spans images of different widths.
         for i, (position, start) in enumerate(zip(positions, starts, strict=True)):
             first = np.maximum(start, 0)
@@ -212,14 +210,14 @@ def to_classes(
     found = [lowest, highest]
     if lowest >= 0 and highest <= 65535:
         found = np.flatnonzero(np.bincount(values.ravel())).tolist()
-    if num_classes == 2 and IGNORE in found:
+    if num_classes == 2 and MASK_IGNORE_INDEX in found:
         if 1 in found:
             raise DataError(
                 f"{name}: holds both 1 and 255, so 255 cannot stand for class 1; give "
                 "ignore_value: 255 if it marks pixels without a class"
             )
-        values = np.where(values == IGNORE, 1, values)
-        found.remove(IGNORE)
+        values = np.where(values == MASK_IGNORE_INDEX, 1, values)
+        found.remove(MASK_IGNORE_INDEX)
     wrong = [value for value in found if not 0 <= value < num_classes]
     if wrong:
         more = f" and {len(wrong) - 1} other such values" if len(wrong) > 1 else ""
@@ -230,5 +228,5 @@ def to_classes(
         )
     classes = values.astype(np.uint8)
     if ignored is not None:
-        classes[ignored] = IGNORE
+        classes[ignored] = MASK_IGNORE_INDEX
     return classes

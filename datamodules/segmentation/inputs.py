@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.core.sampling import PositionedLoader
 from datamodules.images.inputs import ImageInputs
 from datamodules.segmentation.base import PreparedMasks
-from datamodules.segmentation.dataset import IGNORE, MaskBatch
+from datamodules.segmentation.dataset import MaskBatch
 from datamodules.segmentation.mask_files import read_whole_image
 
 
@@ -25,7 +26,7 @@ class _WholeFiles(Dataset[MaskBatch]):
     def __getitem__(self, index: int) -> MaskBatch:
         path = Path(self.names[index])
         image = torch.from_numpy(read_whole_image(path, self.channels, self.window))
-        mask = torch.full(image.shape[:2], IGNORE, dtype=torch.uint8)
+        mask = torch.full(image.shape[:2], MASK_IGNORE_INDEX, dtype=torch.uint8)
         return MaskBatch(image.permute(2, 0, 1), mask, torch.tensor(index))
 
     def __getitems__(self, indices: list[int]) -> MaskBatch:

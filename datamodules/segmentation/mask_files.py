@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.errors import DataError
+from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.images.decode import convert
-from datamodules.segmentation.dataset import IGNORE, Array, to_classes
+from datamodules.segmentation.dataset import Array, to_classes
 from datamodules.segmentation.plot import class_colours
 
 if TYPE_CHECKING:
@@ -128,7 +129,9 @@ class MaskReader:
         if palette is not None:
             nothing = [ignore_value] if isinstance(ignore_value, list) else []
             self.palette = _codes(np.array([*palette, *nothing], dtype=np.int64))
-            self._classes = np.array([*range(len(palette)), *[IGNORE] * len(nothing)], np.uint8)
+            self._classes = np.array(
+                [*range(len(palette)), *[MASK_IGNORE_INDEX] * len(nothing)], np.uint8
+            )
 
     def read(self, path: Path) -> npt.NDArray[Any]:
         """The mask as it is stored, (H, W) or (H, W, 3).

@@ -4,14 +4,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.segmentation.dataset import IGNORE, Array
+from datamodules.core.protocols import MASK_IGNORE_INDEX
+from datamodules.segmentation.dataset import Array
 
 
 def class_colours() -> Array:
     """A colour for each class of a mask, uint8 (256, 3): black for class 0, grey for 255."""
     colours = np.full((256, 3), 128, dtype=np.uint8)
     colours[0] = 0
-    for number in range(1, IGNORE):
+    for number in range(1, MASK_IGNORE_INDEX):
         # From yellow on in steps of the golden ratio, which keeps neighbours apart on the wheel.
         hue = 6 * ((1 / 6 + (number - 1) * 0.618) % 1)
         wheel = [abs(hue - 3) - 1, 2 - abs(hue - 2), 2 - abs(hue - 4)]

@@ -16,7 +16,7 @@ from datamodules.core.options import at_least, plain, share, some
 from datamodules.core.sampling import PositionedLoader
 from datamodules.text.buckets import BucketBatches
 from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
-from datamodules.text.files import Layout, Part, Split
+from datamodules.text.files import Layout, Split, SplitSource
 from datamodules.text.sources import find_parts
 from datamodules.text.survey import Corpus, Rows, classes, first_copies, part_keys, selected, survey
 from datamodules.text.token_store import TokenStore, tokenised
@@ -105,7 +105,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         self.cut_share: float | None = None
         """Share of the training and validation texts longer than `max_length`; set by setup()."""
 
-    def _take(self, parts: Mapping[Split, Part]) -> None:
+    def _take(self, parts: Mapping[Split, SplitSource]) -> None:
         """Read, split and find the tokenizer.
 
         Args:

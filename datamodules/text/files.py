@@ -34,7 +34,7 @@ class Chunk(NamedTuple):
     labels: list[str]
 
 
-class Part(Protocol):
+class SplitSource(Protocol):
     """Texts with labels that belong to one split, or are to be split."""
 
     name: str

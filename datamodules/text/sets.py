@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from datamodules.core.errors import DataError
 from datamodules.text.classification import TextDataModule
-from datamodules.text.files import ClassFolder, Layout, Part, Split, Table
+from datamodules.text.files import ClassFolder, Layout, Split, SplitSource, Table
 from datamodules.text.sources import find_parts, packaged_reviews
 
 
@@ -63,10 +63,10 @@ class _HubSet(_TextSet):
         own = {"text_column": list(self.layout.text_columns)}
         return {**spec, "init_args": {**spec["init_args"], **own}}
 
-    def _local(self, folder: Path) -> dict[Split, Part]:
+    def _local(self, folder: Path) -> dict[Split, SplitSource]:
         return find_parts(str(folder), self.layout)
 
-    def _tables(self, folder: Path, layout: Layout, **names: str) -> dict[Split, Part]:
+    def _tables(self, folder: Path, layout: Layout, **names: str) -> dict[Split, SplitSource]:
         """One file for each split."""
         given: Mapping[Any, str] = names
         absent = [name for name in given.values() if not (folder / name).is_file()]
@@ -135,7 +135,7 @@ class IMDB(_HubSet):
     labels = ("neg", "pos")
     files = "give the unpacked folder aclImdb, or one with train*.parquet and test*.parquet"
 
-    def _local(self, folder: Path) -> dict[Split, Part]:
+    def _local(self, folder: Path) -> dict[Split, SplitSource]:
         if (folder / "train" / "pos").is_dir():
             splits: tuple[Split, Split] = ("train", "test")
             return {split: ClassFolder(folder / split, ignored=["unsup"]) for split in splits}
@@ -193,7 +193,7 @@ class SST2(_HubSet):
     labels = ("negative", "positive")
     files = "give one with train.tsv, dev.tsv and test.tsv"
 
-    def _local(self, folder: Path) -> dict[Split, Part]:
+    def _local(self, folder: Path) -> dict[Split, SplitSource]:
         layout = Layout(("sentence",), "label", columns=("sentence", "label"), quoted=False)
         return self._tables(folder, layout, train="train.tsv", val="dev.tsv", test="test.tsv")
 
@@ -222,7 +222,7 @@ class NSMC(_HubSet):
     labels = ("negative", "positive")
     files = "give one with ratings_train.txt and ratings_test.txt"
 
-    def _local(self, folder: Path) -> dict[Split, Part]:
+    def _local(self, folder: Path) -> dict[Split, SplitSource]:
         # Quotes are the reviewers' own and come singly.
         layout = Layout(("document",), "label", delimiter="\t", quoted=False)
         return self._tables(folder, layout, train="ratings_train.txt", test="ratings_test.txt")
@@ -253,7 +253,7 @@ class YNAT(_HubSet):
     labels = ("IT과학", "경제", "사회", "생활문화", "세계", "스포츠", "정치")
     files = "give one with train*.parquet and validation*.parquet"
 
-    def _local(self, folder: Path) -> dict[Split, Part]:
+    def _local(self, folder: Path) -> dict[Split, SplitSource]:
         parts = find_parts(str(folder), self.layout)
         if "val" in parts:
             parts["test"] = parts.pop("val")

@@ -14,9 +14,9 @@ from datamodules.text.files import (
     Chunk,
     ClassFolder,
     Layout,
-    Part,
     Row,
     Split,
+    SplitSource,
     Table,
     gather,
     hint,
@@ -71,7 +71,7 @@ def find_parts(
     revision: str | None = None,
     splits: Mapping[str, str] | None = None,
     files: str | None = None,
-) -> dict[Split, Part]:
+) -> dict[Split, SplitSource]:
     """The parts of a data set: "train" alone, or several splits.
 
     Args:
@@ -113,7 +113,7 @@ def check_splits(splits: Mapping[str, str] | None) -> None:
 
 def _folder_parts(
     folder: Path, layout: Layout, splits: Mapping[str, str] | None
-) -> dict[Split, Part]:
+) -> dict[Split, SplitSource]:
     if splits is not None:
         held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         for name in splits.values():
@@ -148,7 +148,7 @@ def _folder_parts(
     return {s: ClassFolder(split_folders[s]) for s in _SPLIT_NAMES if s in split_folders}
 
 
-def _part(path: Path, layout: Layout) -> Part:
+def _part(path: Path, layout: Layout) -> SplitSource:
     return ClassFolder(path) if path.is_dir() else Table([path], layout)
 
 
@@ -174,7 +174,7 @@ def _hub_parts(
     revision: str | None,
     splits: Mapping[str, str] | None,
     files: str | None,
-) -> dict[Split, Part]:
+) -> dict[Split, SplitSource]:
     return {
         split: HubSplit(dataset, name, layout)
         for split, (name, dataset) in hub_splits(path, config, revision, splits, files).items()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError
-from datamodules.text.files import Chunk, Part
+from datamodules.text.files import Chunk, SplitSource
 
 Rows = npt.NDArray[np.int64]
 
@@ -41,17 +41,17 @@ class Corpus:
     text_bytes: int
 
 
-def survey(parts: Sequence[Part]) -> Corpus:
+def survey(parts: Sequence[SplitSource]) -> Corpus:
     """Read all rows once, or find what an earlier run has noted of them."""
     return cached("corpora", part_keys(parts), _load_corpus, partial(_survey, parts))
 
 
-def part_keys(parts: Sequence[Part]) -> list[object]:
+def part_keys(parts: Sequence[SplitSource]) -> list[object]:
     """What the rows depend on, as JSON."""
     return [part.key() for part in parts]
 
 
-def _survey(parts: Sequence[Part], folder: Path) -> None:
+def _survey(parts: Sequence[SplitSource], folder: Path) -> None:
     numbers: dict[str, int] = {}
     sizes, text_bytes = [], 0
     with (folder / "digests.bin").open("wb") as digests, (folder / "codes.bin").open("wb") as codes:
@@ -123,7 +123,7 @@ def first_copies(digests: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_]
     return leader == np.arange(len(order)), leader
 
 
-def selected(parts: Sequence[Part], rows: Rows, what: str) -> Iterator[list[str]]:
+def selected(parts: Sequence[SplitSource], rows: Rows, what: str) -> Iterator[list[str]]:
     """The text of each of some ascending rows, or both of a pair."""
     first = 0
     chunks = (chunk for part in parts for chunk in part.chunks())

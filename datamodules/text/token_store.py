@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.cache import cached
-from datamodules.text.files import Part
+from datamodules.text.files import SplitSource
 from datamodules.text.survey import Rows, part_keys, progress
 from datamodules.text.tokenizer import TextTokenizer
 
@@ -163,7 +163,7 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
 
 
-def tokenised(parts: Sequence[Part], tokenizer: TextTokenizer, count: int) -> TokenStore:
+def tokenised(parts: Sequence[SplitSource], tokenizer: TextTokenizer, count: int) -> TokenStore:
     """Tokenise all rows, or find them tokenised by an earlier run.
 
     Args:
@@ -175,7 +175,9 @@ def tokenised(parts: Sequence[Part], tokenizer: TextTokenizer, count: int) -> To
     return cached("tokens", key, TokenStore.open, partial(_tokenise, parts, tokenizer, count))
 
 
-def _tokenise(parts: Sequence[Part], tokenizer: TextTokenizer, count: int, folder: Path) -> None:
+def _tokenise(
+    parts: Sequence[SplitSource], tokenizer: TextTokenizer, count: int, folder: Path
+) -> None:
     dtype = token_type(tokenizer.vocab_size)
     lengths = [np.zeros(1, dtype=np.int64)]
     with (folder / "tokens.bin").open("wb") as file:

@@ -36,16 +36,16 @@ from torch import Tensor
 
 from datamodules import Instructions
 from datamodules.core.hub import SMALL_MODEL, find_model
-from datamodules.language.batch import IGNORED
+from datamodules.core.protocols import IGNORE_INDEX
 from zoo import LanguageModel, PretrainedCausalLM
 from zoo.cli.cli import quiet
 
 PROJECT = Path(__file__).parents[2]
-REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))
+REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared_prefix_len" / "data"))
 ROW, RANK, LR, LOSS_SAMPLES = 256, 16, 5e-4, 64
 
 
-class Turns:
+class FlipsAndRotations:
     """Two threads that take turns, and how long each has had it."""
 
     def __init__(self, *names: str) -> None:
@@ -73,7 +73,7 @@ class Turns:
 class Ours(L.Callback):
     """Hands over after each step, and counts tokens."""
 
-    def __init__(self, turns: Turns, steps: int) -> None:
+    def __init__(self, turns: FlipsAndRotations, steps: int) -> None:
         self.turns, self.steps = turns, steps
         self.real: list[int] = []
         self.learned: list[int] = []
@@ -82,10 +82,10 @@ class Ours(L.Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        samples = int((batch.segments.amax(dim=1) + 1).sum())
+        samples = int((batch.segment_ids.amax(dim=1) + 1).sum())
         others = samples - len(batch.tokens)  # each of them goes on from what a row holds once
-        self.real.append(int((batch.segments >= 0).sum()) + others * batch.shared)
-        self.learned.append(int((batch.labels != IGNORED).sum()))
+        self.real.append(int((batch.segment_ids >= 0).sum()) + others * batch.shared_prefix_len)
+        self.learned.append(int((batch.labels != IGNORE_INDEX).sum()))
         self.places.append(batch.tokens.numel())
         if len(self.real) < self.steps:
             self.turns.hand_over("ours")
@@ -94,7 +94,7 @@ class Ours(L.Callback):
 class Theirs(transformers.TrainerCallback):
     """The same for transformers' Trainer."""
 
-    def __init__(self, turns: Turns, steps: int) -> None:
+    def __init__(self, turns: FlipsAndRotations, steps: int) -> None:
         self.turns, self.steps, self.done = turns, steps, 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -106,7 +106,7 @@ class Theirs(transformers.TrainerCallback):
 def padded(samples: list[dict[str, list[int]]], counts: Ours | None = None) -> dict[str, Tensor]:
     """A batch as transformers' own collators make it."""
     longest = max(len(sample["input_ids"]) for sample in samples)
-    rows = {"input_ids": 0, "labels": IGNORED, "attention_mask": 0}
+    rows = {"input_ids": 0, "labels": IGNORE_INDEX, "attention_mask": 0}
     batch = {
         name: torch.tensor(
             [sample[name] + [fill] * (longest - len(sample[name])) for sample in samples]
@@ -116,7 +116,7 @@ def padded(samples: list[dict[str, list[int]]], counts: Ours | None = None) -> d
     if counts is not None:
         # The last token of a sample is foretold alone; ours does not have it among its places.
         counts.real.append(int(batch["attention_mask"].sum()) - len(samples))
-        counts.learned.append(int((batch["labels"] != IGNORED).sum()))
+        counts.learned.append(int((batch["labels"] != IGNORE_INDEX).sum()))
         counts.places.append(batch["input_ids"].numel())
     return batch
 
@@ -128,10 +128,10 @@ def read_samples(data: Instructions) -> list[dict[str, list[int]]]:
     for number in range(len(rows)):
         batch = rows.__getitems__([number])
         tokens, labels = batch.tokens[0].tolist(), batch.labels[0].tolist()
-        last = labels[-1] if labels[-1] != IGNORED else tokens[0]  # nothing is learned of it
+        last = labels[-1] if labels[-1] != IGNORE_INDEX else tokens[0]  # nothing is learned of it
         ids = [*tokens, last]
         samples.append(
-            {"input_ids": ids, "labels": [IGNORED, *labels], "attention_mask": [1] * len(ids)}
+            {"input_ids": ids, "labels": [IGNORE_INDEX, *labels], "attention_mask": [1] * len(ids)}
         )
     return samples
 
@@ -163,7 +163,7 @@ def our_loss(task: LanguageModel, data: Instructions, count: int) -> float:
         chosen.append(len(chosen))
         first = int(rows.bounds[len(chosen)])
     batch = rows.__getitems__(chosen)
-    return float(task.summed_loss(batch)) / int((batch.labels != IGNORED).sum())
+    return float(task.summed_loss(batch)) / int((batch.labels != IGNORE_INDEX).sum())
 
 
 @torch.no_grad()
@@ -172,7 +172,7 @@ def their_loss(model: Any, samples: list[dict[str, list[int]]]) -> float:
     total, count = 0.0, 0
     for first in range(0, len(samples), 8):
         batch = padded(samples[first : first + 8])
-        learned = int((batch["labels"] != IGNORED).sum())
+        learned = int((batch["labels"] != IGNORE_INDEX).sum())
         total += float(model(**batch).loss) * learned
         count += learned
     return total / count
@@ -203,7 +203,7 @@ def main(kind: str = "small", threads: int = 2, steps: int = 12, batch_size: int
         str(path), max_length=ROW, packing=True, share_prefix=True, batch_size=rows, **few
     )
 
-    turns = Turns("ours", "theirs")
+    turns = FlipsAndRotations("ours", "theirs")
     ours, counts = Ours(turns, steps), Ours(turns, steps)
     net = PretrainedCausalLM(str(folder), lora=True, lora_rank=RANK, lora_alpha=2 * RANK)
     task = LanguageModel(net, lr=LR, weight_decay=0.0, schedule="constant", sample_tokens=0)

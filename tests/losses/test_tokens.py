@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import zoo.losses.tokens
-from zoo.losses.tokens import IGNORED, logits_loss, token_loss
+from datamodules.core.protocols import IGNORE_INDEX
+from zoo.losses.tokens import logits_loss, token_loss
 
 N, D, V = 300, 16, 90
 
@@ -16,7 +17,7 @@ def sample(bias: bool = True):
     layer = nn.Linear(D, V, bias=bias)
     features = torch.randn(N, D, requires_grad=True)
     labels = torch.randint(0, V, (N,))
-    labels[::3] = IGNORED
+    labels[::3] = IGNORE_INDEX
     return features, layer, labels
 
 
@@ -50,7 +51,7 @@ def test_pieces_have_the_loss_and_gradient_of_all_at_once(monkeypatch, bias, opt
 def test_formula():
     features, layer, labels = sample()
     logits = layer(features).double()
-    asked = labels != IGNORED
+    asked = labels != IGNORE_INDEX
     p = logits.softmax(dim=1)[asked, labels[asked]]
     z = logits.exp().sum(dim=1)[asked].log()
     expected = -p.log().sum() + 0.5 * z.square().sum()
@@ -60,6 +61,6 @@ def test_formula():
 
 def test_no_place_asked_for():
     features, layer, labels = sample()
-    loss = token_loss(features, layer, torch.full_like(labels, IGNORED))
+    loss = token_loss(features, layer, torch.full_like(labels, IGNORE_INDEX))
     assert float(loss) == 0
     assert not any(g.any() for g in gradients(loss, features, layer))

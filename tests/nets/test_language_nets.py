@@ -90,18 +90,18 @@ def test_recorded_arguments_rebuild_the_net(name):
 def test_texts_of_one_row_do_not_see_each_other(name):
     net, tokens = build(name).eval(), draw()
     sizes = (7, 4, 5)
-    positions = torch.cat([torch.arange(size) for size in sizes]).expand(2, -1)
-    segments = torch.arange(3).repeat_interleave(torch.tensor(sizes)).expand(2, -1)
+    position_ids = torch.cat([torch.arange(size) for size in sizes]).expand(2, -1)
+    segment_ids = torch.arange(3).repeat_interleave(torch.tensor(sizes)).expand(2, -1)
     apart = torch.cat([net(part) for part in tokens.split(sizes, dim=1)], dim=1)
-    together = net(tokens, positions, segments)
+    together = net(tokens, position_ids, segment_ids)
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-5)
     assert not torch.allclose(net(tokens)[:, 7:], apart[:, 7:], atol=1e-3)
     # The first three tokens begin all of them.
     start, *rests = tokens.split((3, 4, 4, 5), dim=1)
     whole = torch.cat([net(torch.cat([start, rest], dim=1))[:, 3:] for rest in rests], dim=1)
     after = torch.cat([torch.arange(3), *(torch.arange(3, 3 + r.shape[1]) for r in rests)])
-    shared = net(tokens, after.expand(2, -1), segments, shared=3)
-    torch.testing.assert_close(shared[:, 3:], whole, rtol=0, atol=1e-5)
+    shared_prefix_len = net(tokens, after.expand(2, -1), segment_ids, shared_prefix_len=3)
+    torch.testing.assert_close(shared_prefix_len[:, 3:], whole, rtol=0, atol=1e-5)
 
 
 PEERS = {
@@ -195,7 +195,7 @@ def test_carried_state_makes_windows_one_text(cell):
 
 def test_texts_of_one_row_are_refused_by_recurrent_nets():
     with pytest.raises(ValueError, match="respect_documents: false"):
-        build("rnn-lstm").features(draw(), segments=torch.zeros_like(draw()))
+        build("rnn-lstm").features(draw(), segment_ids=torch.zeros_like(draw()))
 
 
 @pytest.mark.parametrize("name", ["dropout", "attention_dropout"])

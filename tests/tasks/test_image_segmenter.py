@@ -99,7 +99,7 @@ def test_learns_synthetic_cells(trainer):
     assert found["test/dice"] > 0.7
     background, cell = task.loss.class_weights.tolist()
     assert background < 1 < cell
-    assert len(task.test_views["masks"]) == 6
+    assert len(task.test_artifacts["masks"]) == 6
 
 
 def test_auto_weights_need_data_that_counts(trainer, sample):

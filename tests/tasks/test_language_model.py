@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from datamodules import TextCorpus
-from datamodules.language.batch import IGNORED, TokenBatch
+from datamodules.core.protocols import IGNORE_INDEX
+from datamodules.language.batch import TokenBatch
 from zoo import GPT, LanguageModel, RNNLanguageModel
 from zoo.callbacks.train_log import TrainLog
 from zoo.errors import UserError
@@ -48,7 +49,7 @@ def uneven_batch(rows: int) -> TokenBatch:
     tokens = torch.randint(0, VOCAB, (rows, LENGTH + 1), generator=generator)
     labels = tokens[:, 1:].clone()
     for row in range(rows):
-        labels[row, 1 + row * row % LENGTH :] = IGNORED
+        labels[row, 1 + row * row % LENGTH :] = IGNORE_INDEX
     return TokenBatch(tokens[:, :-1], labels, torch.arange(rows))
 
 

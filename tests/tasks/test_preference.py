@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.language.batch import IGNORED, TokenBatch
+from datamodules.core.protocols import IGNORE_INDEX
+from datamodules.language.batch import TokenBatch
 from zoo import GPT, PreferenceTuning
 from zoo.callbacks.train_log import TrainLog
 from zoo.errors import UserError
@@ -39,7 +40,7 @@ def draw_pairs(count: int, length: int = 12) -> TokenBatch:
     rows = torch.randint(3, 300, (2 * count, length + 1), generator=generator)
     ends = torch.randint(6, length + 1, (2 * count,), generator=generator)
     place = torch.arange(length)
-    labels = rows[:, 1:].masked_fill((place < 4) | (place >= ends[:, None]), IGNORED)
+    labels = rows[:, 1:].masked_fill((place < 4) | (place >= ends[:, None]), IGNORE_INDEX)
     tokens = rows[:, :-1].masked_fill(place > ends[:, None], 0)
     tokens[count:, :4] = tokens[:count, :4]
     return TokenBatch(tokens, labels, torch.arange(2 * count))
@@ -48,7 +49,7 @@ def draw_pairs(count: int, length: int = 12) -> TokenBatch:
 def log_probs(logits: Tensor, labels: Tensor) -> Tensor:
     """Of each token by itself, ``(2 B, T)``."""
     found = logits.log_softmax(dim=-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
-    return found * (labels != IGNORED)
+    return found * (labels != IGNORE_INDEX)
 
 
 def restated_trl(policy: Tensor, base: Tensor, loss_type: str, smoothing: float) -> Tensor:
@@ -79,7 +80,7 @@ def test_loss_and_gradient_are_trls(tiny_llama, monkeypatch, loss, smoothing, pl
     sums = []
     for logits in (net(batch.tokens), base(batch.tokens).logits.detach()):
         tokens = log_probs(logits, batch.labels)
-        counts = (batch.labels != IGNORED).sum(dim=1)
+        counts = (batch.labels != IGNORE_INDEX).sum(dim=1)
         sums.append(tokens.sum(dim=1) / (counts if loss == "ipo" else 1))
     expected = restated_trl(*sums, loss, smoothing).sum()
     torch.testing.assert_close(compared.loss, expected, rtol=1e-5, atol=1e-5)
@@ -189,7 +190,7 @@ def test_refuses_a_net_without_an_adapter_and_data_without_pairs(tiny_llama):
     task = PreferenceTuning(make_net(tiny_llama))
     batch = draw_pairs(2)
     odd = TokenBatch(*(part[:3] for part in batch[:3]))
-    packed = batch._replace(segments=torch.zeros_like(batch.tokens))
+    packed = batch._replace(segment_ids=torch.zeros_like(batch.tokens))
     for wrong in (odd, packed):
         with pytest.raises(UserError, match="not pairs of answers; take the data module Preferenc"):
             task.compare(wrong)

@@ -70,7 +70,7 @@ class Pictures(Callback):
             draw_scatter,
         )
 
-        views: dict[str, Any] = getattr(pl_module, "test_views", {})
+        views: dict[str, Any] = getattr(pl_module, "test_artifacts", {})
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if "confusion" in views:
             names = class_names(trainer, pl_module)

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-#: The label of a place that has no loss; torch's own.
-IGNORED = -100
+from datamodules.core.protocols import IGNORE_INDEX
 
 #: Logits that are in memory at once; in float32 they take 64 MiB, and so do their gradients.
 MOST_LOGITS = 2**24
@@ -27,17 +26,17 @@ def logits_loss(
 
     Args:
         logits: ``(N, V)``.
-        labels: ``(N,)``; places of :data:`IGNORED` do not count.
+        labels: ``(N,)``; places of :data:`IGNORE_INDEX` do not count.
         label_smoothing: Share of the target that all tokens have in common.
         z_loss: Weight of the second term.
     """
     logits = logits.float()
     loss = F.cross_entropy(
-        logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+        logits, labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
     )
     if z_loss > 0:
         squares = logits.logsumexp(dim=1).square()
-        loss = loss + z_loss * squares.masked_fill(labels == IGNORED, 0.0).sum()
+        loss = loss + z_loss * squares.masked_fill(labels == IGNORE_INDEX, 0.0).sum()
     return loss
 
 
@@ -58,7 +57,7 @@ def token_loss(
     Args:
         features: ``(N, D)``.
         layer: The output layer, ``D`` to ``V``.
-        labels: ``(N,)``; places of :data:`IGNORED` do not count.
+        labels: ``(N,)``; places of :data:`IGNORE_INDEX` do not count.
         label_smoothing: As there.
         z_loss: As there.
     """
@@ -74,7 +73,7 @@ def token_loss(
             layer.weight.to(features.dtype),
             labels,
             linear_bias=None if bias is None else bias.to(features.dtype),
-            ignore_index=IGNORED,
+            ignore_index=IGNORE_INDEX,
             reduction="sum",
             options=torch.nn.LinearCrossEntropyOptions(),
         )
@@ -92,7 +91,7 @@ def token_losses(features: Tensor, layer: nn.Module, labels: Tensor) -> Tensor:
     Args:
         features: ``(N, D)``.
         layer: The output layer, ``D`` to ``V``; what gives logits back where they are made already.
-        labels: ``(N,)``; places of :data:`IGNORED` have a loss of 0.
+        labels: ``(N,)``; places of :data:`IGNORE_INDEX` have a loss of 0.
 
     Returns:
         ``(N,)``.
@@ -100,7 +99,7 @@ def token_losses(features: Tensor, layer: nn.Module, labels: Tensor) -> Tensor:
 
     def piece(some: Tensor, its: Tensor) -> Tensor:
         logits = layer(some).float()
-        return F.cross_entropy(logits, its, ignore_index=IGNORED, reduction="none")
+        return F.cross_entropy(logits, its, ignore_index=IGNORE_INDEX, reduction="none")
 
     return torch.cat(_in_pieces(piece, features, layer, labels))
 

@@ -11,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from zoo.nets.checks import check_choice, check_positive, check_rate
-from zoo.nets.layers.packing import own_text
+from zoo.nets.layers.packing import packed_causal_mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -352,20 +352,22 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
     def forward(
         self,
         tokens: Tensor,
-        positions: Tensor | None = None,
-        segments: Tensor | None = None,
-        shared: int = 0,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        shared_prefix_len: int = 0,
     ) -> Tensor:
         """Logits ``(B, T, vocab)`` of what follows each token; see :meth:`features`."""
-        logits: Tensor = self.head(self.features(tokens, positions, segments, shared))
+        logits: Tensor = self.head(
+            self.features(tokens, position_ids, segment_ids, shared_prefix_len)
+        )
         return logits
 
     def features(
         self,
         tokens: Tensor,
-        positions: Tensor | None = None,
-        segments: Tensor | None = None,
-        shared: int = 0,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        shared_prefix_len: int = 0,
     ) -> Tensor:
         """What the output layer makes logits of.
 
@@ -373,11 +375,11 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
 
         Args:
             tokens: Token ids ``(B, T)``.
-            positions: Place of each token in its own text, ``(B, T)``; by default 0, 1, 2 ...
-            segments: Which text of its row each token belongs to, ``(B, T)``, where a row holds
+            position_ids: Place of each token in its own text, ``(B, T)``; by default 0, 1, 2 ...
+            segment_ids: Which text of its row each token belongs to, ``(B, T)``, where a row holds
                 several: a token then looks at those of its own text alone.
-            shared: How many tokens at the start of each row all its texts begin with, which stand
-                there once. ``positions`` are then needed, too.
+            shared_prefix_len: How many tokens at the start of each row all its texts begin with,
+                which stand there once. ``position_ids`` are then needed, too.
 
         Returns:
             Features ``(B, T, D)``.
@@ -386,10 +388,10 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
             ValueError: If a row is longer than learned positions reach.
         """
         allowed = None
-        if segments is not None:
-            allowed = own_text(segments, shared)
-        place = self._place(tokens, 0, positions, allowed)
-        x, _ = self._run(tokens, place, positions, 0, None)
+        if segment_ids is not None:
+            allowed = packed_causal_mask(segment_ids, shared_prefix_len)
+        place = self._place(tokens, 0, position_ids, allowed)
+        x, _ = self._run(tokens, place, position_ids, 0, None)
         return x
 
     @torch.no_grad()
@@ -419,15 +421,15 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         return self.head(x[:, -1]), kept
 
     def _place(
-        self, tokens: Tensor, past: int, positions: Tensor | None, allowed: Tensor | None
+        self, tokens: Tensor, past: int, position_ids: Tensor | None, allowed: Tensor | None
     ) -> Place:
         rotation = None
         if self.position is None:
-            if positions is None:
-                positions = self._range(tokens, past)
+            if position_ids is None:
+                position_ids = self._range(tokens, past)
             steps = torch.arange(0, self.head_dim, 2, device=tokens.device, dtype=torch.float32)
             speeds = self.rotary_base ** (-steps / self.head_dim)
-            angles = (positions.float().unsqueeze(-1) * speeds).unsqueeze(1)
+            angles = (position_ids.float().unsqueeze(-1) * speeds).unsqueeze(1)
             dtype = self.embedding.weight.dtype
             rotation = angles.cos().to(dtype), angles.sin().to(dtype)
         one_more = past > 0 and tokens.shape[1] == 1
@@ -437,18 +439,20 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         self,
         tokens: Tensor,
         place: Place,
-        positions: Tensor | None,
+        position_ids: Tensor | None,
         past: int,
         state: list[Cached] | None,
     ) -> tuple[Tensor, list[Cached]]:
         x: Tensor = self.embedding(tokens)
         if self.position is not None:
-            if past + tokens.shape[1] > self.max_length and positions is None:
+            if past + tokens.shape[1] > self.max_length and position_ids is None:
                 raise ValueError(
                     f"{past + tokens.shape[1]} tokens are more than the learned positions of "
                     f"max_length={self.max_length}; shorten the text, or choose positions 'rotary'"
                 )
-            x = x + self.position(self._range(tokens, past) if positions is None else positions)
+            x = x + self.position(
+                self._range(tokens, past) if position_ids is None else position_ids
+            )
         x = self.dropout(x)
         kept = []
         for number, block in enumerate(self.blocks):

@@ -110,28 +110,30 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
     def forward(
         self,
         tokens: Tensor,
-        positions: Tensor | None = None,
-        segments: Tensor | None = None,
-        shared: int = 0,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        shared_prefix_len: int = 0,
     ) -> Tensor:
         """Logits ``(B, T, vocab)`` of what follows each token; see :meth:`features`."""
-        logits: Tensor = self.head(self.features(tokens, positions, segments, shared))
+        logits: Tensor = self.head(
+            self.features(tokens, position_ids, segment_ids, shared_prefix_len)
+        )
         return logits
 
     def features(
         self,
         tokens: Tensor,
-        positions: Tensor | None = None,
-        segments: Tensor | None = None,
-        shared: int = 0,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        shared_prefix_len: int = 0,
     ) -> Tensor:
         """What the output layer makes logits of.
 
         Args:
             tokens: Token ids ``(B, T)``; padding may only stand behind those that matter.
-            positions: Not used: the order is in the recurrence.
-            segments: Not possible: the recurrence would run from one text into the next.
-            shared: Not possible without them.
+            position_ids: Not used: the order is in the recurrence.
+            segment_ids: Not possible: the recurrence would run from one text into the next.
+            shared_prefix_len: Not possible without them.
 
         Returns:
             Features ``(B, T, D)``.
@@ -139,7 +141,7 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
         Raises:
             ValueError: If rows hold several texts.
         """
-        if segments is not None:
+        if segment_ids is not None:
             raise ValueError(
                 "a recurrent net cannot keep the texts of one row apart; "
                 "set respect_documents: false, or packing: false, for its data"

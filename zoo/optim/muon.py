@@ -26,8 +26,8 @@ class MuonAdamW(AdamW):
     bfloat16 may be an order of magnitude slower, in float32.
 
     Args:
-        groups: Parameter groups, each with ``params`` and ``weight_decay``; one that is ``spared``
-            is left to AdamW whole.
+        groups: Parameter groups, each with ``params`` and ``weight_decay``; one that is
+            ``exclude_from_muon`` is left to AdamW whole.
         lr: Learning rate of both parts.
         momentum: Momentum of the Muon part.
         betas: AdamW's coefficients.
@@ -43,7 +43,7 @@ class MuonAdamW(AdamW):
         split: list[dict[str, Any]] = []
         for group in groups:
             for by_muon in (True, False):
-                takes_part = not group.get("spared", False)
+                takes_part = not group.get("exclude_from_muon", False)
                 params = [p for p in group["params"] if (p.ndim >= 2 and takes_part) is by_muon]
                 if params:
                     split.append({**group, "params": params, "muon": by_muon})

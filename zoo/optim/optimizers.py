@@ -26,7 +26,7 @@ def parameter_groups(
     module: nn.Module,
     weight_decay: float,
     lr_factors: Mapping[str, float] | None = None,
-    spared: Collection[str] = (),
+    exclude_from_muon: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Splits the trainable parameters into those that decay and those that do not.
 
@@ -38,20 +38,20 @@ def parameter_groups(
         weight_decay: Of those that decay.
         lr_factors: Factors on the learning rate by parameters' names, 1 where left out; each has
             groups of its own, marked with this ``lr_factor``.
-        spared: Names of parameters that go into groups of their own, marked ``spared``.
+        exclude_from_muon: Names of parameters that go into groups of their own, marked so.
     """
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             factor = (lr_factors or {}).get(name, 1.0)
-            kind = parameter.ndim >= 2, name not in spared, factor
+            kind = parameter.ndim >= 2, name not in exclude_from_muon, factor
             groups.setdefault(kind, []).append(parameter)
     return [
         {
             "params": params,
             "weight_decay": weight_decay if decays else 0.0,
             "lr_factor": factor,
-            "spared": not takes_part,
+            "exclude_from_muon": not takes_part,
         }
         for (decays, takes_part, factor), params in sorted(groups.items(), key=itemgetter(0))[::-1]
     ]
@@ -90,12 +90,12 @@ def build_optimizer(
     weight_decay: float | None = None,
     momentum: float | None = None,
     lr_factors: Mapping[str, float] | None = None,
-    spared: Collection[str] = (),
+    exclude_from_muon: Collection[str] = (),
 ) -> Optimizer:
     """Builds the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`.
 
-    ``lr_factors`` are those of :func:`parameter_groups`, and ``spared`` the names of matrices that
-    Muon leaves to AdamW.
+    ``lr_factors`` are those of :func:`parameter_groups`, and ``exclude_from_muon`` the names of
+    matrices that Muon leaves to AdamW.
 
     Raises:
         ValueError: The module has nothing to train.
@@ -104,7 +104,7 @@ def build_optimizer(
     lr = own["lr"] if lr is None else lr
     weight_decay = own["weight_decay"] if weight_decay is None else weight_decay
     momentum = own["momentum"] if momentum is None else momentum
-    groups = parameter_groups(module, weight_decay, lr_factors, spared)
+    groups = parameter_groups(module, weight_decay, lr_factors, exclude_from_muon)
     for group in groups:
         group["lr"] = lr * group.pop("lr_factor")
     if name == "sgd":

@@ -36,7 +36,7 @@ class Task(L.LightningModule):
     """Base of all tasks: takes a net, and owns its optimisation and its figures.
 
     A task defines the training and evaluation steps and, in :meth:`build_metrics`, its metrics.
-    In training it calls :meth:`track`, which keeps sums on the device: nothing is copied to
+    In training it calls :meth:`log_training`, which keeps sums on the device: nothing is copied to
     the host between two log points. The loss is watched there, and a loss that is not finite stops
     the run with the step at which it was seen first.
 
@@ -75,7 +75,7 @@ class Task(L.LightningModule):
     #: The metric that picks the best checkpoint, and whether more or less of it is better.
     monitor: ClassVar[str] = "val/loss"
     mode: ClassVar[Literal["min", "max"]] = "min"
-    #: Names of the validation's figures that :meth:`derive` gives.
+    #: Names of the validation's figures that :meth:`derived_metrics` gives.
     derived: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -146,18 +146,18 @@ class Task(L.LightningModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         self.train_sums = TrainSums()
         self.meters: dict[Stage, Meters] = {}
-        self.test_views: dict[str, Any] = {}
+        self.test_artifacts: dict[str, Any] = {}
         self._configured: list[dict[str, Any]] = []
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
         """The metrics of a stage, without the loss; called once the data's facts are known."""
         return MetricCollection({})
 
-    def build_views(self, stage: Stage) -> dict[str, Metric]:
+    def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """More that is kept of a stage: what pictures are drawn from, by the pictures' names."""
         return {}
 
-    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
         """More figures of a stage, from its views; takes out the views that no picture needs."""
         return {}
 
@@ -180,7 +180,7 @@ class Task(L.LightningModule):
             weight_decay=self.weight_decay,
             momentum=self.momentum,
             lr_factors=self.lr_factors(),
-            spared=self.spared(),
+            exclude_from_muon=self.exclude_from_muon(),
         )
         schedule = LambdaLR(
             optimizer,
@@ -209,7 +209,7 @@ class Task(L.LightningModule):
         named = self.net.named_parameters()
         return {name: self.backbone_lr_factor for name, _ in named if name not in self.head}
 
-    def spared(self) -> set[str]:
+    def exclude_from_muon(self) -> set[str]:
         """Names of what Muon leaves to AdamW: the parameters of :meth:`spared_modules`."""
         if self.optimizer_name != "muon":
             return set()
@@ -276,7 +276,7 @@ class Task(L.LightningModule):
             self.net.compile()
 
     def _build_meters(self, stage: Stage) -> None:
-        metrics, views = self.build_metrics(stage), self.build_views(stage)
+        metrics, views = self.build_metrics(stage), self.build_collectors(stage)
         self.meters[stage] = Meters(MeanMetric(), metrics, views)
 
     def on_validation_epoch_start(self) -> None:
@@ -287,7 +287,7 @@ class Task(L.LightningModule):
         """Brings the metrics to the device."""
         self.meters["test"].to(self.device)
 
-    def track(self, loss: Tensor, count: int | Tensor, **correct: Tensor) -> None:
+    def log_training(self, loss: Tensor, count: int | Tensor, **correct: Tensor) -> None:
         """Adds a training batch to the running figures, on the device.
 
         Args:
@@ -356,10 +356,10 @@ class Task(L.LightningModule):
             raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step)
         views = {name: view.compute() for name, view in meters.views.items()}
         found: dict[str, Any] = {f"{stage}/loss": loss, **meters.metrics.compute()}
-        found |= self.derive(stage, views)
+        found |= self.derived_metrics(stage, views)
         figures = {name: float(value) for name, value in found.items()}
         if stage == "test":
-            self.test_views = views
+            self.test_artifacts = views
         meters.reset()
         # While training, the loggers get these from TrainLog, under the step it counts by.
         self.log_dict(figures, logger=self.trainer.state.fn != "fit")
@@ -425,7 +425,7 @@ class Task(L.LightningModule):
 
     def _check_groups(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to go on where other weights are trained, or at other rates to each other."""
-        groups = parameter_groups(self.net, 0.0, self.lr_factors(), self.spared())
+        groups = parameter_groups(self.net, 0.0, self.lr_factors(), self.exclude_from_muon())
         ours = sorted(len(group["params"]) for group in groups)
         for state in checkpoint.get("optimizer_states", []):
             theirs = sorted(len(group["params"]) for group in state["param_groups"])

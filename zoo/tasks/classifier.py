@@ -101,7 +101,7 @@ class Classifier(Task):
     def build_metrics(self, stage: Stage) -> MetricCollection:
         """Accuracy, balanced accuracy, macro F1 and, of more than five classes, top-5 accuracy.
 
-        A test's accuracy and area under the curve come with :meth:`derive`.
+        A test's accuracy and area under the curve come with :meth:`derived_metrics`.
         """
         classes = self.num_classes
         metrics: dict[str, Any]
@@ -124,14 +124,14 @@ class Classifier(Task):
         # look alike.
         return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
-    def build_views(self, stage: Stage) -> dict[str, Metric]:
+    def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """The logits of a stage, which calibration is about, and the confusion of a test."""
         views: dict[str, Metric] = {"logits": Collected()}
         if stage == "test" and not self.multilabel:
             views["confusion"] = MulticlassConfusionMatrix(self.num_classes)
         return views
 
-    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
         """Fits the temperature after a validation; adds a test's figures at that temperature."""
         logits, labels = (values.cpu() for values in views.pop("logits"))
         labels = labels.reshape(logits.shape if self.multilabel else (len(logits),))
@@ -178,9 +178,7 @@ class Classifier(Task):
         """What of a batch the net takes."""
         return (batch[0],)
 
-    def blend(
-        self, inputs: tuple[Tensor, ...], labels: Tensor
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
+    def mix(self, inputs: tuple[Tensor, ...], labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Inputs and targets of a training batch; for tasks that mix samples."""
         return inputs, labels
 
@@ -195,7 +193,7 @@ class Classifier(Task):
         first = self.global_step == 0 and batch_idx == 0
         if first:
             self._check_labels(labels)
-        inputs, targets = self.blend(self.inputs(batch), labels)
+        inputs, targets = self.mix(self.inputs(batch), labels)
         outputs = self.net(*inputs)
         logits = main_logits(outputs)
         if first:
@@ -205,7 +203,7 @@ class Classifier(Task):
         if targets is labels:
             right = (logits > 0) == (labels > 0) if self.multilabel else logits.argmax(1) == labels
             correct["acc"] = right.sum() / (self.num_classes if self.multilabel else 1)
-        self.track(loss, len(labels), **correct)
+        self.log_training(loss, len(labels), **correct)
         return loss
 
     def _check_labels(self, labels: Tensor) -> None:

@@ -61,15 +61,15 @@ class ImageClassifier(Classifier):
                 "multilabel data"
             )
         self.aux_weight = aux_weight
-        self.mix = _mixer(self.num_classes, mixup_alpha, cutmix_alpha)
+        self.mixer = _mixer(self.num_classes, mixup_alpha, cutmix_alpha)
         self.tta = tta
         self.channels_last = channels_last
         if channels_last:
             net.to(memory_format=torch.channels_last)
 
-    def build_views(self, stage: Stage) -> dict[str, Metric]:
+    def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Adds the images that a test got most wrong."""
-        views = super().build_views(stage)
+        views = super().build_collectors(stage)
         if stage == "test" and not self.multilabel:
             views["wrong"] = MostWrong()
         return views
@@ -109,13 +109,11 @@ class ImageClassifier(Classifier):
         mirrored = main_logits(self.net(images.flip(3)))
         return 0.5 * (main_logits(self.net(images)) + mirrored)
 
-    def blend(
-        self, inputs: tuple[Tensor, ...], labels: Tensor
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
+    def mix(self, inputs: tuple[Tensor, ...], labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Mixes images and labels where that is asked for."""
         images, targets = inputs[0], labels
-        if self.mix is not None:
-            images, targets = self.mix(images, labels)
+        if self.mixer is not None:
+            images, targets = self.mixer(images, labels)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return (images,), targets

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from datamodules.core.protocols import MASK_IGNORE_INDEX
 from zoo.errors import UserError
 from zoo.inference.tiling import predict_tiled
 from zoo.losses.base import TargetKind
@@ -16,8 +17,6 @@ from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
 from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
-#: What a mask holds where there is no answer, as the data modules have it.
-IGNORE = 255
 _MOST_PICTURES = 6
 _GUESSED_OVERLAP = 64
 
@@ -87,11 +86,13 @@ class ImageSegmenter(Task):
         self.loss = segmentation_loss(
             loss,
             class_weights=given_weights(class_weights, classes),
-            ignore_index=IGNORE,
+            ignore_index=MASK_IGNORE_INDEX,
             focal_gamma=focal_gamma,
         )
         # Validation and test weigh all pixels alike, whatever training does.
-        self.plain_loss = segmentation_loss(loss, ignore_index=IGNORE, focal_gamma=focal_gamma)
+        self.plain_loss = segmentation_loss(
+            loss, ignore_index=MASK_IGNORE_INDEX, focal_gamma=focal_gamma
+        )
         self.tile = tile
         # How far a pixel's prediction looks; of a net whose norms look at all of a tile, and of one
         # that does not say, a guess, which makes the result an approximation.
@@ -111,14 +112,18 @@ class ImageSegmenter(Task):
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
         """Accuracy of the pixels."""
-        accuracy = MulticlassAccuracy(self.num_classes, average="micro", ignore_index=IGNORE)
+        accuracy = MulticlassAccuracy(
+            self.num_classes, average="micro", ignore_index=MASK_IGNORE_INDEX
+        )
         return MetricCollection({"acc": accuracy}, prefix=f"{stage}/")
 
-    def build_views(self, stage: Stage) -> dict[str, Metric]:
+    def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """The confusion of the pixels, which Dice and IoU come from."""
-        return {"confusion": MulticlassConfusionMatrix(self.num_classes, ignore_index=IGNORE)}
+        return {
+            "confusion": MulticlassConfusionMatrix(self.num_classes, ignore_index=MASK_IGNORE_INDEX)
+        }
 
-    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
         """Dice and IoU, and at test those of each class."""
         counts = views["confusion"].cpu().double()
         hits = counts.diagonal()
@@ -159,15 +164,15 @@ class ImageSegmenter(Task):
             self._check_masks(masks)
             self.check_logits(logits, "multiclass")
         loss: Tensor = self.loss(logits, masks)
-        self.track(loss, len(masks))
+        self.log_training(loss, len(masks))
         return loss
 
     def _check_masks(self, masks: Tensor) -> None:
-        wrong = masks[(masks != IGNORE) & ((masks < 0) | (masks >= self.num_classes))]
+        wrong = masks[(masks != MASK_IGNORE_INDEX) & ((masks < 0) | (masks >= self.num_classes))]
         if len(wrong):
             raise UserError(
                 f"the data's masks hold {int(wrong[0])}, but num_classes is {self.num_classes}: "
-                f"classes run from 0 to {self.num_classes - 1}, and {IGNORE} is left out"
+                f"classes run from 0 to {self.num_classes - 1}, and {MASK_IGNORE_INDEX} is left out"
             )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

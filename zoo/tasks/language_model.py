@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 
+from datamodules.core.protocols import IGNORE_INDEX
 from zoo.callbacks.samples import Samples
 from zoo.errors import UserError
 from zoo.inference.generation import generate
-from zoo.losses.tokens import IGNORED, logits_loss, token_loss
+from zoo.losses.tokens import logits_loss, token_loss
 from zoo.nets.cost import profile
 from zoo.tasks.base import Stage, Task
 
@@ -30,11 +31,11 @@ class LanguageModel(Task):
     """Predicts the token that follows each token.
 
     A batch is a named tuple of ``tokens`` ``(B, T)``, ``labels`` ``(B, T)``, the token that follows
-    each place, or -100 where it is not asked for, and perhaps ``positions`` and ``segments``
-    ``(B, T)``, where a row holds several texts, and ``shared``, how many tokens at its start all of
-    them begin with. The net takes ``(tokens, positions, segments, shared)``, the last only where
-    batches have it, and has ``features``, ``output_layer`` and ``step``, as
-    :class:`~zoo.nets.gpt.GPT` has.
+    each place, or -100 where it is not asked for, and perhaps ``position_ids`` and ``segment_ids``
+    ``(B, T)``, where a row holds several texts, and ``shared_prefix_len``, how many tokens at its
+    start all of them begin with. The net takes ``(tokens, position_ids, segment_ids,
+    shared_prefix_len)``, the last only where batches have it, and has ``features``,
+    ``output_layer`` and ``step``, as :class:`~zoo.nets.gpt.GPT` has.
 
     The loss is the mean over the predicted tokens of a whole optimiser step: over all batches that
     are accumulated and all processes, however unevenly tokens are spread among them. So 4 batches
@@ -146,11 +147,11 @@ class LanguageModel(Task):
         self._sizes = data.token_sizes() if hasattr(data, "token_sizes") else None
         super().setup(stage)
 
-    def build_views(self, stage: Stage) -> dict[str, Metric]:
+    def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Mean sizes of the predicted tokens, in bytes and characters."""
         return {} if self._sizes is None else {size: MeanMetric() for size in _SIZES}
 
-    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
         """Perplexity and bits."""
         loss = float(self.meters[stage].loss.compute())
         figures = {"perplexity": math.exp(min(loss, 700.0))}
@@ -215,16 +216,16 @@ class LanguageModel(Task):
             return logits_loss(logits, labels, **options)
         features = self.features(batch).flatten(0, 1)
         if features.device.type == "cpu":  # elsewhere the host would have to wait for their number
-            asked = labels != IGNORED
+            asked = labels != IGNORE_INDEX
             features, labels = features[asked], labels[asked]
         return token_loss(features, layer, labels, **options)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The summed loss of one batch, in a unit that :meth:`on_before_optimizer_step` undoes."""
         loss = self.summed_loss(batch, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
-        count = (batch.labels != IGNORED).sum()
+        count = (batch.labels != IGNORE_INDEX).sum()
         self._places += batch.tokens.numel()
-        self.track(loss / count.clamp(min=1), count)
+        self.log_training(loss / count.clamp(min=1), count)
         return self.scale(loss, count)
 
     def scale(self, loss: Tensor, count: Tensor) -> Tensor:
@@ -275,7 +276,7 @@ class LanguageModel(Task):
 
     def _evaluate(self, batch: Any, stage: Stage) -> None:
         meters = self.meters[stage]
-        asked = batch.labels != IGNORED
+        asked = batch.labels != IGNORE_INDEX
         count = asked.sum()
         meters.loss.update(self.summed_loss(batch) / count.clamp(min=1), count)
         if self._sizes is not None:
@@ -318,6 +319,6 @@ class LanguageModel(Task):
 
 def _place(batch: Any) -> dict[str, Any]:
     """Where a batch's tokens stand in their texts, if it says so."""
-    shared = getattr(batch, "shared", 0)
-    place = {name: getattr(batch, name, None) for name in ("positions", "segments")}
-    return {**place, "shared": shared} if shared else place
+    shared_prefix_len = getattr(batch, "shared_prefix_len", 0)
+    place = {name: getattr(batch, name, None) for name in ("position_ids", "segment_ids")}
+    return {**place, "shared_prefix_len": shared_prefix_len} if shared_prefix_len else place

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 
+from datamodules.core.protocols import IGNORE_INDEX
 from zoo.errors import UserError
-from zoo.losses.tokens import IGNORED, token_losses
+from zoo.losses.tokens import token_losses
 from zoo.tasks.base import Stage
 from zoo.tasks.language_model import LanguageModel
 
@@ -102,7 +103,7 @@ class PreferenceTuning(LanguageModel):
         Raises:
             UserError: The batch does not hold pairs.
         """
-        if len(batch.tokens) % 2 or getattr(batch, "segments", None) is not None:
+        if len(batch.tokens) % 2 or getattr(batch, "segment_ids", None) is not None:
             raise UserError(
                 "the data's batches are not pairs of answers; take the data module Preferences"
             )
@@ -142,19 +143,19 @@ class PreferenceTuning(LanguageModel):
         rows = torch.arange(len(batch.tokens), device=labels.device)
         rows = rows.repeat_interleave(batch.tokens.shape[1])
         if labels.device.type == "cpu":  # elsewhere the host would have to wait for their number
-            asked = labels != IGNORED
+            asked = labels != IGNORE_INDEX
             inputs, labels, rows = inputs[asked], labels[asked], rows[asked]
         losses = token_losses(inputs, layer, labels)
         sums = losses.new_zeros(len(batch.tokens)).index_add(0, rows, -losses)
         if self.loss_name == "ipo":
-            sums = sums / (batch.labels != IGNORED).sum(dim=1).clamp(min=1)
+            sums = sums / (batch.labels != IGNORE_INDEX).sum(dim=1).clamp(min=1)
         return sums
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The summed loss of one batch of pairs."""
         compared = self.compare(batch, label_smoothing=self.label_smoothing)
         pairs = len(compared.margins)
-        self.track(
+        self.log_training(
             compared.loss / pairs,
             pairs,
             reward_accuracy=(compared.margins > 0).sum(),
@@ -172,11 +173,11 @@ class PreferenceTuning(LanguageModel):
 
     # ---------------------------------------------------------------- figures
 
-    def build_views(self, stage: Stage) -> dict[str, Metric]:
+    def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Means over pairs."""
         return {name: MeanMetric() for name in self.derived}
 
-    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
         """Those means."""
         return {f"{stage}/{name}": float(views.pop(name)) for name in self.derived}
 

@@ -94,7 +94,7 @@ class Regressor(Task):
         # Each keeps sums of its own; told apart by comparing states, two could be merged.
         return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
-    def build_views(self, stage: Stage) -> dict[str, Metric]:
+    def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Predictions and targets of a test."""
         return {"scatter": Collected()} if stage == "test" else {}
 
@@ -119,7 +119,7 @@ class Regressor(Task):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of one batch."""
         loss: Tensor = self.loss(self._standardised(batch[0]), self._scaled(batch[1]))
-        self.track(loss, len(batch[1]))
+        self.log_training(loss, len(batch[1]))
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

@@ -101,9 +101,9 @@ class TextClassifier(Classifier):
         if self.trainer.is_global_zero:
             print(f"{self.vectors} has vectors for {found.coverage:.1%} of the vocabulary")
 
-    def build_views(self, stage: Stage) -> dict[str, Metric]:
+    def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Adds which texts a test got most wrong."""
-        views = super().build_views(stage)
+        views = super().build_collectors(stage)
         if stage == "test" and not self.multilabel:
             views["wrong_texts"] = MostWrong(keep=100)
         return views
@@ -119,9 +119,9 @@ class TextClassifier(Classifier):
             ):
                 self._shown = batch[0][:_TEXTS_SHOWN], batch.lengths[:_TEXTS_SHOWN]
 
-    def derive(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
         """Adds what attention pooling weighs of a few texts."""
-        figures = super().derive(stage, views)
+        figures = super().derived_metrics(stage, views)
         if stage == "test" and self._shown is not None:
             tokens, lengths = self._shown
             weights = self.net.attention_weights(tokens, lengths)  # type: ignore[operator]

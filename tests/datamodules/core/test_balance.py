@@ -167,7 +167,7 @@ def test_each_repeat_is_augmented_anew(npz: str, resident: bool) -> None:
             number = torch.tensor([index + len(shown.get(index, [])) * REPEAT])
             draw = Augmentation(**OPTIONS).draw(8, number, seed=4, epoch=2)
             assert draw is not None
-            moved = draw.shade(draw.move(pixels[index][None]).flatten(2).float())
+            moved = draw.color_jitter(draw.move(pixels[index][None]).flatten(2).float())
             assert torch.equal(data._normalise(moved)[0], image[0])
             shown.setdefault(index, []).append(image)
     rare = [images for index, images in shown.items() if index >= 34]

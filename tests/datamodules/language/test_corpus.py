@@ -10,15 +10,16 @@ import torch
 
 from datamodules import PromptInputs, TextCorpus
 from datamodules.core.errors import DataError
+from datamodules.core.protocols import IGNORE_INDEX
 from datamodules.language import corpus as text_windows
 from datamodules.language import documents
-from datamodules.language.batch import IGNORED, TokenBatch
+from datamodules.language.batch import TokenBatch
 from datamodules.language.tokenizer import LanguageTokenizer
 from datamodules.text import files as text_files
 from datamodules.text.tokenizer import pretrained
 
 PROJECT = Path(__file__).resolve().parents[3]
-REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))
+REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared_prefix_len" / "data"))
 RNG = np.random.default_rng(3)
 WORDS = ["ship", "sea", "wind", "sail", "storm", "calm", "바다", "Ahoy!", "it's", "7"]
 STORIES = [" ".join(RNG.choice(WORDS, RNG.integers(2, 30))) + f"\n{n} ends." for n in range(150)]
@@ -58,7 +59,7 @@ def predicted(batches: list[TokenBatch]) -> list[int]:
     """All labels that count, in the order of the windows."""
     rows = [(int(i), row) for b in batches for i, row in zip(b.index, b.labels, strict=True)]
     rows.sort(key=lambda pair: pair[0])
-    return [label for _, row in rows for label in row.tolist() if label != IGNORED]
+    return [label for _, row in rows for label in row.tolist() if label != IGNORE_INDEX]
 
 
 def as_process(data: TextCorpus, rank: int, world_size: int) -> TextCorpus:
@@ -131,17 +132,19 @@ def test_documents_stand_apart(corpus) -> None:
         expected = [t for text in texts for t in [end, *data.encode_prompt(text)]] + [end]
         assert stream(data, split) == expected
     for batch in (*data.train_dataloader(), *data.val_dataloader()):
-        for row in zip(batch.tokens, batch.labels, batch.positions, batch.segments, strict=True):
-            tokens, labels, positions, segments = (part.tolist() for part in row)
+        for row in zip(
+            batch.tokens, batch.labels, batch.position_ids, batch.segment_ids, strict=True
+        ):
+            tokens, labels, position_ids, segment_ids = (part.tolist() for part in row)
             place, document = 0, 0
             for number, token in enumerate(tokens):
-                if segments[number] == -1:  # behind the last token of all
-                    assert (token, labels[number]) == (data.pad_id, IGNORED)
-                    assert positions[number] == 0
+                if segment_ids[number] == -1:  # behind the last token of all
+                    assert (token, labels[number]) == (data.pad_id, IGNORE_INDEX)
+                    assert position_ids[number] == 0
                     continue
-                if token == end and number > 0 and labels[number] != IGNORED:
+                if token == end and number > 0 and labels[number] != IGNORE_INDEX:
                     place, document = 0, document + 1
-                assert (positions[number], segments[number]) == (place, document)
+                assert (position_ids[number], segment_ids[number]) == (place, document)
                 place += 1
     assert predicted(list(data.val_dataloader())) == stream(data, "val")[1:]
 
@@ -168,7 +171,7 @@ def test_batches_are_shifted_by_one(corpus) -> None:
     tokens = stream(data, "train")
     for batch in data.train_dataloader():
         assert batch.tokens.dtype == batch.labels.dtype == batch.index.dtype == torch.int64
-        assert batch.positions is batch.segments is None
+        assert batch.position_ids is batch.segment_ids is None
         for row, labels, start in zip(*batch[:3], strict=True):
             assert row.tolist() == tokens[start : start + 16]
             assert labels.tolist() == tokens[start + 1 : start + 17]

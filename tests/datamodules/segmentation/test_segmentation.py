@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from datamodules.core.errors import DataError
-from datamodules.segmentation.augment import Turns
+from datamodules.segmentation.augment import FlipsAndRotations
 from datamodules.segmentation.dataset import MaskBatch, MaskedImages, SameSizeBatches, to_classes
 from datamodules.segmentation.folder import SegmentationFolder
 from datamodules.segmentation.inputs import MaskInputs
@@ -127,15 +127,19 @@ def test_turns_are_those_that_they_are_called() -> None:
         "rotate90": [image[0].rot90(k, (1, 2)) for k in range(4)],
     }
     for option, expected in known.items():
-        turned, mask = Turns(**{option: True}).apply(image, image[:, 0], index, seed=3, epoch=1)
+        turned, mask = FlipsAndRotations(**{option: True}).apply(
+            image, image[:, 0], index, seed=3, epoch=1
+        )
         assert torch.equal(turned[:, 0], mask)
         assert turned.is_contiguous(memory_format=torch.channels_last)
         counts = [int((turned == one).flatten(1).all(dim=1).sum()) for one in expected]
         assert sum(counts) == 400
         assert min(counts) > 400 / len(expected) * 0.7
-        later, _ = Turns(**{option: True}).apply(image, image[:, 0], index, seed=3, epoch=2)
+        later, _ = FlipsAndRotations(**{option: True}).apply(
+            image, image[:, 0], index, seed=3, epoch=2
+        )
         assert not torch.equal(later, turned)
-    turned, _ = Turns(**EVERY_TURN).apply(image, image[:, 0], index, seed=0, epoch=0)
+    turned, _ = FlipsAndRotations(**EVERY_TURN).apply(image, image[:, 0], index, seed=0, epoch=0)
     assert len(turned.flatten(1).unique(dim=0)) == 8
 
 

@@ -126,11 +126,11 @@ def test_texts_of_a_packed_row_are_as_if_alone(folders, kind):
     net = build(folders[kind]).eval()
     texts = draw(5, 1, 7, 4)
     row = torch.cat([*texts, torch.zeros(3, dtype=torch.long)])
-    segments = torch.cat([torch.full((len(t),), n) for n, t in enumerate(texts)])
-    segments = torch.nn.functional.pad(segments, (0, 3), value=-1)
+    segment_ids = torch.cat([torch.full((len(t),), n) for n, t in enumerate(texts)])
+    segment_ids = torch.nn.functional.pad(segment_ids, (0, 3), value=-1)
     places = torch.nn.functional.pad(torch.cat([torch.arange(len(t)) for t in texts]), (0, 3))
     rows = torch.stack([row, row.roll(1)])  # a row of other bounds beside it
-    both = torch.stack([segments, segments.roll(1)])
+    both = torch.stack([segment_ids, segment_ids.roll(1)])
     if kind == "bloom":
         with pytest.raises(ValueError, match=r"\(bloom\) cannot keep the texts of one row apart"):
             net(rows, None, both)
@@ -157,14 +157,14 @@ def test_texts_of_a_packed_row_share_their_start(folders, kind, attention):
     start, *rests = draw(3, 5, 2)
     row = torch.cat([start, *rests, torch.zeros(2, dtype=torch.long)])[None]
     places = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7, 3, 4, 0, 0]])
-    segments = torch.tensor([[0] * 8 + [1] * 2 + [-1] * 2])
+    segment_ids = torch.tensor([[0] * 8 + [1] * 2 + [-1] * 2])
     if kind in ("bloom", "mistral", "gemma2"):  # the last two look back at a few tokens alone
         match = "apart" if kind == "bloom" else r"cannot share the start .* share_prefix to false"
         with pytest.raises(ValueError, match=match):
-            net(row, places, segments, shared=3)
+            net(row, places, segment_ids, shared_prefix_len=3)
         return
     alone = [net(torch.cat([start, rest])[None])[0] for rest in rests]
-    together = net(row, places, segments, shared=3)[0]
+    together = net(row, places, segment_ids, shared_prefix_len=3)[0]
     torch.testing.assert_close(together[:8], alone[0], **CLOSE)
     torch.testing.assert_close(together[8:10], alone[1][3:], **CLOSE)
 
@@ -416,8 +416,8 @@ def test_refuses_a_text_beyond_the_context(folders):
     _, state = net.step(draw(32)[0][None])
     with pytest.raises(ValueError, match="33 tokens are more than the 32"):
         net.step(draw(1)[0][None], state)
-    segments = torch.arange(2).repeat_interleave(20)[None]  # a row may be longer than its texts
-    assert net(draw(40)[0][None], None, segments).isfinite().all()
+    segment_ids = torch.arange(2).repeat_interleave(20)[None]  # a row may be longer than its texts
+    assert net(draw(40)[0][None], None, segment_ids).isfinite().all()
 
 
 def test_refuses_an_encoder(tmp_path):

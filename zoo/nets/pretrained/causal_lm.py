@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.nets.checks import check_choice, check_positive, check_rate
 from zoo.nets.layers.lora import Targets, add_lora, is_added, lora_off, merge_lora
-from zoo.nets.layers.packing import own_text, places
+from zoo.nets.layers.packing import packed_causal_mask, packed_position_ids
 from zoo.nets.pretrained.hf import check_installed, head_names, recompute_layers, write_architecture
 from zoo.nets.pretrained.loading import (
     attention_mask,
@@ -158,20 +158,22 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
     def forward(
         self,
         tokens: Tensor,
-        positions: Tensor | None = None,
-        segments: Tensor | None = None,
-        shared: int = 0,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        shared_prefix_len: int = 0,
     ) -> Tensor:
         """Logits ``(B, T, vocab)`` of what follows each token; see :meth:`features`."""
-        logits: Tensor = self.model(**self._inputs(tokens, positions, segments, shared)).logits
+        logits: Tensor = self.model(
+            **self._inputs(tokens, position_ids, segment_ids, shared_prefix_len)
+        ).logits
         return logits
 
     def features(
         self,
         tokens: Tensor,
-        positions: Tensor | None = None,
-        segments: Tensor | None = None,
-        shared: int = 0,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        shared_prefix_len: int = 0,
     ) -> Tensor:
         """What the output layer makes logits of.
 
@@ -179,12 +181,12 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
 
         Args:
             tokens: Token ids ``(B, T)``.
-            positions: Place of each token in its own text, ``(B, T)``; by default 0, 1, 2 ...
-            segments: Which text of its row each token belongs to, ``(B, T)``, and -1 for padding,
-                where a row holds several texts one after the other: a token then looks at those of
-                its own text alone.
-            shared: How many tokens at the start of each row all its texts begin with, which stand
-                there once. ``positions`` are then needed, too.
+            position_ids: Place of each token in its own text, ``(B, T)``; by default 0, 1, 2 ...
+            segment_ids: Which text of its row each token belongs to, ``(B, T)``, and -1 for
+                padding, where a row holds several texts one after the other: a token then looks at
+                those of its own text alone.
+            shared_prefix_len: How many tokens at the start of each row all its texts begin with,
+                which stand there once. ``position_ids`` are then needed, too.
 
         Returns:
             Features ``(B, T, D)``.
@@ -194,7 +196,9 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
                 cannot share their start.
         """
         base: nn.Module = self.model.base_model
-        hidden: Tensor = base(**self._inputs(tokens, positions, segments, shared)).last_hidden_state
+        hidden: Tensor = base(
+            **self._inputs(tokens, position_ids, segment_ids, shared_prefix_len)
+        ).last_hidden_state
         return hidden
 
     @torch.no_grad()
@@ -259,7 +263,11 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         return whole.model
 
     def _inputs(
-        self, tokens: Tensor, positions: Tensor | None, segments: Tensor | None, shared: int
+        self,
+        tokens: Tensor,
+        position_ids: Tensor | None,
+        segment_ids: Tensor | None,
+        shared_prefix_len: int,
     ) -> dict[str, Any]:
         """The model's arguments.
 
@@ -268,31 +276,35 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         look back at one start, a mask says what each token sees.
         """
         inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
-        if segments is not None and not self._keeps_apart:
-            if int(segments.max()) > 0:
+        if segment_ids is not None and not self._keeps_apart:
+            if int(segment_ids.max()) > 0:
                 kind = self.model.config.model_type
                 raise ValueError(
                     f"model={self._name!r} ({kind}) cannot keep the texts of one row apart; set "
                     "the data's packing to false"
                 )
-            segments = None
-        if shared and not self._shares:
+            segment_ids = None
+        if shared_prefix_len and not self._shares:
             kind = self.model.config.model_type
             raise ValueError(
                 f"model={self._name!r} ({kind}) cannot share the start of a row among its texts; "
                 "set the data's share_prefix to false"
             )
-        if segments is not None:
-            if positions is None:
-                positions = places(segments)
-            inputs |= {"position_ids": positions.masked_fill(segments < 0, 0)}
-            if shared:
-                inputs |= {"attention_mask": attention_mask(self.model, own_text(segments, shared))}
+        if segment_ids is not None:
+            if position_ids is None:
+                position_ids = packed_position_ids(segment_ids)
+            inputs |= {"position_ids": position_ids.masked_fill(segment_ids < 0, 0)}
+            if shared_prefix_len:
+                inputs |= {
+                    "attention_mask": attention_mask(
+                        self.model, packed_causal_mask(segment_ids, shared_prefix_len)
+                    )
+                }
             return inputs
         self._check_length(tokens.shape[1])
-        if positions is not None:
+        if position_ids is not None:
             # A mask that hides nothing: positions shall not be taken for several texts.
-            inputs |= {"position_ids": positions, "attention_mask": torch.ones_like(tokens)}
+            inputs |= {"position_ids": position_ids, "attention_mask": torch.ones_like(tokens)}
         return inputs
 
     def _check_length(self, length: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from zoo.nets.layers.packing import own_text
+from zoo.nets.layers.packing import packed_causal_mask
 from zoo.nets.pretrained.hf import errors_alone, read_architecture, warn_of_missing
 from zoo.nets.pretrained.torchvision_weights import first_line
 
@@ -163,10 +163,10 @@ def try_out(model: PreTrainedModel, name: str) -> tuple[bool, bool, bool]:
 
 def _shares_start(model: PreTrainedModel, tokens: Tensor) -> bool:
     """Whether two texts of a row, ``(1, 5)``, can begin with the same tokens of it."""
-    positions = torch.tensor([[0, 1, 2, 1, 2]], device=tokens.device)
-    segments = torch.tensor([[0, 0, 0, 1, 1]], device=tokens.device)
-    mask = attention_mask(model, own_text(segments, shared=1))
-    options = {"use_cache": False, "position_ids": positions, "attention_mask": mask}
+    position_ids = torch.tensor([[0, 1, 2, 1, 2]], device=tokens.device)
+    segment_ids = torch.tensor([[0, 0, 0, 1, 1]], device=tokens.device)
+    mask = attention_mask(model, packed_causal_mask(segment_ids, shared_prefix_len=1))
+    options = {"use_cache": False, "position_ids": position_ids, "attention_mask": mask}
     together = model.base_model(tokens, **options).last_hidden_state[:, 3:]
     second = tokens[:, [0, 3, 4]]
     alone = model.base_model(second, use_cache=False).last_hidden_state[:, 1:]
