@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
+from datamodules.core.errors import OptionError, UserError
 
-class UserError(ValueError):
-    """Something that the user can put right; the sentence names the option or file and a remedy.
-
-    The command line prints it on stderr without a traceback and exits with 2.
-    """
-
-
-class OptionError(UserError):
-    """An option that cannot be taken.
-
-    Args:
-        key: The option's dotted name, as far as it is known.
-        reason: The rest of the sentence, from the space or colon after the name on.
-        near: The option that may have been meant.
-        value: What it was set to.
-        in_file: Whether it stands in a recipe or checkpoint, not on the command line.
-    """
-
-    def __init__(
-        self,
-        key: str,
-        reason: str,
-        near: str | None = None,
-        *,
-        value: str = "",
-        in_file: bool = False,
-    ) -> None:
-        self.key, self.reason, self.near = key, reason, near
-        self.value, self.in_file = value, in_file
-        hint = f"; did you mean {near}?" if near else ""
-        super().__init__(f"option {key}".strip() + reason + hint)
-
-    def inside(self, place: str) -> OptionError:
-        """The same, seen from the parser whose option ``place`` it belongs to."""
-        in_file = self.in_file or place == "config"
-        outer = [] if place == "config" else place.replace("init_args", "").split(".")
-
-        def whole(name: str) -> str:
-            return ".".join(filter(None, [*outer, name]))
-
-        near = whole(self.near) if self.near else None
-        return OptionError(whole(self.key), self.reason, near, value=self.value, in_file=in_file)
+__all__ = [
+    "OUT_OF_MEMORY",
+    "Interrupted",
+    "NonFiniteLoss",
+    "OptionError",
+    "UserError",
+    "is_out_of_memory",
+]
 
 
 class NonFiniteLoss(FloatingPointError):

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from datamodules.core.balance import need_every_class
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least, plain, public_path
+from datamodules.core.errors import DataError, at_least
+from datamodules.core.options import plain, public_path
 from datamodules.core.sampling import (
     EpochBatches,
     PositionedLoader,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError, nearest
+from datamodules.core.errors import DataError, known
 
 Numbers = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -114,7 +114,7 @@ class CsvFile:
     def _nearest(self, column: str) -> str:
         if len(self.columns) == 1:
             return f"delimiter {self.delimiter!r} finds one column only; set delimiter"
-        return nearest(column, self.columns)
+        return known(column, self.columns)
 
     def read(self, columns: Sequence[str]) -> None:
         """Read some columns, all of whose rows must have a value.

@@ -1,17 +1,143 @@
-"""The one error that a user's data or options can cause."""
+"""The errors that a user can put right, in one grammar, and the checks that raise them.
+
+``option batch_size is 0; give 1 or more``: which option, its value as YAML has it, what would do.
+The command line puts the section before the name: ``option data.batch_size``.
+"""
+
+from __future__ import annotations
 
 import difflib
+import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
-class DataError(ValueError):
-    """A fault that the user can mend: one sentence names the option or file and a way out."""
+class UserError(ValueError):
+    """Something that the user can put right; the sentence names the option or file and a remedy.
+
+    The command line prints it on stderr without a traceback and exits with 2.
+    """
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint at the name that is meant, or else at all names."""
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return "there are " + textwrap.shorten(", ".join(map(repr, names)), 200, placeholder=" ...")
+class DataError(UserError):
+    """A fault of files or of what they hold."""
+
+
+class OptionError(UserError):
+    """An option that cannot be taken.
+
+    Args:
+        key: The option's dotted name, as far as it is known.
+        reason: The rest of the sentence, from the space or colon after the name on.
+        near: The option that may have been meant.
+        value: What it was set to.
+        in_file: Whether it stands in a recipe or checkpoint, not on the command line.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        reason: str,
+        near: str | None = None,
+        *,
+        value: str = "",
+        in_file: bool = False,
+    ) -> None:
+        self.key, self.reason, self.near = key, reason, near
+        self.value, self.in_file = value, in_file
+        hint = f"; did you mean {near}?" if near else ""
+        super().__init__(f"option {key}".strip() + reason + hint)
+
+    def inside(self, place: str) -> OptionError:
+        """The same, seen from the parser whose option ``place`` it belongs to."""
+        in_file = self.in_file or place == "config"
+        outer = [] if place == "config" else place.replace("init_args", "").split(".")
+
+        def whole(name: str) -> str:
+            return ".".join(filter(None, [*outer, name]))
+
+        near = whole(self.near) if self.near else None
+        return OptionError(whole(self.key), self.reason, near, value=self.value, in_file=in_file)
+
+
+def refuse(option: str, value: object, remedy: str) -> OptionError:
+    """The error to raise for an option's value: ``option NAME is VALUE; REMEDY``.
+
+    Args:
+        option: The argument's name, without a section.
+        value: What it was given.
+        remedy: What would do, such as ``give 1 or more``.
+
+    >>> str(refuse("batch_size", 0, "give 1 or more"))
+    'option batch_size is 0; give 1 or more'
+    >>> str(refuse("norm", "grop", "give one of batch, group" + did_you_mean("grop", ["group"])))
+    "option norm is 'grop'; give one of batch, group; did you mean 'group'?"
+    """
+    return OptionError(option, f" is {shown(value)}; {remedy}", value=str(value))
+
+
+def shown(value: object) -> str:
+    """A value as one writes it in YAML, texts in quotes."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return repr(str(value)) if hasattr(value, "__fspath__") else repr(value)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that is spelt nearly like it."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return near[0] if near else None
+
+
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """A hint at the name that is meant, to be put behind a sentence; nothing where none is near."""
+    near = nearest(name, names) if isinstance(name, str) else None
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def known(name: str, names: Iterable[str]) -> str:
+    """The remedy where a name is not known: the one that is near, or else all there are."""
+    all_names = list(names)
+    near = nearest(name, all_names)
+    if near is not None:
+        return f"did you mean {near!r}?"
+    return "there are " + textwrap.shorten(", ".join(map(repr, all_names)), 200, placeholder=" ...")
+
+
+def at_least(option: str, value: Number, lowest: Number) -> Number:
+    """The value, unless it is too low.
+
+    Raises:
+        OptionError: If it is below ``lowest``.
+    """
+    if value < lowest:
+        raise refuse(option, value, f"give {lowest} or more")
+    return value
+
+
+def between(
+    option: str, value: float, low: float = 0, high: float = 1, *, inclusive: bool = True
+) -> float:
+    """The value, if it lies from ``low`` to ``high``; ``high`` itself only where inclusive.
+
+    Raises:
+        OptionError: If it lies outside.
+    """
+    if not (low <= value < high or (inclusive and value == high)):
+        below = "" if inclusive else " and below"
+        raise refuse(option, value, f"give a number from {low} to{below} {high}")
+    return value
+
+
+def one_of(option: str, value: object, choices: Collection[object]) -> None:
+    """Checks a value of a fixed set.
+
+    Raises:
+        OptionError: If it is none of them; names the nearest one.
+    """
+    if value not in choices:
+        names = [str(choice) for choice in choices]
+        raise refuse(option, value, f"give one of {', '.join(names)}{did_you_mean(value, names)}")

@@ -1,4 +1,4 @@
-"""Checks of options, and values as plain data."""
+"""Options as plain data, and what they stand for."""
 
 import importlib
 import os
@@ -8,34 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.core.errors import DataError
-
-
-def at_least(name: str, value: int, lowest: int) -> int:
-    """The value, unless it is too low.
-
-    Raises:
-        DataError: naming the option.
-    """
-    if value < lowest:
-        raise DataError(f"{name}: {value} is not possible; give {lowest} or more")
-    return value
-
 
 def some(fraction: float, count: int) -> int:
     """That share of them, and at least one unless none is wanted."""
     return max(round(fraction * count), 1 if fraction > 0 else 0)
-
-
-def share(name: str, value: float, *, inclusive: bool = False) -> float:
-    """The value, if it is from 0 to 1; 1 itself only where it is inclusive.
-
-    Raises:
-        DataError: naming the option.
-    """
-    if not (0 <= value < 1 or (inclusive and value == 1)):
-        raise DataError(f"{name}: {value} is not possible; give a number from 0 to 1")
-    return float(value)
 
 
 def plain(value: Any) -> Any:

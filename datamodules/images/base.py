@@ -10,8 +10,8 @@ from torch import Tensor
 
 from datamodules.core.balance import balanced_rows, class_counts, class_weights
 from datamodules.core.base import ArrayDataModule, Rows, SplitDataModule, Stage
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least, plain, share
+from datamodules.core.errors import DataError, at_least, between
+from datamodules.core.options import plain
 from datamodules.core.randomness import REPEAT
 from datamodules.core.sampling import EpochBatches
 from datamodules.images.augment import Augmentation, ResidentImages
@@ -213,8 +213,8 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             )
         self.horizontal_flip = horizontal_flip
         self.cutout = at_least("cutout", cutout, 0)
-        self.brightness = share("brightness", brightness, inclusive=True)
-        self.contrast = share("contrast", contrast, inclusive=True)
+        self.brightness = between("brightness", brightness)
+        self.contrast = between("contrast", contrast)
         self._augmentation = Augmentation(
             crop_padding, horizontal_flip, cutout, brightness, contrast
         )

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.download import PROBE_S, unreachable
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least
+from datamodules.core.errors import DataError, at_least
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import decoded
 from datamodules.images.dataset import ArrayImages

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.options import share
+from datamodules.core.errors import between
 from datamodules.images.base import ImageDataModule
 from datamodules.images.dataset import ArrayImages
 
@@ -40,8 +40,8 @@ class Digits(ImageDataModule):
         self, *, val_fraction: float = 0.1, test_fraction: float = 0.2, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self._set_facts([str(digit) for digit in range(10)], in_channels=1, image_size=8)
 
     def _rows(self, labels: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:

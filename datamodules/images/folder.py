@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.base import DatasetT, EveryClass
-from datamodules.core.options import share, some
+from datamodules.core.errors import between
+from datamodules.core.options import some
 from datamodules.images.decode import check_window
 from datamodules.images.groups import Groups, split_groups
 
@@ -56,8 +57,8 @@ class FolderDataModule(EveryClass[DatasetT]):
     ) -> None:
         super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
         self.root = str(root)
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.skip_broken = skip_broken
         self.window = check_window(window)
         self.groups = None if groups is None else str(groups)

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least
+from datamodules.core.errors import DataError, at_least
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DecodedImages, decoded
 from datamodules.images.dataset import ArrayImages

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least
+from datamodules.core.errors import DataError, at_least
 from datamodules.core.sampling import PositionedLoader
 from datamodules.images.base import PreparedImages
 from datamodules.images.dataset import ImageBatch

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from datamodules.core.base import EveryClass
 from datamodules.core.download import PROBE_S, download, md5_sum
-from datamodules.core.errors import DataError, nearest
+from datamodules.core.errors import DataError, known
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DAMAGED, npy_header, unpacked
 from datamodules.images.dataset import ArrayImages
@@ -186,7 +186,7 @@ class MedMNIST(_NpzImages):
         super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
         if name not in SETS:
             raise DataError(
-                f"name: {name!r} is not a 2-D set of MedMNIST; {nearest(name.lower(), list(SETS))}"
+                f"name: {name!r} is not a 2-D set of MedMNIST; {known(name.lower(), list(SETS))}"
             )
         self.name = name
         self.root = str(root)

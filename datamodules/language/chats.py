@@ -7,9 +7,9 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.base import SplitDataModule
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, at_least, between
 from datamodules.core.hub import SMALL_MODEL, find_model
-from datamodules.core.options import at_least, share, some
+from datamodules.core.options import some
 from datamodules.core.sampling import EpochBatches, PositionedLoader
 from datamodules.language.base import LanguageData
 from datamodules.language.chat_store import ChatRows, ChatStore, Reader, chat_store
@@ -72,8 +72,8 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
             raise DataError(f"too_long: {too_long!r} is not possible; give 'cut' or 'drop'")
         self.too_long = too_long
         self.max_tokens = None if max_tokens is None else at_least("max_tokens", max_tokens, 1)
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.deduplicate = deduplicate
         self._store: ChatStore | None = None
         self.duplicates = 0

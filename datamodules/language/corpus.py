@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.base import SplitDataModule
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least, share, some
+from datamodules.core.errors import DataError, at_least, between
+from datamodules.core.options import some
 from datamodules.core.randomness import permutation
 from datamodules.core.sampling import EpochBatches, PositionedLoader
 from datamodules.language.base import LanguageData
@@ -160,8 +160,8 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
                 )
         self.respect_documents = respect_documents
         self.deduplicate = deduplicate
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self._stores: dict[Split, TokenStore] | None = None
         self._take(self._find())
         self._set_tokenizer(self._find_tokenizer(end_token))

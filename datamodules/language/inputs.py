@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least
+from datamodules.core.errors import DataError, at_least
 from datamodules.core.sampling import PositionedLoader
 from datamodules.language.base import LanguageData
 from datamodules.language.chat_template import ChatTemplate

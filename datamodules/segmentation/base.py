@@ -10,8 +10,8 @@ from torch import Tensor
 
 from datamodules.core.balance import class_weights
 from datamodules.core.base import SplitDataModule, Stage
-from datamodules.core.errors import DataError
-from datamodules.core.options import plain, share
+from datamodules.core.errors import DataError, between
+from datamodules.core.options import plain
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.core.sampling import PositionedLoader
 from datamodules.images.augment import Augmentation
@@ -167,8 +167,8 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
         self.rotate90 = rotate90
-        self.brightness = share("brightness", brightness, inclusive=True)
-        self.contrast = share("contrast", contrast, inclusive=True)
+        self.brightness = between("brightness", brightness)
+        self.contrast = between("contrast", contrast)
         self._turns = FlipsAndRotations(horizontal_flip, vertical_flip, rotate90)
         self._shades = Augmentation(brightness=brightness, contrast=contrast)
 

@@ -10,8 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.core.base import Stage
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least
+from datamodules.core.errors import DataError, at_least
 from datamodules.images.decode import list_images
 from datamodules.images.folder import FolderDataModule
 from datamodules.segmentation.base import SegmentationDataModule, default_names

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.core.base import EveryClass
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least
+from datamodules.core.errors import DataError, at_least
 from datamodules.images.cache import DAMAGED, npy_header
 from datamodules.segmentation.base import _KINDS, _SPLITS, SegmentationDataModule, default_names
 from datamodules.segmentation.dataset import MaskedImages, to_classes

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least, share
+from datamodules.core.errors import DataError, at_least, between
 from datamodules.images.base import ImageDataModule
 from datamodules.images.dataset import ArrayImages
 from datamodules.segmentation.base import SegmentationDataModule
@@ -254,8 +253,8 @@ class SyntheticCells(SegmentationDataModule):
         self.count = at_least("count", count, 3)
         self.most_cells = at_least("most_cells", most_cells, 1)
         self.cell_types = cell_types
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.data_seed = at_least("data_seed", data_seed, 0)
         names = ["background", *(CELL_TYPES if cell_types else ["cell"])]
         self._set_facts(names, _channels(in_channels), at_least("image_size", image_size, 16))
@@ -313,8 +312,8 @@ class SyntheticCellTypes(ImageDataModule):
     ) -> None:
         super().__init__(**kwargs)
         self.count = at_least("count", count, 3)
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.data_seed = at_least("data_seed", data_seed, 0)
         size = at_least("image_size", image_size, 16)
         self._set_facts(CELL_TYPES, _channels(in_channels), size)

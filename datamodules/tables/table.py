@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from datamodules.core.base import ArrayDataModule, SplitDataModule
 from datamodules.core.csv_file import CsvFile, Numbers, Texts
-from datamodules.core.errors import DataError
-from datamodules.core.options import plain, share, some
+from datamodules.core.errors import DataError, between
+from datamodules.core.options import plain, some
 from datamodules.core.sampling import split_rows
 
 Rows = npt.NDArray[np.int64]
@@ -192,8 +192,8 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
         self, *, val_fraction: float = 0.1, test_fraction: float = 0.2, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
 
     def _take(
         self,

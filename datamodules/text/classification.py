@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.base import SplitDataModule
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least, plain, share, some
+from datamodules.core.errors import DataError, at_least, between
+from datamodules.core.options import plain, some
 from datamodules.core.sampling import PositionedLoader
 from datamodules.text.buckets import BucketBatches
 from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
@@ -97,8 +97,8 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         self.lowercase = lowercase
         self.nfc = nfc
         self.max_tokens = None if max_tokens is None else at_least("max_tokens", max_tokens, 1)
-        self.val_fraction = share("val_fraction", val_fraction)
-        self.test_fraction = share("test_fraction", test_fraction)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.deduplicate = deduplicate
         self._given_names = class_names
         self._store: TokenStore | None = None

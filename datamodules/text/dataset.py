@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.core.base import ArrayDataModule
-from datamodules.core.errors import DataError
-from datamodules.core.options import at_least
+from datamodules.core.errors import DataError, at_least
 from datamodules.text.survey import Rows
 from datamodules.text.token_store import TokenStore, Truncate
 from datamodules.text.tokenizer import TextTokenizer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from datamodules.core.errors import DataError, nearest
+from datamodules.core.errors import DataError, known
 
 Split = Literal["train", "val", "test"]
 
@@ -449,7 +449,7 @@ def _empty(path: Path) -> DataError:
 
 def hint(name: str, names: Sequence[str]) -> str:
     """Which of some names, all of which have been said, is meant."""
-    near = nearest(name, names)
+    near = known(name, names)
     return near if near.startswith("did") else "choose one of them"
 
 

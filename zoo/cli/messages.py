@@ -75,6 +75,17 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
+def in_section(error: OptionError, config: Mapping[str, Any]) -> OptionError:
+    """The refusal of a class's option, under the section of the recipe that the class stands in."""
+    for section in ("data", "model", "model.init_args.net", "checkpoint"):
+        node: Any = config
+        for part in section.split("."):
+            node = node.get(part) if hasattr(node, "get") else None
+        if hasattr(node, "get") and error.key in node.get("init_args", node):
+            return error.inside(section.replace(".init_args", ""))
+    return error
+
+
 def with_section(sentence: str, config: Mapping[str, Any]) -> str:
     """Completes the name of the option that a class's own sentence starts with.
 
