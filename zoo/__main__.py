@@ -26,7 +26,7 @@ earlier ones, options over files. Try: zoo fit --config inception
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and gives its exit code."""
+    """Run one command and gives its exit code."""
     argv = sys.argv[1:] if arguments is None else arguments
     from zoo.errors import UserError
 
@@ -75,7 +75,7 @@ def _list(argv: list[str]) -> int:
 
 
 def entry() -> None:
-    """The console script."""
+    """Return the console script."""
     sys.exit(main())
 
 

@@ -13,7 +13,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def balanced_rows(labels: Rows, seed: int, epoch: int) -> Rows:
-    """The order of an epoch in which every class is drawn equally often.
+    """Return the order of an epoch in which every class is drawn equally often.
 
     Counted over all epochs, draw j belongs to class j mod K, where K counts the classes that
     occur; so a class's counts in an epoch differ by at most one from another's, and not at all in
@@ -24,16 +24,16 @@ def balanced_rows(labels: Rows, seed: int, epoch: int) -> Rows:
     Nothing is stored: any epoch's order is a function of (seed, epoch).
 
     Args:
-        labels: the classes' numbers, (N,).
-        seed: chooses the order.
-        epoch: the epoch, from 0.
+        labels: The classes' numbers, (N,).
+        seed: Chooses the order.
+        epoch: The epoch, from 0.
 
     Returns:
-        N positions in `labels`, int64, each higher by `REPEAT` for each time that it has come
+        N positions in ``labels``, int64, each higher by ``REPEAT`` for each time that it has come
         before.
 
     Raises:
-        DataError: if a sample may have several labels, so that drawing it serves several classes.
+        DataError: If a sample may have several labels, so that drawing it serves several classes.
     """
     if labels.ndim != 1:
         raise DataError(
@@ -53,7 +53,7 @@ def balanced_rows(labels: Rows, seed: int, epoch: int) -> Rows:
 
 
 def _count_repeats(rows: Rows) -> Rows:
-    """The rows, higher by `REPEAT` for each time that they have come before."""
+    """Return the rows, higher by ``REPEAT`` for each time that they have come before."""
     by_row = np.argsort(rows, kind="stable")
     _, firsts, times = np.unique(rows[by_row], return_index=True, return_counts=True)
     before = np.empty_like(rows)
@@ -62,7 +62,7 @@ def _count_repeats(rows: Rows) -> Rows:
 
 
 def _round_robin(size: int, turns: Rows, seed: int, stream: int) -> Rows:
-    """Elements `turns` (consecutive) of the endless row of shuffled range(size)s."""
+    """Elements ``turns`` (consecutive) of the endless row of shuffled range(size)s."""
     if not len(turns):
         return turns
     first, last = int(turns[0]) // size, int(turns[-1]) // size
@@ -86,16 +86,16 @@ def class_counts(labels: Rows, num_classes: int) -> Rows:
 
 
 def class_weights(counts: Rows) -> list[float]:
-    """A weight for each class, inverse to its frequency.
+    """Return a weight for each class, inverse to its frequency.
 
     w_c = N / (C n_c) with n_c samples of class c and N = n_1 + ... + n_C, scikit-learn's
     "balanced": the mean over all samples' weights is 1, so that the loss keeps its scale.
 
     Args:
-        counts: how many samples, or pixels, of each class the training split has, (C,).
+        counts: How many samples, or pixels, of each class the training split has, (C,).
 
     Raises:
-        DataError: if a class has none.
+        DataError: If a class has none.
     """
     absent = np.flatnonzero(counts == 0)
     if len(absent):
@@ -113,14 +113,14 @@ def need_every_class(
     """Refuse a split in which a class does not occur: its figures would leave that class out.
 
     Args:
-        counts: how much of each class the split holds, (C,).
-        class_names: the C classes.
-        split: the split's name.
-        where: what it was read from.
-        counted: what was counted, "image" or "pixel".
+        counts: How much of each class the split holds, (C,).
+        class_names: The C classes.
+        split: The split's name.
+        where: What it was read from.
+        counted: What was counted, "image" or "pixel".
 
     Raises:
-        DataError: naming the class and the split.
+        DataError: Naming the class and the split.
     """
     absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if absent:

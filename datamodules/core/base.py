@@ -35,7 +35,7 @@ class GatheredDataset(Protocol):
         ...
 
     def __getitems__(self, indices: list[int]) -> Any:
-        """The whole batch."""
+        """Return the whole batch."""
         ...
 
 
@@ -45,14 +45,14 @@ DatasetT = TypeVar("DatasetT", bound=GatheredDataset)
 class ArrayDataModule(pl.LightningDataModule):
     """Batches that are gathered by number, shared among the processes.
 
-    Every constructor argument of a subclass is kept under its own name; `resolved` relies on it.
+    Every constructor argument of a subclass is kept under its own name; ``resolved`` relies on it.
 
     Args:
-        batch_size: samples in a batch, over all processes together.
-        num_workers: processes that gather batches; 0 is fastest for data in memory.
+        batch_size: Samples in a batch, over all processes together.
+        num_workers: Processes that gather batches; 0 is fastest for data in memory.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     def __init__(self, *, batch_size: int = 128, num_workers: int = 0) -> None:
@@ -62,7 +62,10 @@ class ArrayDataModule(pl.LightningDataModule):
         self.num_workers = at_least("num_workers", num_workers, 0)
 
     def _shard(self) -> tuple[int, int]:
-        """This process's rank and how many there are, counting those that see different data."""
+        """Return this process's rank and how many there are.
+
+        Counting those that see different data.
+        """
         if self.trainer is None:
             return 0, 1
         kwargs = self.trainer.distributed_sampler_kwargs  # None for a single device
@@ -103,7 +106,7 @@ class ArrayDataModule(pl.LightningDataModule):
         """How to build this object again with all that it has found out.
 
         Returns:
-            `class_path` and `init_args`, of plain Python types, so that it may go into a
+            ``class_path`` and ``init_args``, of plain Python types, so that it may go into a
             checkpoint.
         """
         names: dict[str, None] = {}
@@ -123,15 +126,15 @@ class ArrayDataModule(pl.LightningDataModule):
 class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
     """A data set with three disjoint splits.
 
-    A subclass implements `load_fit` and `load_test`.
+    A subclass implements ``load_fit`` and ``load_test``.
 
     Args:
-        split_seed: chooses the validation (and where there is none, the test) samples; apart from
-            `seed`, so that runs with several seeds share their splits.
-        seed: chooses the order; by default the one given to Lightning's seed_everything, or 0.
+        split_seed: Chooses the validation (and where there is none, the test) samples; apart from
+            ``seed``, so that runs with several seeds share their splits.
+        seed: Chooses the order; by default the one given to Lightning's seed_everything, or 0.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     samples: ClassVar[str] = "samples"
@@ -157,7 +160,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 
     @property
     def order_seed(self) -> int:
-        """The seed in force: `seed`, else Lightning's, else 0."""
+        """The seed in force: ``seed``, else Lightning's, else 0."""
         if self.seed is not None:
             return self.seed
         return int(os.environ.get("PL_GLOBAL_SEED") or 0)
@@ -174,7 +177,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             stage: "fit", "validate", "test" or "predict". Only the last two load the test split.
 
         Raises:
-            DataError: if a split is empty.
+            DataError: If a split is empty.
         """
         if stage in ("fit", "validate", None):
             self._load_fit()
@@ -202,7 +205,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         raise NotImplementedError
 
     def split(self, stage: Stage) -> DatasetT:
-        """A split's dataset; setup() must have loaded it. To predict means the test split."""
+        """Return a split's dataset.
+
+        Setup() must have loaded it. To predict means the test split.
+        """
         try:
             return self._splits["test" if stage == "predict" else stage]
         except KeyError:
@@ -222,7 +228,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         )
 
     def _order(self) -> Callable[[int], Rows] | None:
-        """The order of an epoch's training samples; None for a random one of all."""
+        """Return the order of an epoch's training samples; None for a random one of all."""
         return None
 
     def _position(self) -> tuple[int, int]:
@@ -236,7 +242,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         return self._loader(self.split("train"), self._train_batches())
 
     def val_dataloader(self) -> PositionedLoader:
-        """The validation split in order."""
+        """Return the validation split in order."""
         return self._evaluation_loader(self.split("val"))
 
     def test_dataloader(self) -> PositionedLoader:
@@ -244,7 +250,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         return self._evaluation_loader(self.split("test"))
 
     def predict_dataloader(self) -> PositionedLoader:
-        """The test split in order."""
+        """Return the test split in order."""
         return self._prediction_loader(self.split("predict"))
 
     def _carve(self, labels: Rows, sizes: Mapping[str, int]) -> list[Rows]:
@@ -262,13 +268,13 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 class EveryClass(SplitDataModule[DatasetT]):
     """A data set that refuses a split without some class.
 
-    A subclass implements `_place`, and gets `_class_counts` from its other base.
+    A subclass implements ``_place``, and gets ``_class_counts`` from its other base.
 
     Args:
-        allow_missing_classes: let the validation or the test split lack a class.
+        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     class_names: list[str]
@@ -278,7 +284,7 @@ class EveryClass(SplitDataModule[DatasetT]):
         self.allow_missing_classes = allow_missing_classes
 
     def _place(self) -> str:
-        """The file or folder that a message names."""
+        """Return the file or folder that a message names."""
         raise NotImplementedError
 
     def _add(self, stage: Stage, dataset: DatasetT) -> None:

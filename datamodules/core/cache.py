@@ -26,13 +26,13 @@ def cached(kind: str, key: object, load: Callable[[Path], T], build: Callable[[P
     whole. Where the cache cannot be written it is built in a temporary folder for this process.
 
     Args:
-        kind: a folder in the cache.
-        key: what the content depends on, as JSON.
-        load: reads a folder; raises OSError or ValueError if it is not whole.
-        build: fills a folder.
+        kind: A folder in the cache.
+        key: What the content depends on, as JSON.
+        load: Reads a folder; raises OSError or ValueError if it is not whole.
+        build: Fills a folder.
 
     Raises:
-        DataError: if neither folder can be written.
+        DataError: If neither folder can be written.
     """
     from filelock import FileLock
 
@@ -82,7 +82,7 @@ def _load(folder: Path, load: Callable[[Path], T]) -> T | None:
 
 
 def cache_folder() -> Path:
-    """`$ZOO_CACHE`, or `~/.cache/lightning_zoo`."""
+    """``$ZOO_CACHE``, or ``~/.cache/lightning_zoo``."""
     chosen = os.environ.get("ZOO_CACHE")
     return Path(chosen) if chosen else Path("~/.cache/lightning_zoo").expanduser()
 

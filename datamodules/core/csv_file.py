@@ -23,8 +23,8 @@ class Texts(NamedTuple):
     """A column of texts.
 
     Attributes:
-        values: the different texts.
-        codes: int64 (N,), which of them stands in each row.
+        values: The different texts.
+        codes: Int64 (N,), which of them stands in each row.
     """
 
     values: list[str]
@@ -39,12 +39,12 @@ class CsvFile:
     line breaks.
 
     Args:
-        path: the file.
-        delimiter: the character between two values.
-        option: the option that the file was named by.
+        path: The file.
+        delimiter: The character between two values.
+        option: The option that the file was named by.
 
     Raises:
-        DataError: if the file cannot be read or has no rows.
+        DataError: If the file cannot be read or has no rows.
     """
 
     def __init__(self, path: str, delimiter: str, option: str) -> None:
@@ -85,11 +85,11 @@ class CsvFile:
                 raise self._unreadable(error) from None
 
     def lines(self) -> list[int]:
-        """The line that each row starts in, from 1."""
+        """Return the line that each row starts in, from 1."""
         return [line for line, _ in islice(self._records(), 1, None)]
 
     def _line(self, rows: Mask) -> int:
-        """The line of the first of some rows."""
+        """Return the line of the first of some rows."""
         row = int(rows.argmax())
         return next(islice(self._records(), row + 1, None))[0]
 
@@ -104,7 +104,7 @@ class CsvFile:
         """Refuse a name that is no column.
 
         Raises:
-            DataError: naming the option and the nearest column.
+            DataError: Naming the option and the nearest column.
         """
         if column not in self.columns:
             raise DataError(
@@ -120,7 +120,7 @@ class CsvFile:
         """Read some columns, all of whose rows must have a value.
 
         Raises:
-            DataError: if a column is absent, named twice or lacks values.
+            DataError: If a column is absent, named twice or lacks values.
         """
         present = set(self.columns)
         absent = [column for column in columns if column not in present]
@@ -172,7 +172,7 @@ class CsvFile:
         return columns_of_text
 
     def _fault(self, error: Exception) -> DataError:
-        """What is wrong with a file that pyarrow refuses."""
+        """Return what is wrong with a file that pyarrow refuses."""
         if "UTF8" in str(error):
             return self._not_utf8()
         width = len(self.columns)
@@ -199,7 +199,10 @@ class CsvFile:
         )
 
     def _parse(self, column: str) -> tuple[Numbers, Mask]:
-        """A column's numbers, of which some mean nothing, and which of its values are texts."""
+        """Return a column's numbers, of which some mean nothing.
+
+        And which of its values are texts.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -223,14 +226,14 @@ class CsvFile:
         return float(is_text.mean()) <= 0.5
 
     def numbers(self, column: str, remedy: str) -> Numbers:
-        """The values of a column of numbers, (N,).
+        """Return the values of a column of numbers, (N,).
 
         Args:
-            column: one that was read.
-            remedy: what to do where it holds texts.
+            column: One that was read.
+            remedy: What to do where it holds texts.
 
         Raises:
-            DataError: if some are no numbers, not finite, or too large for float32.
+            DataError: If some are no numbers, not finite, or too large for float32.
         """
         values, is_text = self._parse(column)
         if is_text.any():
@@ -250,7 +253,7 @@ class CsvFile:
         )
 
     def texts(self, column: str) -> Texts:
-        """The values of a column that was read, as they are written."""
+        """Return the values of a column that was read, as they are written."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

@@ -21,7 +21,7 @@ STALL_S = 60.0
 def unreachable(url: str, wait_s: float) -> str | None:
     """Why a URL's host, or the proxy on the way to it, does not answer; None if it does.
 
-    Asked in a thread that is given up after `wait_s` seconds: where a firewall swallows packets,
+    Asked in a thread that is given up after ``wait_s`` seconds: where a firewall swallows packets,
     connecting takes minutes to fail, and looking up the name may take longer than any socket's
     timeout.
     """
@@ -55,13 +55,13 @@ def download(url: str, target: Path, md5: str | None, *, probe_s: float = PROBE_
     """Fetch a file; it appears under its name only when it is whole.
 
     Args:
-        url: where it is.
-        target: what it becomes; folders on the way are made.
-        md5: its md5 sum, or None to take it as it comes.
-        probe_s: seconds that the host has for its first answer.
+        url: Where it is.
+        target: What it becomes; folders on the way are made.
+        md5: Its md5 sum, or None to take it as it comes.
+        probe_s: Seconds that the host has for its first answer.
 
     Raises:
-        OSError: if it cannot be had or is not what the sum says, with the reason as its text.
+        OSError: If it cannot be had or is not what the sum says, with the reason as its text.
     """
     why = unreachable(url, probe_s)
     if why is not None:
@@ -108,7 +108,7 @@ def _receive(url: str, path: Path) -> str:
 
 
 def md5_sum(path: Path) -> str:
-    """The md5 sum of a file of any size."""
+    """Return the md5 sum of a file of any size."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
     return digest.hexdigest()

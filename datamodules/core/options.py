@@ -10,12 +10,12 @@ import numpy as np
 
 
 def some(fraction: float, count: int) -> int:
-    """That share of them, and at least one unless none is wanted."""
+    """Return that share of them, and at least one unless none is wanted."""
     return max(round(fraction * count), 1 if fraction > 0 else 0)
 
 
 def plain(value: Any) -> Any:
-    """The value in plain Python types, as a checkpoint may hold them."""
+    """Return the value in plain Python types, as a checkpoint may hold them."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str | Path | os.PathLike):
@@ -26,7 +26,7 @@ def plain(value: Any) -> Any:
 
 
 def public_path(cls: type) -> str:
-    """The name by which others may import a class, free of the file that it lies in."""
+    """Return the name by which others may import a class, free of the file that it lies in."""
     package = cls.__module__.partition(".")[0]
     if getattr(importlib.import_module(package), cls.__name__, None) is cls:
         return f"{package}.{cls.__name__}"

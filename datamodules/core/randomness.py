@@ -25,7 +25,7 @@ each of its draws differs. More than any index, and 2**26 repeats have streams o
 
 
 def _signed(value: int) -> int:
-    """The int64 with the same 64 bits."""
+    """Return the int64 with the same 64 bits."""
     value &= _MASK
     return value - (1 << 64) if value >> 63 else value
 
@@ -39,7 +39,7 @@ def mix(value: int) -> int:
 
 
 def key(seed: int, epoch: int) -> int:
-    """The 64 bits that stand for (seed, epoch)."""
+    """Return the 64 bits that stand for (seed, epoch)."""
     return mix(mix(seed + _STEP) + (epoch + 1) * _STEP)
 
 
@@ -51,13 +51,13 @@ def _offsets(stream: int, count: int, device: torch.device) -> Tensor:
 
 
 def bits(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
-    """Draw `count` times 64 random bits for each index.
+    """Draw ``count`` times 64 random bits for each index.
 
     Args:
-        seed: the run's seed.
-        epoch: the epoch, from 0.
-        index: sample numbers, with or without repeats, int64 (B,); the result lies on their device.
-        count: draws per index, at most `DRAWS_PER_INDEX`.
+        seed: The run's seed.
+        epoch: The epoch, from 0.
+        index: Sample numbers, with or without repeats, int64 (B,); the result lies on their device.
+        count: Draws per index, at most ``DRAWS_PER_INDEX``.
 
     Returns:
         int64 (B, count), every bit pattern equally likely.
@@ -89,8 +89,8 @@ def uniform_ints(random_bits: Tensor, n: int | Tensor) -> Tensor:
     """Integers in [0, n), int64, of the same shape as the bits.
 
     Args:
-        random_bits: what `bits` returned.
-        n: how many values, at most 2**31; a tensor is broadcast, one n per draw for instance.
+        random_bits: What ``bits`` returned.
+        n: How many values, at most 2**31; a tensor is broadcast, one n per draw for instance.
     """
     return (((random_bits >> 33) & ((1 << 31) - 1)) * n) >> 31
 
@@ -101,7 +101,7 @@ def uniform_floats(random_bits: Tensor) -> Tensor:
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
-    """An order of range(n), int64 (n,) on the CPU, as a function of (seed, epoch)."""
+    """Return an order of range(n), int64 (n,) on the CPU, as a function of (seed, epoch)."""
     generator = torch.Generator()
     # mixed once more: the order must not share its stream with the draws of `bits`.
     generator.manual_seed(mix(key(seed, epoch) + 1) >> 1)

@@ -15,7 +15,9 @@ from datamodules.core.randomness import permutation
 
 
 def training_position(trainer: pl.Trainer | None) -> tuple[int, int]:
-    """The epoch and the batch in it that training goes on from, out of the Trainer's counters.
+    """Return the epoch and the batch in it that training goes on from.
+
+    Out of the Trainer's counters.
 
     The batches that are processed, not those that are ready: until Lightning has tidied up after a
     restart, a batch on which the last run died still counts as ready.
@@ -31,30 +33,31 @@ def training_position(trainer: pl.Trainer | None) -> tuple[int, int]:
 class EpochBatches(Sampler[list[int]]):
     """Batches of sample numbers for one process.
 
-    Training: batch k of an epoch is `order[k * B : (k + 1) * B]`, where the order is a function
+    Training: batch k of an epoch is ``order[k * B : (k + 1) * B]``, where the order is a function
     of (seed, epoch) alone and B counts the samples of all processes together; process r takes
-    every `world_size`-th of them from the r-th on. The short last batch is kept. Where it would
+    every ``world_size``-th of them from the r-th on. The short last batch is kept. Where it would
     leave a process fewer than 2 samples, too few for batch normalisation, it joins the batch before
-    it. Shards are even, so with several processes up to `world_size - 1` samples sit out an epoch,
-    others each time.
+    it. Shards are even, so with several processes up to ``world_size - 1`` samples sit out an
+    epoch, others each time.
 
     Another order of an epoch's draws may be given; draws may then repeat a sample.
 
     Evaluation: in order, every sample exactly once, never padded; shards may differ by one sample.
 
     Args:
-        size: how many samples there are.
-        batch_size: samples in a batch, over all processes together.
-        training: shuffled and even, or in order and complete.
-        seed: chooses the orders.
-        rank: this process, from 0.
-        world_size: how many processes share the samples.
-        position: gives (epoch, first batch); asked at the first `next()`, when a Trainer knows it.
-        order: gives an epoch's `size` sample numbers, in training; by default a random order of all
-            samples.
+        size: How many samples there are.
+        batch_size: Samples in a batch, over all processes together.
+        training: Shuffled and even, or in order and complete.
+        seed: Chooses the orders.
+        rank: This process, from 0.
+        world_size: How many processes share the samples.
+        position: Gives (epoch, first batch); asked at the first ``next()``, when a Trainer knows
+            it.
+        order: Gives an epoch's ``size`` sample numbers, in training; by default a random order of
+            all samples.
 
     Raises:
-        DataError: if the batch or the samples cannot be shared among the processes.
+        DataError: If the batch or the samples cannot be shared among the processes.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class PositionedLoader(DataLoader[Any]):
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Start the workers at the first `next()`, not before.
+        """Start the workers at the first ``next()``, not before.
 
         Lightning asks for an iterator when it counts the steps of a run, before it has restored its
         counters; workers that began to gather then would gather from the wrong position.
@@ -156,12 +159,12 @@ class PositionedLoader(DataLoader[Any]):
 
 
 def as_is(batch: Any) -> Any:
-    """A collate function for datasets that already return whole batches."""
+    """Return a collate function for datasets that already return whole batches."""
     return batch
 
 
 def stratified_order(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """A seeded order of all rows in which each stretch holds the classes in proportion.
+    """Return a seeded order of all rows in which each stretch holds the classes in proportion.
 
     The j-th of a class's m rows, in random order, stands at (j + 1/2) / m; sorting by that deals
     every class out evenly, so any cut of the order is a stratified split. A class with one row
@@ -189,7 +192,7 @@ def split_rows(
 
 
 def torch_generator() -> torch.Generator:
-    """A generator for a DataLoader's own needs.
+    """Return a generator for a DataLoader's own needs.
 
     Without one it draws from the global generator each epoch, and a resumed run would find that
     generator elsewhere than the uninterrupted run does.

@@ -29,13 +29,13 @@ class Augmentation:
     """What may happen to a training image.
 
     Args:
-        crop_padding: black pixels added on each side before a crop of the original size.
-        horizontal_flip: mirror half of the images, chosen anew in each epoch. `alternate` (K.
+        crop_padding: Black pixels added on each side before a crop of the original size.
+        horizontal_flip: Mirror half of the images, chosen anew in each epoch. ``alternate`` (K.
             Jordan, arXiv 2404.00498) chooses in epoch 0, and each later epoch mirrors those that
             the one before left as they were: two epochs in a row show every image both ways.
-        cutout: side in pixels of the square that is set to the mean colour; 0 for none.
-        brightness: the image is scaled by a factor from 1 - brightness to 1 + brightness.
-        contrast: the distance to the image's mean is scaled likewise.
+        cutout: Side in pixels of the square that is set to the mean colour; 0 for none.
+        brightness: The image is scaled by a factor from 1 - brightness to 1 + brightness.
+        contrast: The distance to the image's mean is scaled likewise.
     """
 
     crop_padding: int = 0
@@ -50,10 +50,10 @@ class Augmentation:
         """Choose for each image, by its index (B,); None if there is nothing to choose.
 
         Args:
-            side: the images' height and width in pixels.
-            index: the samples' numbers, int64 (B,).
-            seed: the run's seed.
-            epoch: the epoch, from 0.
+            side: The images' height and width in pixels.
+            index: The samples' numbers, int64 (B,).
+            seed: The run's seed.
+            epoch: The epoch, from 0.
         """
         used = [
             (self.crop_padding > 0, _LEFT),
@@ -96,7 +96,10 @@ class SampledAugmentation:
         return images
 
     def gather(self, shelf: "ResidentImages", rows: Tensor) -> Tensor:
-        """The same for rows (B,) of a shelf, where a choice is only a matter of where to read."""
+        """Return the same for rows (B,) of a shelf.
+
+        Where a choice is only a matter of where to read.
+        """
         padding = self.options.crop_padding
         top, left = self.ints[:, _TOP], self.ints[:, _LEFT]
         if self.options.horizontal_flip:
@@ -142,8 +145,8 @@ class ResidentImages:
     """All images of a source on the device, padded and, if needed, mirrored beforehand.
 
     Args:
-        images: uint8 (N, H, W, C), on the device.
-        options: what training will do with them.
+        images: Uint8 (N, H, W, C), on the device.
+        options: What training will do with them.
     """
 
     def __init__(self, images: Tensor, options: Augmentation) -> None:
@@ -154,7 +157,7 @@ class ResidentImages:
         self.padded = pad(images, self.padding)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The images (B, H, W, C) of some rows (B,), as they are."""
+        """Return the images (B, H, W, C) of some rows (B,), as they are."""
         middle = torch.full_like(rows, self.padding)
         return windows(self.padded, rows, middle, middle, self.padding)
 
@@ -175,11 +178,11 @@ def windows(padded: Tensor, number: Tensor, top: Tensor, left: Tensor, padding: 
     """Cut (H, W) out of some padded images, of each at its own place.
 
     Args:
-        padded: contiguous (N, H + 2 * padding, W + 2 * padding, C).
-        number: which images, int64 (B,).
-        top: int64 (B,) from 0 to 2 * padding; `padding` is the middle.
-        left: the same for the other direction.
-        padding: pixels on each side.
+        padded: Contiguous (N, H + 2 * padding, W + 2 * padding, C).
+        number: Which images, int64 (B,).
+        top: Int64 (B,) from 0 to 2 * padding; ``padding`` is the middle.
+        left: The same for the other direction.
+        padding: Pixels on each side.
     """
     _, taller, wider, channels = padded.shape
     height, row = taller - 2 * padding, (wider - 2 * padding) * channels
@@ -197,8 +200,8 @@ def flip_(images: Tensor, which: Tensor) -> Tensor:
     """Mirror the chosen images left to right.
 
     Args:
-        images: contiguous uint8 (B, H, W, C); written to on a CPU.
-        which: bool (B,).
+        images: Contiguous uint8 (B, H, W, C); written to on a CPU.
+        which: Bool (B,).
     """
     if images.device.type != "cpu":
         return torch.where(which[:, None, None, None], images.flip(2), images)

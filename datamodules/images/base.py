@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class PreparedImages(ArrayDataModule):
     """Images that are cast and normalised on the device, batch by batch.
 
-    The facts `num_classes`, `class_names`, `in_channels`, `image_size` and `input_shape` are right
-    as soon as the object is built.
+    The facts ``num_classes``, ``class_names``, ``in_channels``, ``image_size`` and ``input_shape``
+    are right as soon as the object is built.
 
     Args:
-        mean: mean per channel on the scale 0 to 1; by default the training split's.
-        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+        mean: Mean per channel on the scale 0 to 1; by default the training split's.
+        std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     label_kind: str = "multiclass"
@@ -102,9 +102,9 @@ class PreparedImages(ArrayDataModule):
         """Cast and normalise a batch where it lies.
 
         Args:
-            batch: what a loader gave, moved to any device.
-            training: whether to augment; without effect here.
-            epoch: the epoch, from 0; without effect here.
+            batch: What a loader gave, moved to any device.
+            training: Whether to augment; without effect here.
+            epoch: The epoch, from 0; without effect here.
 
         Returns:
             The batch with floats (B, C, H, W), channels_last, of the trained module's type or
@@ -131,7 +131,10 @@ class PreparedImages(ArrayDataModule):
         return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `ImageInputs` that prepares raw files as this object does its own, less `inputs`."""
+        """Return the ``ImageInputs`` that prepares raw files as this object does its own.
+
+        Less ``inputs``.
+        """
         return {
             "class_path": "datamodules.ImageInputs",
             "init_args": {
@@ -149,30 +152,32 @@ class PreparedImages(ArrayDataModule):
 class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
     """A data set of images with three disjoint splits.
 
-    A subclass calls `_set_facts` in its constructor and implements `load_fit` and `load_test`.
+    A subclass calls ``_set_facts`` in its constructor and implements ``load_fit`` and
+    ``load_test``.
 
     Args:
-        batch_size: samples in a batch, over all processes together.
-        num_workers: processes that gather batches; 0 is fastest for images in memory.
-        resident: keep all images on the device, so that a batch costs no transfer.
-        split_seed: chooses the validation (and where there is none, the test) samples; apart from
-            `seed`, so that runs with several seeds share their splits.
-        seed: chooses order and augmentation; by default the one given to Lightning's
+        batch_size: Samples in a batch, over all processes together.
+        num_workers: Processes that gather batches; 0 is fastest for images in memory.
+        resident: Keep all images on the device, so that a batch costs no transfer.
+        split_seed: Chooses the validation (and where there is none, the test) samples; apart from
+            ``seed``, so that runs with several seeds share their splits.
+        seed: Chooses order and augmentation; by default the one given to Lightning's
             seed_everything, or 0.
-        balanced: draw every class equally often in training; an epoch has as many draws as there
+        balanced: Draw every class equally often in training; an epoch has as many draws as there
             are training samples, so rare ones come several times, each time augmented anew, and
             others wait for a later epoch.
-        crop_padding: black pixels added on each side before a random crop of the original size.
-        horizontal_flip: mirror half of the training images, chosen anew in each epoch; `alternate`
-            chooses once and mirrors the other half in every other epoch (arXiv 2404.00498).
-        cutout: side in pixels of a square set to the mean colour at a random place; 0 for none.
-        brightness: scale each training image by a factor from 1 - brightness to 1 + brightness.
-        contrast: scale each training image's distance to its mean likewise.
-        mean: mean per channel on the scale 0 to 1; by default the training split's.
-        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+        crop_padding: Black pixels added on each side before a random crop of the original size.
+        horizontal_flip: Mirror half of the training images, chosen anew in each epoch;
+            ``alternate`` chooses once and mirrors the other half in every other epoch (arXiv
+            2404.00498).
+        cutout: Side in pixels of a square set to the mean colour at a random place; 0 for none.
+        brightness: Scale each training image by a factor from 1 - brightness to 1 + brightness.
+        contrast: Scale each training image's distance to its mean likewise.
+        mean: Mean per channel on the scale 0 to 1; by default the training split's.
+        std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     samples = "images"
@@ -236,7 +241,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             stage: "fit", "validate", "test" or "predict". Only the last two read the test split.
 
         Raises:
-            DataError: if a split is empty or holds a label without a class.
+            DataError: If a split is empty or holds a label without a class.
         """
         if self.mean is None:
             self._load_fit()
@@ -272,17 +277,17 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         return class_counts(dataset.labels[dataset.rows], self.num_classes)
 
     def class_weights(self) -> list[float]:
-        """A weight for each class, inverse to its frequency in the training split."""
+        """Return a weight for each class, inverse to its frequency in the training split."""
         return class_weights(self._class_counts(self.split("train")))
 
     def label_text(self, label: Tensor) -> str:
-        """A sample's class name, or those of its several classes."""
+        """Return a sample's class name, or those of its several classes."""
         if label.ndim == 0:
             return self.class_names[int(label)]
         return "\n".join(self.class_names[i] for i in label.nonzero().flatten().tolist())
 
     def _shelf(self, source: str, device: torch.device) -> tuple[ResidentImages, int]:
-        """The resident images of a source and the number of the first."""
+        """Return the resident images of a source and the number of the first."""
         if (source, device) not in self._shelves:
             dataset = next(data for data in self._splits.values() if data.source == source)
             images = torch.from_numpy(np.asarray(dataset.images)).to(device)
@@ -297,9 +302,9 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         """Augment (in training), cast and normalise a batch where it lies.
 
         Args:
-            batch: what a loader gave, moved to any device.
-            training: whether to augment.
-            epoch: the epoch, from 0; augmentation is a function of it, the seed, the sample's
+            batch: What a loader gave, moved to any device.
+            training: Whether to augment.
+            epoch: The epoch, from 0; augmentation is a function of it, the seed, the sample's
                 index and how often the sample has come before in the epoch.
 
         Returns:
@@ -327,10 +332,10 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         return self._finish(floats, batch.label, index)
 
     def sample_images(self, count: int) -> Tensor:
-        """Some training images as validation would see them, the same in every process.
+        """Return some training images as validation would see them, the same in every process.
 
         Args:
-            count: how many; all of them if there are fewer.
+            count: How many; all of them if there are fewer.
 
         Returns:
             Normalised floats (count, C, H, W).
@@ -344,7 +349,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         """Draw a prepared batch as the network sees it, up to 36 images with their class names.
 
         Args:
-            stage: the split; "train" shows augmented images.
+            stage: The split; "train" shows augmented images.
         """
         from datamodules.images.plot import draw_images
 

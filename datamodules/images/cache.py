@@ -32,9 +32,9 @@ class DecodedImages:
     """Images of one size.
 
     Attributes:
-        images: uint8 (N, H, W, C), mapped from the cache's file where there is one.
-        sums: int64 (N, 2, C), each image's sum and sum of squares per channel.
-        broken: what was wrong with each image that cannot be read, by row; such a row is black.
+        images: Uint8 (N, H, W, C), mapped from the cache's file where there is one.
+        sums: Int64 (N, 2, C), each image's sum and sum of squares per channel.
+        broken: What was wrong with each image that cannot be read, by row; such a row is black.
     """
 
     images: Array
@@ -51,11 +51,11 @@ def decoded(
     be written the images stay in memory.
 
     Args:
-        key: what the pixels depend on besides size and channels, as JSON: names, sizes, times.
-        count: how many images.
-        size: height and width in pixels.
+        key: What the pixels depend on besides size and channels, as JSON: names, sizes, times.
+        count: How many images.
+        size: Height and width in pixels.
         channels: 1 or 3.
-        reader: called only if there is decoding to do; what it returns gives row i as uint8
+        reader: Called only if there is decoding to do; what it returns gives row i as uint8
             (size, size, channels), or raises DataError.
     """
     text = json.dumps([READER_VERSION, size, channels, count, key])
@@ -85,7 +85,7 @@ def npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], 
     """Shape and type of an array in an npz file; the array itself is not read.
 
     Raises:
-        ValueError: if the member is no array.
+        ValueError: If the member is no array.
     """
     with archive.open(member) as file:
         shape, _, dtype = _npy_header(file)
@@ -103,9 +103,9 @@ def unpacked(archive: Path, member: str, shape: tuple[int, ...]) -> Array | None
     """Images of an npz file, mapped from a copy in the cache that an earlier run may have made.
 
     Args:
-        archive: the npz file.
-        member: the file in it, which holds uint8 values.
-        shape: what the images shall have, (N, H, W, C).
+        archive: The npz file.
+        member: The file in it, which holds uint8 values.
+        shape: What the images shall have, (N, H, W, C).
 
     Returns:
         The images, or None where the cache cannot be written.

@@ -26,14 +26,14 @@ class Release(NamedTuple):
     """A set as its authors published it.
 
     Attributes:
-        name: what the authors call it.
-        folder: what the archive unpacks to.
-        url: where the archive is.
-        train: the training files and their md5 sums.
-        test: the test file and its md5 sum.
-        pickled_label: the labels' key in those files.
-        labels: the labels' column in a parquet file.
-        class_names: the classes in the order of their numbers.
+        name: What the authors call it.
+        folder: What the archive unpacks to.
+        url: Where the archive is.
+        train: The training files and their md5 sums.
+        test: The test file and its md5 sum.
+        pickled_label: The labels' key in those files.
+        labels: The labels' column in a parquet file.
+        class_names: The classes in the order of their numbers.
     """
 
     name: str
@@ -109,7 +109,7 @@ class _Cifar(ImageDataModule):
         self._set_facts(self.release.class_names, in_channels=3, image_size=32)
 
     def _pickles(self) -> Path | None:
-        """The folder of the original files."""
+        """Return the folder of the original files."""
         root = Path(self.root).expanduser()
         wanted = [*self.release.train, *self.release.test]
         for folder in (root / self.release.folder, root):
@@ -124,7 +124,7 @@ class _Cifar(ImageDataModule):
         return None
 
     def _parquets(self) -> tuple[list[Path], list[Path]] | None:
-        """The training and test files of the hub's layout."""
+        """Return the training and test files of the hub's layout."""
         root = Path(self.root).expanduser()
         if not root.is_dir():
             return None
@@ -139,7 +139,7 @@ class _Cifar(ImageDataModule):
         return None
 
     def _columns(self, path: Path) -> tuple[str, str] | None:
-        """The image and the label column, if the file is of this set."""
+        """Return the image and the label column, if the file is of this set."""
         import pyarrow.parquet as pq
 
         try:
@@ -154,10 +154,10 @@ class _Cifar(ImageDataModule):
         return image, self.release.labels
 
     def prepare_data(self) -> None:
-        """Download the set if `root` lacks it and `download` allows; decode parquet files.
+        """Download the set if ``root`` lacks it and ``download`` allows; decode parquet files.
 
         Raises:
-            DataError: if it is not there and cannot be had.
+            DataError: If it is not there and cannot be had.
         """
         if self._pickles() is None and self._parquets() is None:
             if not self.download:
@@ -250,7 +250,7 @@ class _Cifar(ImageDataModule):
         return result.images, numbers, result.sums
 
     def _reader(self, paths: list[Path]) -> Callable[[int], Images]:
-        """What decodes image i of the files."""
+        """Return what decodes image i of the files."""
         import pyarrow.parquet as pq
 
         encoded: list[tuple[str, bytes | None]] = []
@@ -297,20 +297,20 @@ class CIFAR10(_Cifar):
 
     A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
     https://www.cs.toronto.edu/~kriz/cifar.html. The authors state no licence and ask to be cited.
-    Validation comes out of the 50,000 training images, stratified and chosen by `split_seed`.
+    Validation comes out of the 50,000 training images, stratified and chosen by ``split_seed``.
 
-    `root` may hold the original files (`cifar-10-batches-py`, or be that folder) or the hub's
-    parquet files (`train*.parquet` and `test*.parquet`, also in a folder below); else they are
+    ``root`` may hold the original files (``cifar-10-batches-py``, or be that folder) or the hub's
+    parquet files (``train*.parquet`` and ``test*.parquet``, also in a folder below); else they are
     downloaded.
 
     Args:
-        root: the folder.
-        val_size: how many training images serve for validation.
-        download: fetch the set (170 MB) if the folder lacks it.
-        verify: compare the original files with their published md5 sums.
+        root: The folder.
+        val_size: How many training images serve for validation.
+        download: Fetch the set (170 MB) if the folder lacks it.
+        verify: Compare the original files with their published md5 sums.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     release = RELEASE_10
@@ -322,26 +322,27 @@ class CIFAR100(_Cifar):
     A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
     https://www.cs.toronto.edu/~kriz/cifar.html. The authors state no licence and ask to be cited.
     The classes are the fine ones. Validation comes out of the 50,000 training images, stratified
-    and chosen by `split_seed`.
+    and chosen by ``split_seed``.
 
-    `root` may hold the original files (`cifar-100-python`, or be that folder) or the hub's parquet
-    files (`train*.parquet` and `test*.parquet`, also in a folder below); else they are downloaded.
+    ``root`` may hold the original files (``cifar-100-python``, or be that folder) or the hub's
+    parquet files (``train*.parquet`` and ``test*.parquet``, also in a folder below); else they are
+    downloaded.
 
     Args:
-        root: the folder.
-        val_size: how many training images serve for validation.
-        download: fetch the set (169 MB) if the folder lacks it.
-        verify: compare the original files with their published md5 sums.
+        root: The folder.
+        val_size: How many training images serve for validation.
+        download: Fetch the set (169 MB) if the folder lacks it.
+        verify: Compare the original files with their published md5 sums.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     release = RELEASE_100
 
 
 def _subfolders(root: Path) -> list[Path]:
-    """The folders below, one and two levels down; a hub's set lies no deeper."""
+    """Return the folders below, one and two levels down; a hub's set lies no deeper."""
     below = [path for path in sorted(root.iterdir()) if path.is_dir()]
     return below + [
         deeper for path in below for deeper in sorted(path.iterdir()) if deeper.is_dir()
@@ -349,7 +350,7 @@ def _subfolders(root: Path) -> list[Path]:
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """All that a pickle of arrays needs of `_codecs.encode`."""
+    """All that a pickle of arrays needs of ``_codecs.encode``."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"encoding {encoding!r}")
     return text.encode("latin1")

@@ -17,9 +17,9 @@ class ImageBatch(NamedTuple):
     Attributes:
         image: (B, C, H, W) in channels_last memory; uint8 from a loader, normalised floats once
             prepared.
-        label: int64 (B,), or zeros and ones (B, C) where a sample may have several.
-        index: int64 (B,), the sample's number in its data set, unique over all splits. From a
-            loader it is higher by `REPEAT` for each time that the sample has come before in the
+        label: Int64 (B,), or zeros and ones (B, C) where a sample may have several.
+        index: Int64 (B,), the sample's number in its data set, unique over all splits. From a
+            loader it is higher by ``REPEAT`` for each time that the sample has come before in the
             epoch.
     """
 
@@ -32,9 +32,9 @@ class ResidentBatch(NamedTuple):
     """A batch whose images already lie on the device.
 
     Attributes:
-        source: which resident array holds the images.
-        label: int64 (B,), or zeros and ones (B, C) where a sample may have several.
-        index: int64 (B,), as in an `ImageBatch` from a loader.
+        source: Which resident array holds the images.
+        label: Int64 (B,), or zeros and ones (B, C) where a sample may have several.
+        index: Int64 (B,), as in an ``ImageBatch`` from a loader.
     """
 
     source: str
@@ -46,12 +46,12 @@ class ArrayImages(Dataset[ImageBatch]):
     """Some rows of an array of images.
 
     Args:
-        images: uint8 (N, H, W, C); an np.memmap is read from its file as needed.
+        images: Uint8 (N, H, W, C); an np.memmap is read from its file as needed.
         labels: (N,), or zeros and ones (N, C) where a sample may have several.
-        rows: the rows that belong to this split; all of them if None.
-        first: the number, in the whole data set, of the array's first row.
-        source: the array's name; splits of one array share it.
-        sums: int64 (N, 2, C), each image's sum and sum of squares per channel, where they are
+        rows: The rows that belong to this split; all of them if None.
+        first: The number, in the whole data set, of the array's first row.
+        source: The array's name; splits of one array share it.
+        sums: Int64 (N, 2, C), each image's sum and sum of squares per channel, where they are
             known.
     """
 
@@ -78,7 +78,10 @@ class ArrayImages(Dataset[ImageBatch]):
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> ImageBatch | ResidentBatch:
-        """The whole batch in one gather; a number's repeats pass over to the sample's index."""
+        """Return the whole batch in one gather.
+
+        A number's repeats pass over to the sample's index.
+        """
         numbers = np.asarray(indices, dtype=np.int64)
         positions = numbers % REPEAT
         rows = self.rows[positions]
@@ -96,7 +99,10 @@ class ArrayImages(Dataset[ImageBatch]):
         return ImageBatch(image, torch.tensor(self.labels[row]), torch.tensor(row + self.first))
 
     def __getstate__(self) -> dict[str, Any]:
-        """A mapped file goes to a worker by name; pickled, it would be read whole into memory."""
+        """Return a mapped file goes to a worker by name.
+
+        Pickled, it would be read whole into memory.
+        """
         state = self.__dict__.copy()
         if isinstance(self.images, np.memmap):
             state["images"] = str(self.images.filename)
@@ -131,9 +137,9 @@ def moments_of(
     """Mean and standard deviation per channel, on the scale 0 to 1, from sums over the pixels.
 
     Args:
-        total: each channel's sum, (C,).
-        squares: each channel's sum of squares, (C,).
-        count: how many pixels.
+        total: Each channel's sum, (C,).
+        squares: Each channel's sum of squares, (C,).
+        count: How many pixels.
     """
     mean, std = [], []
     for first, second in zip(total.tolist(), squares.tolist(), strict=True):

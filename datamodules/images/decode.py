@@ -23,7 +23,7 @@ READER_VERSION = 1
 
 
 def is_image(path: Path) -> bool:
-    """Whether a name looks like an image's; macOS's `._x.jpg` and other hidden files do not."""
+    """Whether a name looks like an image's; macOS's ``._x.jpg`` and other hidden files do not."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
@@ -39,10 +39,10 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def check_window(window: list[float] | None) -> list[float] | None:
-    """The percentiles, if they can be some.
+    """Return the percentiles, if they can be some.
 
     Raises:
-        DataError: naming the option.
+        DataError: Naming the option.
     """
     if window is None:
         return None
@@ -64,16 +64,16 @@ def read_image(
     """Decode an image, turn it upright, fit it to a square.
 
     The EXIF orientation is applied; 16 bits are scaled to 8 over their whole range, or over that
-    between two percentiles of the image's own values; the shorter side is resized to `size`
+    between two percentiles of the image's own values; the shorter side is resized to ``size``
     (bilinear, antialiased) and the middle of the longer one is kept. An image that has the size
     already keeps its pixels.
 
     Args:
-        file: a path, or a file's content.
-        size: height and width of the result in pixels.
+        file: A path, or a file's content.
+        size: Height and width of the result in pixels.
         channels: 1 for grey, 3 for colour.
-        name: what to call the image in an error; the path by default.
-        window: two percentiles that become 0 and 255, for a grey image of more than 8 bits (whole
+        name: What to call the image in an error; the path by default.
+        window: Two percentiles that become 0 and 255, for a grey image of more than 8 bits (whole
             numbers of any range, or floats); values beyond them are clipped. PIL reads colour of 16
             bits as 8, which a window leaves alone.
 
@@ -81,7 +81,7 @@ def read_image(
         uint8 (size, size, channels).
 
     Raises:
-        DataError: if it cannot be read, naming it.
+        DataError: If it cannot be read, naming it.
     """
     from PIL import Image, ImageOps
 
@@ -110,12 +110,12 @@ def convert(image: "Image", mode: str, window: list[float] | None = None) -> "Im
     """Bring an image to 8 bits and a mode, its brightness kept.
 
     Args:
-        image: as opened.
+        image: As opened.
         mode: "L" or "RGB".
-        window: two percentiles that become 0 and 255, where it is grey and has more than 8 bits.
+        window: Two percentiles that become 0 and 255, where it is grey and has more than 8 bits.
 
     Raises:
-        ValueError: if the range of its pixels is not known.
+        ValueError: If the range of its pixels is not known.
     """
     from PIL import Image
 

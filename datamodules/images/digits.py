@@ -26,14 +26,14 @@ class Digits(ImageDataModule):
 
     The test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, UCI
     Machine Learning Repository, 1998, https://doi.org/10.24432/C50P49; CC BY 4.0), as scikit-learn
-    ships it. It has no official splits; ours are stratified and chosen by `split_seed`.
+    ships it. It has no official splits; ours are stratified and chosen by ``split_seed``.
 
     Args:
-        val_fraction: share of all images for validation.
-        test_fraction: share of all images for the test.
+        val_fraction: Share of all images for validation.
+        test_fraction: Share of all images for the test.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     def __init__(

@@ -19,25 +19,25 @@ Rows = npt.NDArray[np.int64]
 class FolderDataModule(EveryClass[DatasetT]):
     """Files in a folder: a split is what a folder of its name holds, or cut out of the training.
 
-    A subclass lists its files, and calls `_group` with them in its constructor and `_share_out`
+    A subclass lists its files, and calls ``_group`` with them in its constructor and ``_share_out``
     once it knows which of them are usable.
 
     Args:
-        root: the folder.
-        val_fraction: share of the images for validation, where there is no folder `val`.
-        test_fraction: share of the images for the test, where there is no folder `test`.
-        skip_broken: leave out images that cannot be read, instead of stopping at the first.
-        window: two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
+        root: The folder.
+        val_fraction: Share of the images for validation, where there is no folder ``val``.
+        test_fraction: Share of the images for the test, where there is no folder ``test``.
+        skip_broken: Leave out images that cannot be read, instead of stopping at the first.
+        window: Two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
             for grey files of more than 8 bits; by default their whole range does.
-        groups: a csv file with each image's patient; all images of one patient get into one split,
+        groups: A csv file with each image's patient; all images of one patient get into one split,
             the classes, where a file has one, as evenly as that allows.
-        file_column: the csv file's column with the image's path below `root`, or its name alone.
-        group_column: the csv file's column with the patient.
-        delimiter: the csv file's character between two values.
-        allow_missing_classes: let the validation or the test split lack a class.
+        file_column: The csv file's column with the image's path below ``root``, or its name alone.
+        group_column: The csv file's column with the patient.
+        delimiter: The csv file's character between two values.
+        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class FolderDataModule(EveryClass[DatasetT]):
         """Each split's rows, with those that have no folder cut out of the training files.
 
         Args:
-            given: the rows of each split that has a folder, and those to train on.
-            labels: each file's class, by which a cut is stratified.
+            given: The rows of each split that has a folder, and those to train on.
+            labels: Each file's class, by which a cut is stratified.
         """
         pool = given["train"]
         fractions = {"test": self.test_fraction, "val": self.val_fraction}

@@ -17,15 +17,15 @@ class Groups:
     """Which group each file belongs to, by a csv file.
 
     Args:
-        path: the csv file, UTF-8 with a header; rows of other files do no harm.
-        files: the files' paths below the data set's folder, with `/` between folders. A row may
+        path: The csv file, UTF-8 with a header; rows of other files do no harm.
+        files: The files' paths below the data set's folder, with ``/`` between folders. A row may
             also give the name alone where only one file has it.
-        file_column: the column that names the file.
-        group_column: the column that names the group.
-        delimiter: the character between two values.
+        file_column: The column that names the file.
+        group_column: The column that names the group.
+        delimiter: The character between two values.
 
     Raises:
-        DataError: if the csv file cannot be read, lacks a column or a file, or gives a file two
+        DataError: If the csv file cannot be read, lacks a column or a file, or gives a file two
             groups.
     """
 
@@ -54,11 +54,11 @@ class Groups:
         """Refuse a group that stands in two splits.
 
         Args:
-            parts: the rows of each split that is given.
-            files: as in the constructor.
+            parts: The rows of each split that is given.
+            files: As in the constructor.
 
         Raises:
-            DataError: naming the group, the splits and a file.
+            DataError: Naming the group, the splits and a file.
         """
         home: dict[int, tuple[str, int]] = {}
         for split, rows in parts.items():
@@ -109,17 +109,17 @@ def split_groups(
     StratifiedGroupKFold stratifies as well, but into parts of one size alone.
 
     Args:
-        labels: the classes' numbers, (N,).
-        groups: the groups' numbers, (N,).
-        sizes: how many samples each split shall have, by the option that says so.
-        seed: chooses among groups of like size.
-        column: what a group is called in a message.
+        labels: The classes' numbers, (N,).
+        groups: The groups' numbers, (N,).
+        sizes: How many samples each split shall have, by the option that says so.
+        seed: Chooses among groups of like size.
+        column: What a group is called in a message.
 
     Returns:
         Ascending rows of each split.
 
     Raises:
-        DataError: if there are too few samples or groups.
+        DataError: If there are too few samples or groups.
     """
     count, options = len(labels), " and ".join(sizes)
     rest = count - sum(sizes.values())

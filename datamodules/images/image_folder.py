@@ -31,37 +31,38 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
 
     The size is whatever the folder holds, and the licence is the images' own. A folder for each
     split, `root/{train,val,test}/<class>/*.png`, is taken as it is; a split without a folder is cut
-    out of the training images, stratified and chosen by `split_seed`. Any size and kind of image
-    will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or `window`),
-    EXIF orientation. The shorter side is resized to `image_size` and the middle of the longer one
+    out of the training images, stratified and chosen by ``split_seed``. Any size and kind of image
+    will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or ``window``),
+    EXIF orientation. The shorter side is resized to ``image_size`` and the middle of the longer one
     is kept. Hidden files and files without an image's extension are ignored.
 
     Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
-    tested on what it has learnt by heart: `groups` names a csv file that says whose each image is.
+    tested on what it has learnt by heart: ``groups`` names a csv file that says whose each image
+    is.
 
-    Images are decoded once into `$ZOO_CACHE` (by default `~/.cache/lightning_zoo`) and mapped from
-    there, so that a second run starts at once and a set may be larger than the memory.
+    Images are decoded once into ``$ZOO_CACHE`` (by default ``~/.cache/lightning_zoo``) and mapped
+    from there, so that a second run starts at once and a set may be larger than the memory.
 
     Args:
-        root: the folder.
-        image_size: height and width in pixels to which each image is brought.
+        root: The folder.
+        image_size: Height and width in pixels to which each image is brought.
         in_channels: 1 for grey, 3 for colour.
-        class_names: the classes in the order of their numbers; by default the folders' names,
+        class_names: The classes in the order of their numbers; by default the folders' names,
             sorted.
-        val_fraction: share of the images for validation, where there is no folder `val`.
-        test_fraction: share of the images for the test, where there is no folder `test`.
-        skip_broken: leave out images that cannot be read, instead of stopping at the first.
-        window: two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
+        val_fraction: Share of the images for validation, where there is no folder ``val``.
+        test_fraction: Share of the images for the test, where there is no folder ``test``.
+        skip_broken: Leave out images that cannot be read, instead of stopping at the first.
+        window: Two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
             for grey files of more than 8 bits; by default their whole range does.
-        groups: a csv file with each image's patient; all images of one patient get into one split,
+        groups: A csv file with each image's patient; all images of one patient get into one split,
             the classes as evenly as that allows.
-        file_column: the csv file's column with the image's path below `root`, or its name alone.
-        group_column: the csv file's column with the patient.
-        delimiter: the csv file's character between two values.
-        allow_missing_classes: let the validation or the test split lack a class.
+        file_column: The csv file's column with the image's path below ``root``, or its name alone.
+        group_column: The csv file's column with the patient.
+        delimiter: The csv file's character between two values.
+        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: if the folder does not hold classes with images, or an option's value is not
+        DataError: If the folder does not hold classes with images, or an option's value is not
             possible.
     """
 
@@ -80,7 +81,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
 
     @property
     def names(self) -> list[str]:
-        """The files' paths; `batch.index` numbers them."""
+        """The files' paths; ``batch.index`` numbers them."""
         files = [*self._fit.files, *(self._test.files if self._test is not None else [])]
         return [str(path) for path in files]
 
@@ -193,7 +194,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         )
 
     def _usable(self, part: _Part) -> tuple[DecodedImages, Rows]:
-        """The images and the rows that could be read."""
+        """Return the images and the rows that could be read."""
         images = self._decode(part)
         if not images.broken:
             return images, np.arange(len(part.files))
@@ -219,7 +220,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         return images, rows
 
     def _cut(self, usable: Rows) -> dict[str, Rows]:
-        """Each split's rows among the files that are not in a folder `test`."""
+        """Each split's rows among the files that are not in a folder ``test``."""
         given = {"train": usable}
         if self._val_rows is not None:
             given["train"] = np.setdiff1d(usable, self._val_rows)
@@ -229,7 +230,10 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         return self._share_out(given, self._fit.labels)
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `ImageInputs` that prepares raw files as this object does its own, less `inputs`."""
+        """Return the ``ImageInputs`` that prepares raw files as this object does its own.
+
+        Less ``inputs``.
+        """
         spec = super().inputs_spec()
         spec["init_args"]["window"] = self.window
         return spec

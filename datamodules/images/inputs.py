@@ -47,22 +47,22 @@ class ImageInputs(PreparedImages):
     """Image files to predict on, prepared as a trained net's own data were.
 
     Any number of files, of your own and under your own licence. The shorter side is resized to
-    `image_size` and the middle of the longer one is kept. Labels are -1.
+    ``image_size`` and the middle of the longer one is kept. Labels are -1.
 
     Args:
-        inputs: files and folders; of a folder all images at any depth, hidden ones apart.
-        class_names: the classes that the net tells apart.
-        image_size: height and width in pixels that the net expects.
+        inputs: Files and folders; of a folder all images at any depth, hidden ones apart.
+        class_names: The classes that the net tells apart.
+        image_size: Height and width in pixels that the net expects.
         in_channels: 1 for grey, 3 for colour.
-        mean: mean per channel on the scale 0 to 1.
-        std: standard deviation per channel on the scale 0 to 1.
-        batch_size: samples in a batch, over all processes together.
-        window: two percentiles of each image that become 0 and 255, for files of more than 8 bits;
+        mean: Mean per channel on the scale 0 to 1.
+        std: Standard deviation per channel on the scale 0 to 1.
+        batch_size: Samples in a batch, over all processes together.
+        window: Two percentiles of each image that become 0 and 255, for files of more than 8 bits;
             by default their whole range does.
-        label_kind: what kind of labels the net gives.
+        label_kind: What kind of labels the net gives.
 
     Raises:
-        DataError: if a path does not exist or no image is found.
+        DataError: If a path does not exist or no image is found.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ImageInputs(PreparedImages):
             )
         self.window = check_window(window)
         self.names = self._list()
-        """The files' paths; `batch.index` numbers them."""
+        """The files' paths; ``batch.index`` numbers them."""
 
     def _list(self) -> list[str]:
         names: list[str] = []
@@ -106,6 +106,6 @@ class ImageInputs(PreparedImages):
         return names
 
     def predict_dataloader(self) -> PositionedLoader:
-        """The images in the order of `names`."""
+        """Return the images in the order of ``names``."""
         files = _Files(self.names, self.image_size, self.in_channels, self.window)
         return self._prediction_loader(files)

@@ -30,7 +30,7 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
     label_kind: LabelKind
 
     def _file(self) -> Path:
-        """The file; it exists."""
+        """Return the file; it exists."""
         raise NotImplementedError
 
     def _read(self, split: str) -> tuple[Images, Labels]:
@@ -85,20 +85,20 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
 class ImageNpz(_NpzImages):
     """Your own images in one npz file that has MedMNIST's keys, with splits of your own.
 
-    Size and licence are the file's own. It holds `train_images`, `val_images` and `test_images`,
-    uint8 (N, H, H) for grey or (N, H, H, 3) for colour, and `train_labels`, `val_labels` and
-    `test_labels`: the classes' numbers from 0, (N,) or (N, 1), or, where a sample may have several,
-    zeros and ones (N, C). The splits are taken as they are.
+    Size and licence are the file's own. It holds ``train_images``, ``val_images`` and
+    ``test_images``, uint8 (N, H, H) for grey or (N, H, H, 3) for colour, and ``train_labels``,
+    ``val_labels`` and ``test_labels``: the classes' numbers from 0, (N,) or (N, 1), or, where a
+    sample may have several, zeros and ones (N, C). The splits are taken as they are.
 
     Args:
-        path: the file.
-        class_names: the classes in the order of their numbers; by default the numbers.
-        label_kind: what the labels are; by default multilabel where they have several columns, else
+        path: The file.
+        class_names: The classes in the order of their numbers; by default the numbers.
+        label_kind: What the labels are; by default multilabel where they have several columns, else
             multiclass.
-        allow_missing_classes: let the validation or the test split lack a class.
+        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: if the file lacks a key or holds something else, or an option's value is not
+        DataError: If the file lacks a key or holds something else, or an option's value is not
             possible.
     """
 
@@ -141,29 +141,29 @@ class ImageNpz(_NpzImages):
 
 
 class MedMNIST(_NpzImages):
-    """MedMNIST, 12 sets of medical images by `name`; CC BY 4.0, dermamnist CC BY-NC 4.0.
+    """MedMNIST, 12 sets of medical images by ``name``; CC BY 4.0, dermamnist CC BY-NC 4.0.
 
     J. Yang et al., "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical
     image classification", Scientific Data 10, 41, 2023, https://doi.org/10.1038/s41597-022-01721-8
     (arXiv 2110.14795). The splits are the official ones. Their authors ask that the paper of a
     set's own source, which https://medmnist.com names, be cited, too.
 
-    `zoo list data MedMNIST` shows the sets with their labels, sizes, classes and licences.
+    ``zoo list data MedMNIST`` shows the sets with their labels, sizes, classes and licences.
 
-    `root` holds the official file, `<name>.npz` for 28 pixels and `<name>_<size>.npz` for more;
+    ``root`` holds the official file, `<name>.npz` for 28 pixels and `<name>_<size>.npz` for more;
     else it is downloaded.
 
     Args:
-        name: which set.
-        root: the folder.
-        size: height and width in pixels.
-        download: fetch the file if the folder lacks it.
-        verify: compare the file with its published md5 sum.
-        allow_missing_classes: let the validation or the test split lack a class, as a part of a set
+        name: Which set.
+        root: The folder.
+        size: Height and width in pixels.
+        download: Fetch the file if the folder lacks it.
+        verify: Compare the file with its published md5 sum.
+        allow_missing_classes: Let the validation or the test split lack a class, as a part of a set
             may.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     name: str
@@ -212,10 +212,10 @@ class MedMNIST(_NpzImages):
         return f"{RECORD}/{self._path.name}?download=1"
 
     def prepare_data(self) -> None:
-        """Download the file if `root` lacks it and `download` allows.
+        """Download the file if ``root`` lacks it and ``download`` allows.
 
         Raises:
-            DataError: if it is not there and cannot be had.
+            DataError: If it is not there and cannot be had.
         """
         if self._path.is_file():
             return

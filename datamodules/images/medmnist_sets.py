@@ -21,12 +21,12 @@ class MedSet(NamedTuple):
     """A set as its authors published it.
 
     Attributes:
-        kind: what its labels are.
+        kind: What its labels are.
         channels: 1 for grey, 3 for colour.
-        samples: images for training, validation and test.
-        classes: the classes in the order of their numbers.
-        md5: the file's md5 sum for each image size.
-        licence: under which the set may be used.
+        samples: Images for training, validation and test.
+        classes: The classes in the order of their numbers.
+        md5: The file's md5 sum for each image size.
+        licence: Under which the set may be used.
     """
 
     kind: LabelKind

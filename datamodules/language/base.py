@@ -57,10 +57,10 @@ class LanguageData(ArrayDataModule):
         return [] if self.end_id is None else [self.end_id]
 
     def encode_prompt(self, prompt: str | Sequence[Message]) -> list[int]:
-        """The tokens that a net is to go on from.
+        """Return the tokens that a net is to go on from.
 
         Args:
-            prompt: the beginning of a text; an empty one begins with what stands before each text,
+            prompt: The beginning of a text; an empty one begins with what stands before each text,
                 or else with a new line. Of a chat the user's message, or all messages so far.
         """
         if self._template is not None:
@@ -75,7 +75,7 @@ class LanguageData(ArrayDataModule):
         return self.text_tokenizer.encode_text("\n") or [self.pad_id]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text that tokens stand for, special ones left out."""
+        """Return the text that tokens stand for, special ones left out."""
         return self.text_tokenizer.decode(tokens)
 
     def token_sizes(self) -> Tensor | None:
@@ -88,11 +88,11 @@ class LanguageData(ArrayDataModule):
         return self.text_tokenizer.token_sizes()
 
     def default_prompts(self) -> list[str]:
-        """What a net writes on from where no prompts are given."""
+        """Return what a net writes on from where no prompts are given."""
         return [""]
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `PromptInputs` that reads prompts as this object does, less `inputs`."""
+        """Return the ``PromptInputs`` that reads prompts as this object does, less ``inputs``."""
         names = ("tokenizer", "end_token", "chat_template", "max_length")
         return {
             "class_path": "datamodules.PromptInputs",

@@ -32,10 +32,10 @@ class ChatStore:
     """The tokens of chats, some of which the assistant says.
 
     Attributes:
-        tokens: the chats, one after the other.
-        learned: for each token 1 where it is to be learned, else 0.
-        digests: uint64 (N, 2), a hash of each row's chats; equal for equal ones.
-        sizes: how many rows each source has.
+        tokens: The chats, one after the other.
+        learned: For each token 1 where it is to be learned, else 0.
+        digests: Uint64 (N, 2), a hash of each row's chats; equal for equal ones.
+        sizes: How many rows each source has.
     """
 
     tokens: TokenStore
@@ -48,8 +48,8 @@ class ChatStore:
         """Map the files of a folder.
 
         Raises:
-            OSError: if they cannot be read.
-            ValueError: if they are not whole.
+            OSError: If they cannot be read.
+            ValueError: If they are not whole.
         """
         sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
         digests = np.load(folder / "digests.npy")
@@ -59,7 +59,7 @@ class ChatStore:
         return cls(tokens, learned, digests, sizes)
 
     def to_learn(self, rows: Rows, room: int) -> Rows:
-        """How many tokens of each of some chats are to be learned, of its first `room` ones."""
+        """How many tokens of each of some chats are to be learned, of its first ``room`` ones."""
         offsets = self.learned.offsets
         # The first token of all is never foretold.
         sums = np.concatenate([[0], np.cumsum(self.learned.tokens, dtype=np.int64)])
@@ -83,12 +83,12 @@ def chat_store(sources: Sequence[Records], reader: Reader, template: ChatTemplat
     """Tokenise all chats, or find them tokenised by an earlier run.
 
     Args:
-        sources: where the rows are.
-        reader: what makes chats of them.
-        template: what makes texts and tokens of these.
+        sources: Where the rows are.
+        reader: What makes chats of them.
+        template: What makes texts and tokens of these.
 
     Raises:
-        DataError: if a row will not do.
+        DataError: If a row will not do.
     """
     key = [
         [source.key() for source in sources],
@@ -139,14 +139,14 @@ class ChatRows(Dataset[TokenBatch]):
     The last token of a chat is foretold, but nothing is to be foretold from it.
 
     Args:
-        store: the chats.
-        chats: the numbers of the chats, row by row.
-        sizes: how many of them each row has.
-        max_length: tokens that a chat has at most; a longer one loses its end.
-        pad_id: what stands behind a row.
-        packed: whether positions begin anew with each chat of a row, and segments number them.
-        shared_prefix_len: how many tokens that all chats begin with stand once in each packed row.
-        paired: whether a row's chats are two, of which one is to be chosen; a batch then has twice
+        store: The chats.
+        chats: The numbers of the chats, row by row.
+        sizes: How many of them each row has.
+        max_length: Tokens that a chat has at most; a longer one loses its end.
+        pad_id: What stands behind a row.
+        packed: Whether positions begin anew with each chat of a row, and segments number them.
+        shared_prefix_len: How many tokens that all chats begin with stand once in each packed row.
+        paired: Whether a row's chats are two, of which one is to be chosen; a batch then has twice
             as many rows, all first ones before all second ones.
     """
 
@@ -180,7 +180,7 @@ class ChatRows(Dataset[TokenBatch]):
         return len(self.bounds) - 1
 
     def __getitems__(self, numbers: list[int]) -> TokenBatch:
-        """The whole batch in one gather, padded to its longest row."""
+        """Return the whole batch in one gather, padded to its longest row."""
         rows = np.asarray(numbers, dtype=np.int64)
         sizes = self.bounds[rows + 1] - self.bounds[rows]
         ordinal = _places(sizes)

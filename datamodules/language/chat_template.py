@@ -61,8 +61,8 @@ class Spans(NamedTuple):
     """A chat as text.
 
     Attributes:
-        text: all of it.
-        spans: where what the assistant says begins and ends, its end-of-turn token included.
+        text: All of it.
+        spans: Where what the assistant says begins and ends, its end-of-turn token included.
     """
 
     text: str
@@ -73,11 +73,11 @@ class ChatTemplate:
     """A jinja template that turns a chat into text, as transformers renders it, in a sandbox.
 
     Args:
-        text: the template; every variable but the messages is set in it.
-        tokenizer: what makes tokens of its text, special ones included.
+        text: The template; every variable but the messages is set in it.
+        tokenizer: What makes tokens of its text, special ones included.
 
     Raises:
-        DataError: if it is no template, or cannot render a chat.
+        DataError: If it is no template, or cannot render a chat.
     """
 
     def __init__(self, text: str, tokenizer: LanguageTokenizer) -> None:
@@ -92,7 +92,7 @@ class ChatTemplate:
         """The token that ends what the assistant says."""
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens that the assistant goes on from."""
+        """Return the tokens that the assistant goes on from."""
         text = self._render(list(messages), "the prompt", prompt=True)
         (pieces,) = self.tokenizer.encode_pieces([text.split(_BREAK)])
         return list(chain.from_iterable(pieces))
@@ -100,13 +100,15 @@ class ChatTemplate:
     def encode(
         self, chats: Sequence[tuple[str, Conversation]]
     ) -> list[tuple[list[int], list[int]]]:
-        """The tokens of chats, and for each token 1 where the assistant is to learn it, else 0.
+        """Return the tokens of chats.
+
+        And for each token 1 where the assistant is to learn it, else 0.
 
         The text before an answer and the answer become tokens apart from each other, as they do
         when the model answers.
 
         Args:
-            chats: chats, each with its place as messages say it.
+            chats: Chats, each with its place as messages say it.
         """
         cut = [self._pieces(*self.spans(chat, place)) for place, chat in chats]
         encoded = self.tokenizer.encode_pieces([[piece for piece, _ in row] for row in cut])
@@ -119,7 +121,10 @@ class ChatTemplate:
         ]
 
     def _pieces(self, text: str, spans: list[tuple[int, int]]) -> list[tuple[str, int]]:
-        """The text cut where the assistant begins and ends, and within broken special tokens."""
+        """Return the text cut where the assistant begins and ends.
+
+        And within broken special tokens.
+        """
         bounds = [0, *chain.from_iterable(spans), len(text)]
         return [
             (part, number % 2)
@@ -129,7 +134,7 @@ class ChatTemplate:
         ]
 
     def spans(self, chat: Conversation, place: str) -> Spans:
-        """A chat as text, and where in it the assistant speaks.
+        """Return a chat as text, and where in it the assistant speaks.
 
         By the template's own marks ({% generation %}), where it has them. Else what the chat adds
         to the prompt that goes before it, found by rendering both. Where a template changes earlier
@@ -137,7 +142,7 @@ class ChatTemplate:
         the next special token; and where the prompt changes, too, the answer as it is written.
 
         Raises:
-            DataError: if that is not to be found.
+            DataError: If that is not to be found.
         """
         text = self._render(chat.messages, place)
         turns = [
@@ -183,7 +188,10 @@ class ChatTemplate:
         return first, first + len(content)
 
     def _with_end(self, text: str, first: int, last: int) -> tuple[int, int]:
-        """What the assistant says, with the token that ends its turn and nothing behind that."""
+        """Return what the assistant says.
+
+        With the token that ends its turn and nothing behind that.
+        """
         specials = list(self._special.finditer(text, first, last))
         if specials and not text[specials[-1].end() : last].strip():
             return first, specials[-1].end()
@@ -215,22 +223,24 @@ class ChatTemplate:
         return texts, indices
 
     def _broken(self, content: str) -> str:
-        """The content with every special token broken in two."""
+        """Return the content with every special token broken in two."""
         return self._special.sub(
             lambda found: f"{found[0][:1]}{_BREAK}{found[0][1:]}", content.replace(_BREAK, "")
         )
 
 
 def read_template(given: str | None, folder: Path | None, tokenizer: LanguageTokenizer) -> str:
-    """A template's text, in which the tokens that it names are set, so that it needs nothing else.
+    """Return a template's text, in which the tokens that it names are set.
+
+    So that it needs nothing else.
 
     Args:
-        given: its name, file or text; None for the model's own.
-        folder: where the tokenizer is from.
-        tokenizer: what makes tokens of its text.
+        given: Its name, file or text; None for the model's own.
+        folder: Where the tokenizer is from.
+        tokenizer: What makes tokens of its text.
 
     Raises:
-        DataError: if there is none.
+        DataError: If there is none.
     """
     named = {} if folder is None else _named_tokens(folder)
     if tokenizer.end_token is not None:
@@ -279,7 +289,7 @@ def _others() -> str:
 
 
 def _own_template(folder: Path) -> str | None:
-    """The template that a model's folder holds, in one of the places where it may be."""
+    """Return the template that a model's folder holds, in one of the places where it may be."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return read_text(file)
@@ -294,7 +304,7 @@ def _own_template(folder: Path) -> str | None:
 
 
 def _named_tokens(folder: Path) -> dict[str, str]:
-    """The special tokens that a model's folder names, as templates call them."""
+    """Return the special tokens that a model's folder names, as templates call them."""
     found: dict[str, str] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         for key, token in _json(folder / name).items():

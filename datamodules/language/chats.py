@@ -27,26 +27,27 @@ TooLong = Literal["cut", "drop"]
 class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
     """Chats with three disjoint splits, of which what the assistant says is learned.
 
-    A subclass calls `_take` at the end of its constructor. Chats are tokenised once, into
-    `$ZOO_CACHE` (by default `~/.cache/lightning_zoo`), and mapped into memory.
+    A subclass calls ``_take`` at the end of its constructor. Chats are tokenised once, into
+    ``$ZOO_CACHE`` (by default ``~/.cache/lightning_zoo``), and mapped into memory.
 
     Args:
-        tokenizer: the model whose tokenizer and chat template are used: its folder, its name on the
-            Hugging Face hub, or `smollm2-135m-instruct`; a tokenizer.json; or the JSON text itself.
-        chat_template: the template, where it is not to be the model's own: "chatml", "alpaca" or
+        tokenizer: The model whose tokenizer and chat template are used: its folder, its name on the
+            Hugging Face hub, or ``smollm2-135m-instruct``; a tokenizer.json; or the JSON text
+            itself.
+        chat_template: The template, where it is not to be the model's own: "chatml", "alpaca" or
             "plain", the path of a jinja file, or the text of one.
-        end_token: the token that ends a text, where the tokenizer does not name it.
-        max_length: tokens that a chat has at most.
-        too_long: what becomes of a longer one: "cut" takes its end away, "drop" all of it.
-        batch_size: samples in a batch, over all processes together; unused with max_tokens.
-        max_tokens: tokens in a batch with its padding, over all processes together, in place of a
+        end_token: The token that ends a text, where the tokenizer does not name it.
+        max_length: Tokens that a chat has at most.
+        too_long: What becomes of a longer one: "cut" takes its end away, "drop" all of it.
+        batch_size: Samples in a batch, over all processes together; unused with max_tokens.
+        max_tokens: Tokens in a batch with its padding, over all processes together, in place of a
             number of samples.
-        val_fraction: share of the training samples for validation, where no split is.
-        test_fraction: share of the training samples for the test, where no split is.
-        deduplicate: leave out repeated samples; the test split comes first, then validation.
+        val_fraction: Share of the training samples for validation, where no split is.
+        test_fraction: Share of the training samples for the test, where no split is.
+        deduplicate: Leave out repeated samples; the test split comes first, then validation.
 
     Raises:
-        DataError: if an option's value is not possible or the samples will not do.
+        DataError: If an option's value is not possible or the samples will not do.
     """
 
     chats_per_sample: ClassVar[int] = 1
@@ -79,7 +80,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         self.duplicates = 0
         """How many samples are left out because they stand there once before."""
         self.too_long_count = 0
-        """How many samples are longer than `max_length`; set by setup(), like the next."""
+        """How many samples are longer than ``max_length``; set by setup(), like the next."""
         self.without_answer = 0
         """How many samples are left out because there is nothing in them to learn."""
         folder, text = _tokenizer(str(tokenizer))
@@ -90,7 +91,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         self._set_tokenizer(known, template)
 
     def _reader(self) -> Reader:
-        """What makes chats of rows."""
+        """Return what makes chats of rows."""
         raise NotImplementedError
 
     def _take(self, sources: dict[Split, Records]) -> None:
@@ -115,7 +116,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
             stage: "fit", "validate", "test" or "predict". Only the last two load the test split.
 
         Raises:
-            DataError: if a split is empty or there is nothing to learn.
+            DataError: If a split is empty or there is nothing to learn.
         """
         self._read()
         super().setup(stage)
@@ -127,7 +128,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
             self._rows = self._divide(self._store)
 
     def _divide(self, store: ChatStore) -> dict[Split, Rows]:
-        """The samples of each split, without those that are left out."""
+        """Return the samples of each split, without those that are left out."""
         bounds = np.cumsum([0, *store.sizes])
         rows = {s: np.arange(bounds[n], bounds[n + 1]) for n, s in enumerate(self._sources)}
         if self.deduplicate:
@@ -155,7 +156,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         return {**rows, **drawn, "train": pool[rest]}
 
     def _usable(self, store: ChatStore, rows: Rows) -> Rows:
-        """The samples that are not dropped; counts the others."""
+        """Return the samples that are not dropped; counts the others."""
         chats = rows[:, None] * self.chats_per_sample + np.arange(self.chats_per_sample)
         is_long = store.tokens.counts(chats).max(axis=1) > self.max_length + 1
         self.too_long_count += int(is_long.sum())
@@ -216,7 +217,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         return self._loader(dataset, self._batches(dataset, training=False))
 
     def default_prompts(self) -> list[str]:
-        """The first user's message of the first three validation samples."""
+        """Return the first user's message of the first three validation samples."""
         self._read()
         wanted = self._rows["val"][:3].tolist()
         last = max(wanted)
@@ -232,7 +233,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
 
 
 def _tokenizer(given: str) -> tuple[Path | None, str]:
-    """The folder of a tokenizer, if it has one, and its JSON text."""
+    """Return the folder of a tokenizer, if it has one, and its JSON text."""
     if given.lstrip().startswith("{"):
         return None, given
     place = Path(given).expanduser()

@@ -18,8 +18,8 @@ class Conversation(NamedTuple):
     """A chat.
 
     Attributes:
-        messages: perhaps the system's first; then the user and the assistant in turn.
-        learned: from which message on the assistant's are to be learned.
+        messages: Perhaps the system's first; then the user and the assistant in turn.
+        learned: From which message on the assistant's are to be learned.
     """
 
     messages: list[Message]
@@ -30,7 +30,7 @@ def instructions(rows: Iterable[Record]) -> Iterator[tuple[str, list[Conversatio
     """Each row's place and its one conversation.
 
     Raises:
-        DataError: if the columns make none, or a row lacks one or holds something else in it.
+        DataError: If the columns make none, or a row lacks one or holds something else in it.
     """
     form: tuple[str, ...] = ()
     for place, values in rows:
@@ -54,7 +54,7 @@ def preferences(rows: Iterable[Record]) -> Iterator[tuple[str, list[Conversation
     """Each row's place and two conversations: with the answer to be chosen, and with the other.
 
     Raises:
-        DataError: as for `instructions`.
+        DataError: As for ``instructions``.
     """
     form: tuple[str, ...] = ()
     for place, values in rows:
@@ -72,7 +72,7 @@ def preferences(rows: Iterable[Record]) -> Iterator[tuple[str, list[Conversation
 
 
 def _last_learned(answer: str | list[Message], place: str) -> Conversation:
-    """A whole conversation whose last message is the answer."""
+    """Return a whole conversation whose last message is the answer."""
     if isinstance(answer, str):
         raise DataError(f"{place} has answers that are texts and no 'prompt'; add what they answer")
     return _checked(answer, len(answer) - 1, place)
@@ -89,7 +89,7 @@ def _answered(asked: list[Message], answer: str | list[Message], place: str) -> 
 def _form(
     values: Mapping[str, Any], place: str, forms: tuple[tuple[str, ...], ...]
 ) -> tuple[str, ...]:
-    """The first form whose columns are all there."""
+    """Return the first form whose columns are all there."""
     for form in forms:
         if all(column in values for column in form):
             return form
@@ -116,7 +116,7 @@ def _text(value: Any, column: str, place: str) -> str:
 
 
 def _either(values: Mapping[str, Any], column: str, place: str) -> str | list[Message]:
-    """A text or messages."""
+    """Return a text or messages."""
     value = _value(values, column, place)
     return (
         _messages(values, column, place) if isinstance(value, list) else _text(value, column, place)

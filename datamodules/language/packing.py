@@ -14,8 +14,8 @@ def best_fit(lengths: Rows, room: int) -> list[list[int]]:
     that it fills best, or into a new one.
 
     Args:
-        lengths: how long each sample is, int64 (N,), at most `room`.
-        room: how long a row may be.
+        lengths: How long each sample is, int64 (N,), at most ``room``.
+        room: How long a row may be.
 
     Returns:
         The numbers of each row's samples.

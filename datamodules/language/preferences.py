@@ -14,27 +14,27 @@ from datamodules.text.files import Split
 class Preferences(ChatDataModule):
     """Pairs of answers, one of which is to be preferred to the other.
 
-    The size and the licence are the pairs' own. `path` is a file (.json with a list of objects,
-    .jsonl with an object a line, or .parquet), a folder with such files named `train*`, and perhaps
-    `val*` and `test*`, or a data set's name on the Hugging Face hub, whose code is never executed.
-    Its rows have `prompt`, `chosen` and `rejected`, texts or lists of messages, each with a role
-    and a content; without a prompt, `chosen` and `rejected` are whole chats that end with the
-    answer.
+    The size and the licence are the pairs' own. ``path`` is a file (.json with a list of objects,
+    .jsonl with an object a line, or .parquet), a folder with such files named ``train*``, and
+    perhaps ``val*`` and ``test*``, or a data set's name on the Hugging Face hub, whose code is
+    never executed. Its rows have ``prompt``, ``chosen`` and ``rejected``, texts or lists of
+    messages, each with a role and a content; without a prompt, ``chosen`` and ``rejected`` are
+    whole chats that end with the answer.
 
     A batch of B pairs has 2 B rows: first all chats with the answer to be preferred, then, in the
     same order, those with the other. Labels are on the answers alone, with the token that ends
     them. A split that is there is taken as it is; one that is not is drawn from the training pairs
-    by `split_seed`.
+    by ``split_seed``.
 
     Args:
-        path: the file, the folder or the name on the hub.
-        config: the hub data set's configuration.
-        revision: its branch, tag or commit.
-        splits: which of its splits, or of the folder's files, is train, val and test, as
-            `{train: train, test: validation}`; by default they are found by their names.
+        path: The file, the folder or the name on the hub.
+        config: The hub data set's configuration.
+        revision: Its branch, tag or commit.
+        splits: Which of its splits, or of the folder's files, is train, val and test, as
+            ``{train: train, test: validation}``; by default they are found by their names.
 
     Raises:
-        DataError: if an option's value is not possible or the pairs will not do.
+        DataError: If an option's value is not possible or the pairs will not do.
     """
 
     samples = "pairs"

@@ -24,8 +24,8 @@ class Record(NamedTuple):
     """A row.
 
     Attributes:
-        place: where it stands, as messages say it: "'a.json' in row 3".
-        values: its values by their columns.
+        place: Where it stands, as messages say it: "'a.json' in row 3".
+        values: Its values by their columns.
     """
 
     place: str
@@ -39,7 +39,7 @@ class Records(Protocol):
     """What messages call them."""
 
     def key(self) -> object:
-        """What the rows depend on, as JSON."""
+        """Return what the rows depend on, as JSON."""
         ...
 
     def rows(self) -> Iterator[Record]:
@@ -51,7 +51,7 @@ class RecordFiles:
     """Files with a list of objects (.json), an object a line (.jsonl), or of parquet.
 
     Args:
-        paths: the files.
+        paths: The files.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -59,7 +59,7 @@ class RecordFiles:
         self.name = repr(str(self.paths[0]))
 
     def key(self) -> object:
-        """What the rows depend on, as JSON."""
+        """Return what the rows depend on, as JSON."""
         return [stamp(path) for path in self.paths]
 
     def rows(self) -> Iterator[Record]:
@@ -70,13 +70,13 @@ class RecordFiles:
 
 
 class HubRecords:
-    """A split of a data set on the hub, which lies in the cache of `datasets`."""
+    """A split of a data set on the hub, which lies in the cache of ``datasets``."""
 
     def __init__(self, name: str, dataset: Any) -> None:
         self.name, self.dataset = repr(name), dataset
 
     def key(self) -> object:
-        """What the rows depend on, as JSON."""
+        """Return what the rows depend on, as JSON."""
         return [self.name, self.dataset._fingerprint, len(self.dataset)]
 
     def rows(self) -> Iterator[Record]:
@@ -117,16 +117,16 @@ def find_records(
     revision: str | None = None,
     splits: Mapping[str, str] | None = None,
 ) -> dict[Split, Records]:
-    """The rows of a data set: "train" alone, or several splits.
+    """Return the rows of a data set: "train" alone, or several splits.
 
     Args:
-        path: a file, a folder or a name on the hub.
-        config: the hub data set's configuration.
-        revision: its branch, tag or commit.
-        splits: which of its splits, or of the folder's files, is "train", "val" and "test".
+        path: A file, a folder or a name on the hub.
+        config: The hub data set's configuration.
+        revision: Its branch, tag or commit.
+        splits: Which of its splits, or of the folder's files, is "train", "val" and "test".
 
     Raises:
-        DataError: if there are none.
+        DataError: If there are none.
     """
     check_splits(splits)
     place = Path(path).expanduser()
@@ -146,7 +146,7 @@ def find_records(
 
 
 def _folder(folder: Path, splits: Mapping[str, str] | None) -> dict[Split, list[Path]]:
-    """The files of each split in a folder."""
+    """Return the files of each split in a folder."""
     files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
     named = ", ".join(repr(path.name) for path in files)
     found: dict[Split, list[Path]] = {}

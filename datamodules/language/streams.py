@@ -29,8 +29,8 @@ class Division:
     """Which split gets which text.
 
     Attributes:
-        split_of: int8 (N,), which of train, val and test each document belongs to; -1 for none.
-        cuts: where the validation and the test text begin, in characters of all training
+        split_of: Int8 (N,), which of train, val and test each document belongs to; -1 for none.
+        cuts: Where the validation and the test text begin, in characters of all training
             documents; None where documents stay whole.
     """
 
@@ -38,7 +38,7 @@ class Division:
     cuts: tuple[int, int] | None = None
 
     def key(self) -> object:
-        """What it says, as JSON."""
+        """Return what it says, as JSON."""
         return [hashlib.sha256(self.split_of.tobytes()).hexdigest(), self.cuts]
 
 
@@ -47,9 +47,9 @@ class SplitText(NamedTuple):
 
     Attributes:
         split: 0 for train, 1 for val, 2 for test.
-        text: some of a document, or all of it.
-        begins: whether the document begins here.
-        ends: whether it ends here.
+        text: Some of a document, or all of it.
+        begins: Whether the document begins here.
+        ends: Whether it ends here.
     """
 
     split: int
@@ -76,7 +76,7 @@ def stretches(sources: Sequence[Documents], division: Division, what: str) -> It
 def _cut(
     text: str, place: int, cuts: Sequence[int], begins: bool, ends: bool
 ) -> Iterator[SplitText]:
-    """A text that begins at some place, cut where another split begins."""
+    """Return a text that begins at some place, cut where another split begins."""
     stop = place + len(text)
     bounds = [0, *(min(max(cut, place), stop) - place for cut in cuts), len(text)]
     for split, (first, last) in enumerate(pairwise(bounds)):
@@ -91,10 +91,10 @@ def token_streams(
     """Tokenise all documents, or find them tokenised by an earlier run.
 
     Args:
-        sources: where the documents are.
-        division: which split gets which.
-        tokenizer: what turns them into tokens.
-        mark: a token that stands before each document and behind the last one; None for none.
+        sources: Where the documents are.
+        division: Which split gets which.
+        tokenizer: What turns them into tokens.
+        mark: A token that stands before each document and behind the last one; None for none.
 
     Returns:
         Each split's tokens and where its documents begin.
@@ -130,7 +130,7 @@ def _build(
 
 
 class _StreamWriter:
-    """Writes the files of a `TokenStore`."""
+    """Writes the files of a ``TokenStore``."""
 
     def __init__(self, folder: Path, tokenizer: LanguageTokenizer, mark: int | None) -> None:
         folder.mkdir()

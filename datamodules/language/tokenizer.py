@@ -43,12 +43,12 @@ class LanguageTokenizer(TextTokenizer):
     one that ends a text pads too, and lacking that the first, since no loss is taken there.
 
     Args:
-        text: the content of a tokenizer.json.
-        end_token: the token that ends a text; by default the first there is of the names that are
+        text: The content of a tokenizer.json.
+        end_token: The token that ends a text; by default the first there is of the names that are
             usual.
 
     Raises:
-        DataError: if it is no tokenizer.json or lacks the token.
+        DataError: If it is no tokenizer.json or lacks the token.
     """
 
     def __init__(self, text: str, end_token: str | None = None) -> None:
@@ -59,7 +59,7 @@ class LanguageTokenizer(TextTokenizer):
         self._facts = json.loads(self.json)
 
     def _filling(self, tokenizer: "Tokenizer") -> tuple[int, int]:
-        """The padding and the unknown token."""
+        """Return the padding and the unknown token."""
         ends = [self._named_end] if self._named_end is not None else _END_NAMES
         self.end_id = _first(tokenizer, ends)
         if self._named_end is not None and self.end_id is None:
@@ -78,7 +78,7 @@ class LanguageTokenizer(TextTokenizer):
         return None if self.end_id is None else self.token(self.end_id)
 
     def encode_text(self, text: str) -> list[int]:
-        """The tokens of one text, without special ones around it; none of an empty text."""
+        """Return the tokens of one text, without special ones around it; none of an empty text."""
         tokens: list[int] = self.encode([[text]]).tokens.tolist() if text else []
         return tokens
 
@@ -86,7 +86,7 @@ class LanguageTokenizer(TextTokenizer):
         """Texts in which special tokens are written out, as a chat template writes them.
 
         Args:
-            texts: each text in pieces, no token of which reaches into the next piece.
+            texts: Each text in pieces, no token of which reaches into the next piece.
 
         Returns:
             Each text's pieces as tokens.
@@ -111,11 +111,11 @@ class LanguageTokenizer(TextTokenizer):
         ]
 
     def special_tokens(self) -> list[str]:
-        """The special tokens, as they are written."""
+        """Return the special tokens, as they are written."""
         return [token["content"] for token in self._facts["added_tokens"] if token["special"]]
 
     def number(self, token: str) -> int | None:
-        """The number of a token, if it is in the vocabulary."""
+        """Return the number of a token, if it is in the vocabulary."""
         found: int | None = self._tokenizer.token_to_id(token)
         return found
 
@@ -171,7 +171,10 @@ class LanguageTokenizer(TextTokenizer):
 
 
 def named_end(name: str) -> str | None:
-    """The end token that the folder of a pretrained tokenizer names, if it is one that does."""
+    """Return the end token that the folder of a pretrained tokenizer names.
+
+    If it is one that does.
+    """
     config = Path(name).expanduser() / "tokenizer_config.json" if len(name) < 4096 else None
     try:
         text = config.read_text(encoding="utf-8") if config is not None else "{}"
@@ -183,13 +186,13 @@ def named_end(name: str) -> str | None:
 
 
 def _first(tokenizer: "Tokenizer", names: Iterable[str]) -> int | None:
-    """The number of the first of some tokens that is there."""
+    """Return the number of the first of some tokens that is there."""
     numbers = (tokenizer.token_to_id(name) for name in names)
     return next((int(number) for number in numbers if number is not None), None)
 
 
 def _steps(part: Any) -> list[dict[str, Any]]:
-    """The steps of a tokenizer's normalizer, pre-tokenizer or decoder."""
+    """Return the steps of a tokenizer's normalizer, pre-tokenizer or decoder."""
     if part is None:
         return []
     for inner in ("normalizers", "pretokenizers", "decoders"):

@@ -20,13 +20,14 @@ class TokenWindows(Dataset[TokenBatch]):
     """Windows of a stream of tokens, each of which is to be predicted from those before it.
 
     Args:
-        store: the tokens, and where documents begin.
-        length: tokens in a window.
-        stride: by how many tokens a window begins behind the one before it; with 1 every whole
-            window of the stream has a number, with `length` none overlap and the last may be short.
-        pad_id: stands behind the stream's end.
-        mark: the token that stands before each document, if one does.
-        by_document: whether positions and segments begin anew with each document.
+        store: The tokens, and where documents begin.
+        length: Tokens in a window.
+        stride: By how many tokens a window begins behind the one before it; with 1 every whole
+            window of the stream has a number, with ``length`` none overlap and the last may be
+            short.
+        pad_id: Stands behind the stream's end.
+        mark: The token that stands before each document, if one does.
+        by_document: Whether positions and segments begin anew with each document.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class TokenWindows(Dataset[TokenBatch]):
         return self._count
 
     def __getitems__(self, numbers: list[int]) -> TokenBatch:
-        """The whole batch in one gather."""
+        """Return the whole batch in one gather."""
         index = np.asarray(numbers, dtype=np.int64)
         starts = index * self.stride
         both = self.store.windows(starts, self.length + 1, IGNORE_INDEX)
@@ -96,9 +97,9 @@ def random_starts(count: int, places: int, seed: int) -> Order:
     """For each epoch where its windows begin: a function of (seed, epoch, number of the window).
 
     Args:
-        count: how many windows an epoch has.
-        places: where they may begin: at 0 to `places` - 1.
-        seed: chooses them.
+        count: How many windows an epoch has.
+        places: Where they may begin: at 0 to ``places`` - 1.
+        seed: Chooses them.
     """
     return partial(_random_starts, count, places, seed)
 
@@ -117,10 +118,10 @@ def lane_starts(lanes: int, length: int, tokens: int, seed: int) -> Order:
     is too short for one more window is left out, another part of the stream in each epoch.
 
     Args:
-        lanes: rows in a batch, over all processes together.
-        length: tokens in a window.
-        tokens: tokens in the stream.
-        seed: chooses what is left out.
+        lanes: Rows in a batch, over all processes together.
+        length: Tokens in a window.
+        tokens: Tokens in the stream.
+        seed: Chooses what is left out.
     """
     return partial(_lane_starts, lanes, length, tokens, seed)
 
@@ -142,17 +143,17 @@ class ContiguousBatches(EpochBatches):
     """Every window exactly once, and row b of a batch goes on where it ended in the one before.
 
     The windows are cut into as many lanes as a batch has rows, of which process r has every
-    `world_size`-th from the r-th on. Lanes differ by one window at most, the longer ones first, so
-    that the last batch may be short but no row changes its place.
+    ``world_size``-th from the r-th on. Lanes differ by one window at most, the longer ones first,
+    so that the last batch may be short but no row changes its place.
 
     Args:
-        size: how many windows there are.
-        batch_size: rows in a batch, over all processes together.
-        rank: this process, from 0.
-        world_size: how many processes share the windows.
+        size: How many windows there are.
+        batch_size: Rows in a batch, over all processes together.
+        rank: This process, from 0.
+        world_size: How many processes share the windows.
 
     Raises:
-        DataError: if the windows cannot be shared among the processes.
+        DataError: If the windows cannot be shared among the processes.
     """
 
     def __init__(self, size: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:

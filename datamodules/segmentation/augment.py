@@ -16,9 +16,9 @@ class FlipsAndRotations:
     They move whole pixels: nothing is interpolated, and every pixel keeps its class.
 
     Args:
-        horizontal_flip: mirror half of the images left to right.
-        vertical_flip: mirror half of them upside down.
-        rotate90: turn each by 0, 1, 2 or 3 quarters.
+        horizontal_flip: Mirror half of the images left to right.
+        vertical_flip: Mirror half of them upside down.
+        rotate90: Turn each by 0, 1, 2 or 3 quarters.
     """
 
     horizontal_flip: bool = False
@@ -31,11 +31,11 @@ class FlipsAndRotations:
         """Turn a batch; what happens to a sample is a function of (seed, epoch, index).
 
         Args:
-            image: uint8 (B, C, S, S), left as it is.
-            mask: uint8 (B, S, S), left as it is.
-            index: the samples' numbers, int64 (B,).
-            seed: the run's seed.
-            epoch: the epoch, from 0.
+            image: Uint8 (B, C, S, S), left as it is.
+            mask: Uint8 (B, S, S), left as it is.
+            index: The samples' numbers, int64 (B,).
+            seed: The run's seed.
+            epoch: The epoch, from 0.
 
         Returns:
             Image, in channels_last memory, and mask.

@@ -37,14 +37,14 @@ _MOST_DRAWN = 36
 class PreparedMasks(PreparedImages):
     """Images of any size with masks, which are cast and normalised on the device, batch by batch.
 
-    `image_size` is the side of a training crop; in evaluation images are whole.
+    ``image_size`` is the side of a training crop; in evaluation images are whole.
 
     Args:
-        mean: mean per channel on the scale 0 to 1; by default the training split's.
-        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+        mean: Mean per channel on the scale 0 to 1; by default the training split's.
+        std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     label_kind = "mask"
@@ -66,9 +66,9 @@ class PreparedMasks(PreparedImages):
         """Cast and normalise a batch where it lies.
 
         Args:
-            batch: what a loader gave, moved to any device.
-            training: whether to augment; without effect here.
-            epoch: the epoch, from 0; without effect here.
+            batch: What a loader gave, moved to any device.
+            training: Whether to augment; without effect here.
+            epoch: The epoch, from 0; without effect here.
 
         Returns:
             The batch with floats (B, C, H, W), channels_last, of the trained module's type or
@@ -94,7 +94,10 @@ class PreparedMasks(PreparedImages):
         return self.prepare_batch(batch, training=training, epoch=epoch)
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `MaskInputs` that prepares raw files as this object does its own, less `inputs`."""
+        """Return the ``MaskInputs`` that prepares raw files as this object does its own.
+
+        Less ``inputs``.
+        """
         return {
             "class_path": "datamodules.MaskInputs",
             "init_args": {
@@ -110,31 +113,32 @@ class PreparedMasks(PreparedImages):
 class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
     """A data set of images with masks and three disjoint splits.
 
-    In training each image is a random square of `image_size` pixels; a smaller image is padded in
+    In training each image is a random square of ``image_size`` pixels; a smaller image is padded in
     black, and its mask by 255, which losses and metrics leave out. In evaluation images are whole,
     and only images of one size share a batch, so that nothing is padded; large ones come in
     smaller batches, of at most as many pixels as a training batch has.
 
-    A subclass calls `_set_facts` in its constructor and implements `load_fit` and `load_test`.
+    A subclass calls ``_set_facts`` in its constructor and implements ``load_fit`` and
+    ``load_test``.
 
     Args:
-        batch_size: samples in a batch, over all processes together.
-        num_workers: processes that gather batches; 0 is fastest for images in memory.
-        split_seed: chooses the validation (and where there is none, the test) samples; apart from
-            `seed`, so that runs with several seeds share their splits.
-        seed: chooses order and augmentation; by default the one given to Lightning's
+        batch_size: Samples in a batch, over all processes together.
+        num_workers: Processes that gather batches; 0 is fastest for images in memory.
+        split_seed: Chooses the validation (and where there is none, the test) samples; apart from
+            ``seed``, so that runs with several seeds share their splits.
+        seed: Chooses order and augmentation; by default the one given to Lightning's
             seed_everything, or 0.
-        horizontal_flip: mirror half of the training images and their masks left to right, chosen
+        horizontal_flip: Mirror half of the training images and their masks left to right, chosen
             anew in each epoch.
-        vertical_flip: mirror half of them upside down.
-        rotate90: turn each by 0, 90, 180 or 270 degrees.
-        brightness: scale each training image by a factor from 1 - brightness to 1 + brightness.
-        contrast: scale each training image's distance to its mean likewise.
-        mean: mean per channel on the scale 0 to 1; by default the training split's.
-        std: standard deviation per channel on the scale 0 to 1; by default the training split's.
+        vertical_flip: Mirror half of them upside down.
+        rotate90: Turn each by 0, 90, 180 or 270 degrees.
+        brightness: Scale each training image by a factor from 1 - brightness to 1 + brightness.
+        contrast: Scale each training image's distance to its mean likewise.
+        mean: Mean per channel on the scale 0 to 1; by default the training split's.
+        std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     samples = "images"
@@ -179,7 +183,7 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
             stage: "fit", "validate", "test" or "predict". Only the last two read the test split.
 
         Raises:
-            DataError: if a split is empty, or its images or masks are not what they should be.
+            DataError: If a split is empty, or its images or masks are not what they should be.
         """
         if self.mean is None:
             self._load_fit()
@@ -213,9 +217,9 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         """Augment (in training), cast and normalise a batch where it lies.
 
         Args:
-            batch: what a loader gave, moved to any device.
-            training: whether to augment.
-            epoch: the epoch, from 0; augmentation is a function of it, the seed and the sample's
+            batch: What a loader gave, moved to any device.
+            training: Whether to augment.
+            epoch: The epoch, from 0; augmentation is a function of it, the seed and the sample's
                 index.
 
         Returns:
@@ -239,14 +243,14 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         return total
 
     def class_weights(self) -> list[float]:
-        """A weight for each class, inverse to its share of the training split's pixels."""
+        """Return a weight for each class, inverse to its share of the training split's pixels."""
         return class_weights(self._class_counts(self.split("train")))
 
     def draw_batch(self, stage: Stage = "train") -> "Figure":
         """Draw a prepared batch as the network sees it, up to 36 images under their masks.
 
         Args:
-            stage: the split; "train" shows augmented images, others those of the first one's size.
+            stage: The split; "train" shows augmented images, others those of the first one's size.
         """
         from datamodules.images.plot import draw_images
 
@@ -264,5 +268,5 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
 
 
 def default_names(class_names: list[str] | None) -> list[str]:
-    """The classes' names, those of a binary mask where none are given."""
+    """Return the classes' names, those of a binary mask where none are given."""
     return ["background", "foreground"] if class_names is None else list(class_names)

@@ -31,7 +31,7 @@ class MaskBatch(NamedTuple):
             prepared.
         mask: (B, H, W), each pixel's class, or 255 where there is none; uint8 from a loader, int64
             once prepared.
-        index: int64 (B,), the sample's number in its data set, unique over all splits.
+        index: Int64 (B,), the sample's number in its data set, unique over all splits.
     """
 
     image: Tensor
@@ -46,9 +46,9 @@ class MaskedImages(Dataset[MaskBatch]):
     which matters where they are cropped at random.
 
     Args:
-        images: uint8 (H, W, C) each; an array (N, H, W, C) where they have one size.
-        masks: uint8 (H, W) each.
-        index: each sample's number in its data set, (N,).
+        images: Uint8 (H, W, C) each; an array (N, H, W, C) where they have one size.
+        masks: Uint8 (H, W) each.
+        index: Each sample's number in its data set, (N,).
     """
 
     def __init__(self, images: Arrays, masks: Arrays, index: Rows) -> None:
@@ -66,8 +66,8 @@ class MaskedImages(Dataset[MaskBatch]):
         random place, in black, its mask in 255.
 
         Args:
-            size: height and width in pixels.
-            seed: the run's seed; the place is a function of it, the epoch and the sample's index.
+            size: Height and width in pixels.
+            seed: The run's seed; the place is a function of it, the epoch and the sample's index.
         """
         self.crop_size = size
         self.crop_seed = seed
@@ -77,7 +77,7 @@ class MaskedImages(Dataset[MaskBatch]):
         return len(self.index)
 
     def __getitems__(self, numbers: list[int]) -> MaskBatch:
-        """The whole batch, of one epoch; without a crop the images must have one size."""
+        """Return the whole batch, of one epoch; without a crop the images must have one size."""
         positions = np.asarray(numbers) % len(self)
         index = torch.from_numpy(self.index[positions])
         if self.crop_size is None or (self.sides[positions] == self.crop_size).all():
@@ -127,7 +127,7 @@ def _stack(arrays: Arrays, positions: Rows) -> Array:
 
 
 class CropBatches(EpochBatches):
-    """Training batches whose numbers go on through the epochs, as `MaskedImages` counts."""
+    """Training batches whose numbers go on through the epochs, as ``MaskedImages`` counts."""
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the rest of the epoch."""
@@ -144,14 +144,14 @@ class SameSizeBatches(EpochBatches):
     batches.
 
     Args:
-        sides: height and width of each image, (N, 2).
-        batch_size: samples in a batch, over all processes together.
-        most_pixels: pixels in a batch of one process, unless a single image has more.
-        rank: this process, from 0.
-        world_size: how many processes share the samples.
+        sides: Height and width of each image, (N, 2).
+        batch_size: Samples in a batch, over all processes together.
+        most_pixels: Pixels in a batch of one process, unless a single image has more.
+        rank: This process, from 0.
+        world_size: How many processes share the samples.
 
     Raises:
-        DataError: if there are fewer samples than processes.
+        DataError: If there are fewer samples than processes.
     """
 
     def __init__(
@@ -190,16 +190,16 @@ def to_classes(
     A value is its class. With two classes, 255 is class 1 as well, unless it is to be ignored.
 
     Args:
-        values: whole numbers of any shape.
-        num_classes: how many classes there are, at most 255.
-        ignore_value: the value that means: no class; it becomes 255.
-        name: what to call the mask in an error.
+        values: Whole numbers of any shape.
+        num_classes: How many classes there are, at most 255.
+        ignore_value: The value that means: no class; it becomes 255.
+        name: What to call the mask in an error.
 
     Returns:
         uint8 of the same shape.
 
     Raises:
-        DataError: if a value stands for no class, naming it.
+        DataError: If a value stands for no class, naming it.
     """
     if not values.size:
         return values.astype(np.uint8)

@@ -27,48 +27,49 @@ class _Part:
 
 
 class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule):
-    """Your own images and masks: `root/images/x.png` with `root/masks/x.png`.
+    """Your own images and masks: ``root/images/x.png`` with ``root/masks/x.png``.
 
     The size is whatever the folder holds, and the licence is the images' own. An image and its mask
     have the same name, whatever their extensions. A folder for each split,
-    `root/{train,val,test}/{images,masks}`, is taken as it is; a split without a folder is cut out
-    of the training images, chosen by `split_seed`. Any size and kind of image will do: grey,
-    palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or `window`), EXIF orientation.
-    Sizes may differ from image to image; each mask has the size of its image. Hidden
+    ``root/{train,val,test}/{images,masks}``, is taken as it is; a split without a folder is cut out
+    of the training images, chosen by ``split_seed``. Any size and kind of image will do: grey,
+    palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or ``window``), EXIF
+    orientation. Sizes may differ from image to image; each mask has the size of its image. Hidden
     files and files without an image's extension are ignored.
 
     A mask's values are class numbers: of grey masks the values (0 and 1 or 0 and 255 where there
-    are two classes), of palette masks the entries' numbers. Masks in colours need `palette`.
+    are two classes), of palette masks the entries' numbers. Masks in colours need ``palette``.
 
     Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
-    tested on what it has learnt by heart: `groups` names a csv file that says whose each image is.
+    tested on what it has learnt by heart: ``groups`` names a csv file that says whose each image
+    is.
 
-    Images are decoded once and kept in memory: a pixel takes `in_channels` + 1 bytes.
+    Images are decoded once and kept in memory: a pixel takes ``in_channels`` + 1 bytes.
 
     Args:
-        root: the folder.
-        image_size: side in pixels of the random square that training crops from an image.
+        root: The folder.
+        image_size: Side in pixels of the random square that training crops from an image.
         in_channels: 1 for grey, 3 for colour.
-        class_names: the classes in the order of their numbers; by default background and
+        class_names: The classes in the order of their numbers; by default background and
             foreground.
-        ignore_value: the value in a mask that means: no class. Often 255 where there are more
-            than two classes. With `palette` it is a colour, such as [224, 224, 192].
-        palette: the colour of each class, such as [[0, 0, 0], [255, 0, 0]], to read masks by their
+        ignore_value: The value in a mask that means: no class. Often 255 where there are more
+            than two classes. With ``palette`` it is a colour, such as [224, 224, 192].
+        palette: The colour of each class, such as [[0, 0, 0], [255, 0, 0]], to read masks by their
             colours.
-        val_fraction: share of the images for validation, where there is no folder `val`.
-        test_fraction: share of the images for the test, where there is no folder `test`.
-        skip_broken: leave out images that cannot be read, or whose masks cannot, instead of
+        val_fraction: Share of the images for validation, where there is no folder ``val``.
+        test_fraction: Share of the images for the test, where there is no folder ``test``.
+        skip_broken: Leave out images that cannot be read, or whose masks cannot, instead of
             stopping at the first.
-        window: two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
+        window: Two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
             for grey files of more than 8 bits; by default their whole range does.
-        groups: a csv file with each image's patient; all images of one patient get into one split.
-        file_column: the csv file's column with the image's path below `root`, or its name alone.
-        group_column: the csv file's column with the patient.
-        delimiter: the csv file's character between two values.
-        allow_missing_classes: let the validation or the test split lack a class.
+        groups: A csv file with each image's patient; all images of one patient get into one split.
+        file_column: The csv file's column with the image's path below ``root``, or its name alone.
+        group_column: The csv file's column with the patient.
+        delimiter: The csv file's character between two values.
+        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: if images and masks do not pair, or an option's value is not possible.
+        DataError: If images and masks do not pair, or an option's value is not possible.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
 
     @property
     def names(self) -> list[str]:
-        """The images' paths; `batch.index` numbers them."""
+        """The images' paths; ``batch.index`` numbers them."""
         return [str(path) for path in self._files.images]
 
     def _find(self) -> None:
@@ -151,10 +152,10 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         return MaskedImages(images, masks, np.array(kept, dtype=np.int64))
 
     def _read_pair(self, row: int) -> tuple[Array, Array] | DataError:
-        """An image and its mask; the error, where one of them cannot be read.
+        """Return an image and its mask; the error, where one of them cannot be read.
 
         Raises:
-            DataError: if both can be read but do not fit each other or the classes.
+            DataError: If both can be read but do not fit each other or the classes.
         """
         path, mask_path = self._files.images[row], self._files.masks[row]
         try:
@@ -187,7 +188,10 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         )
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `MaskInputs` that prepares raw files as this object does its own, less `inputs`."""
+        """Return the ``MaskInputs`` that prepares raw files as this object does its own.
+
+        Less ``inputs``.
+        """
         spec = super().inputs_spec()
         spec["init_args"]["window"] = self.window
         return spec
@@ -202,7 +206,7 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
 
 
 def _pair(folder: Path) -> _Part:
-    """The images of a folder with their masks, sorted by name."""
+    """Return the images of a folder with their masks, sorted by name."""
     images = _by_name(folder / "images")
     masks = _by_name(folder / "masks")
     if not images:
@@ -224,7 +228,7 @@ def _pair(folder: Path) -> _Part:
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    """The images of a folder by their path in it, less the extension."""
+    """Return the images of a folder by their path in it, less the extension."""
     if not folder.is_dir():
         raise DataError(
             f"{folder}: is not a folder; images go into a folder 'images', their masks into a "

@@ -43,17 +43,17 @@ class MaskInputs(PreparedMasks, ImageInputs):
     of its own. Masks are 255, unknown.
 
     Args:
-        inputs: files and folders; of a folder all images at any depth, hidden ones apart.
-        class_names: the classes that the net tells apart.
-        image_size: side in pixels of the crops that the net was trained on.
+        inputs: Files and folders; of a folder all images at any depth, hidden ones apart.
+        class_names: The classes that the net tells apart.
+        image_size: Side in pixels of the crops that the net was trained on.
         in_channels: 1 for grey, 3 for colour.
-        mean: mean per channel on the scale 0 to 1.
-        std: standard deviation per channel on the scale 0 to 1.
-        window: two percentiles of each image that become 0 and 255, for files of more than 8 bits;
+        mean: Mean per channel on the scale 0 to 1.
+        std: Standard deviation per channel on the scale 0 to 1.
+        window: Two percentiles of each image that become 0 and 255, for files of more than 8 bits;
             by default their whole range does.
 
     Raises:
-        DataError: if a path does not exist or no image is found.
+        DataError: If a path does not exist or no image is found.
     """
 
     def __init__(
@@ -79,5 +79,5 @@ class MaskInputs(PreparedMasks, ImageInputs):
         )
 
     def predict_dataloader(self) -> PositionedLoader:
-        """The images in the order of `names`."""
+        """Return the images in the order of ``names``."""
         return self._prediction_loader(_WholeFiles(self.names, self.in_channels, self.window))

@@ -20,18 +20,18 @@ Result = TypeVar("Result")
 
 
 def read_whole_image(path: Path, channels: int, window: list[float] | None = None) -> Array:
-    """Decode an image at its own size; otherwise as `image_files.read_image`.
+    """Decode an image at its own size; otherwise as ``image_files.read_image``.
 
     Args:
-        path: the file.
+        path: The file.
         channels: 1 for grey, 3 for colour.
-        window: two percentiles that become 0 and 255, for a grey image of more than 8 bits.
+        window: Two percentiles that become 0 and 255, for a grey image of more than 8 bits.
 
     Returns:
         uint8 (H, W, channels).
 
     Raises:
-        DataError: if it cannot be read, naming it.
+        DataError: If it cannot be read, naming it.
     """
 
     def decode(image: "Image") -> Array:
@@ -46,15 +46,15 @@ def read_mask_values(path: Path, *, colours: bool) -> npt.NDArray[Any]:
     """Decode a mask as it is stored.
 
     Args:
-        path: the file.
-        colours: whether colours are wanted, which a palette is looked up in; otherwise a palette's
+        path: The file.
+        colours: Whether colours are wanted, which a palette is looked up in; otherwise a palette's
             entries count by their number.
 
     Returns:
         Whole numbers (H, W), or uint8 (H, W, 3) for colours.
 
     Raises:
-        DataError: if it cannot be read, naming it.
+        DataError: If it cannot be read, naming it.
     """
 
     def decode(image: "Image") -> npt.NDArray[Any]:
@@ -83,8 +83,8 @@ def write_mask(path: Path, mask: Array) -> None:
     """Save a mask as a palette PNG: its pixels are class numbers, and viewers show colours.
 
     Args:
-        path: the file.
-        mask: uint8 (H, W).
+        path: The file.
+        mask: Uint8 (H, W).
     """
     from PIL import Image
 
@@ -112,9 +112,9 @@ class MaskReader:
     """Reads masks of one data set as classes.
 
     Args:
-        num_classes: how many classes there are.
-        ignore_value: the value that means: no class; a colour where there is a palette.
-        palette: the colour of each class, where masks are to be read by their colours.
+        num_classes: How many classes there are.
+        ignore_value: The value that means: no class; a colour where there is a palette.
+        palette: The colour of each class, where masks are to be read by their colours.
     """
 
     def __init__(
@@ -134,18 +134,18 @@ class MaskReader:
             )
 
     def read(self, path: Path) -> npt.NDArray[Any]:
-        """The mask as it is stored, (H, W) or (H, W, 3).
+        """Return the mask as it is stored, (H, W) or (H, W, 3).
 
         Raises:
-            DataError: if it cannot be read, naming it.
+            DataError: If it cannot be read, naming it.
         """
         return read_mask_values(path, colours=self.palette is not None)
 
     def classes(self, values: npt.NDArray[Any], path: Path) -> Array:
-        """What `read` gave as classes, uint8 (H, W), with 255 for none.
+        """Return what ``read`` gave as classes, uint8 (H, W), with 255 for none.
 
         Raises:
-            DataError: if a value or colour stands for no class, naming it.
+            DataError: If a value or colour stands for no class, naming it.
         """
         if self.palette is None:
             return to_classes(values, self.num_classes, self.ignore_value, str(path))

@@ -16,21 +16,21 @@ from datamodules.segmentation.dataset import MaskedImages, to_classes
 class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
     """Your own images with masks in one npz file, with its own splits.
 
-    Six arrays, `{train,val,test}_{images,masks}`: images uint8 (N, H, W) or (N, H, W, C) with C 1
+    Six arrays, ``{train,val,test}_{images,masks}``: images uint8 (N, H, W) or (N, H, W, C) with C 1
     or 3, masks whole numbers (N, H, W), a class each; all of one height and width. With two
     classes, 255 may stand for class 1.
 
     Args:
-        path: the file.
-        image_size: side of the random square that training crops; by default the shorter side of
+        path: The file.
+        image_size: Side of the random square that training crops; by default the shorter side of
             the images, all of an image that is a square.
-        class_names: the classes in the order of their numbers; by default background and
+        class_names: The classes in the order of their numbers; by default background and
             foreground.
-        ignore_value: the value in a mask that means: no class.
-        allow_missing_classes: let the validation or the test split lack a class.
+        ignore_value: The value in a mask that means: no class.
+        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: if the file does not hold such arrays, or an option's value is not possible.
+        DataError: If the file does not hold such arrays, or an option's value is not possible.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from datamodules.segmentation.dataset import Array
 
 
 def class_colours() -> Array:
-    """A colour for each class of a mask, uint8 (256, 3): black for class 0, grey for 255."""
+    """Return a colour for each class of a mask, uint8 (256, 3): black for class 0, grey for 255."""
     colours = np.full((256, 3), 128, dtype=np.uint8)
     colours[0] = 0
     for number in range(1, MASK_IGNORE_INDEX):
@@ -24,8 +24,8 @@ def overlay(images: Tensor, masks: Tensor) -> Tensor:
     """Tint images by their masks: class 0 not at all, each other class in a colour of its own.
 
     Args:
-        images: uint8 (B, 1 or 3, H, W).
-        masks: whole numbers (B, H, W); 255 turns grey.
+        images: Uint8 (B, 1 or 3, H, W).
+        masks: Whole numbers (B, H, W); 255 turns grey.
 
     Returns:
         uint8 (B, 3, H, W).

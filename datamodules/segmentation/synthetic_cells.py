@@ -33,10 +33,10 @@ class _Cells(NamedTuple):
     """Cells of some images, each field (N, K); cells without a radius are absent.
 
     Attributes:
-        y: row of the centre, in pixels.
-        x: column of the centre.
-        radius: of a circle with the cell's area.
-        kind: number of the type.
+        y: Row of the centre, in pixels.
+        x: Column of the centre.
+        radius: Of a circle with the cell's area.
+        kind: Number of the type.
     """
 
     y: Floats
@@ -182,7 +182,7 @@ def _tint(rng: np.random.Generator, count: int) -> Floats:
 
 
 def _expose(rng: np.random.Generator, light: Floats) -> Array:
-    """What a camera makes of light (N, S, S, C): focus, noise, eight bits."""
+    """Return what a camera makes of light (N, S, S, C): focus, noise, eight bits."""
     sigmas = rng.choice([0.5, 0.8, 1.1, 1.5], size=len(light), p=[0.35, 0.35, 0.2, 0.1])
     image = np.ascontiguousarray(_float32(light).transpose(0, 3, 1, 2))
     for sigma in np.unique(sigmas):
@@ -222,18 +222,18 @@ class SyntheticCells(SegmentationDataModule):
     real images.
 
     Args:
-        count: how many images, over all splits.
-        image_size: height and width in pixels.
+        count: How many images, over all splits.
+        image_size: Height and width in pixels.
         in_channels: 1 for grey, 3 for colour.
-        most_cells: cells in an image, at most; at least a third as many.
-        cell_types: a class for each type of cell, instead of one for all.
-        val_fraction: share of the images for validation.
-        test_fraction: share of the images for the test.
-        data_seed: chooses the pictures; apart from `seed`, so that runs with several seeds share
+        most_cells: Cells in an image, at most; at least a third as many.
+        cell_types: A class for each type of cell, instead of one for all.
+        val_fraction: Share of the images for validation.
+        test_fraction: Share of the images for the test.
+        data_seed: Chooses the pictures; apart from ``seed``, so that runs with several seeds share
             their data.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     def __init__(
@@ -282,21 +282,21 @@ class SyntheticCells(SegmentationDataModule):
 class SyntheticCellTypes(ImageDataModule):
     """Synthetic pictures of single stained cells of four types; nothing here is real.
 
-    Drawn as those of `SyntheticCells`, one cell in the middle of each, whose type is the label.
+    Drawn as those of ``SyntheticCells``, one cell in the middle of each, whose type is the label.
     The types are far from equally frequent: about 62 % are round, 20 % spindle-shaped, 12 % lobed
     and 6 % granular. What a net scores on them says nothing of real images.
 
     Args:
-        count: how many images, over all splits.
-        image_size: height and width in pixels.
+        count: How many images, over all splits.
+        image_size: Height and width in pixels.
         in_channels: 1 for grey, 3 for colour.
-        val_fraction: share of the images for validation.
-        test_fraction: share of the images for the test.
-        data_seed: chooses the pictures; apart from `seed`, so that runs with several seeds share
+        val_fraction: Share of the images for validation.
+        test_fraction: Share of the images for the test.
+        data_seed: Chooses the pictures; apart from ``seed``, so that runs with several seeds share
             their data.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     def __init__(

@@ -15,18 +15,18 @@ class TableInputs(PreparedTable):
     order; others, the target's among them, are passed over. Targets are NaN.
 
     Args:
-        inputs: the files, in UTF-8.
-        means: mean of each numeric column.
-        stds: standard deviation of each numeric column.
-        categories: the categories of each other column.
-        target_name: what is predicted.
-        target_mean: the target's mean in training.
-        target_std: the target's standard deviation in training.
-        delimiter: the character between two values.
-        batch_size: samples in a batch, over all processes together.
+        inputs: The files, in UTF-8.
+        means: Mean of each numeric column.
+        stds: Standard deviation of each numeric column.
+        categories: The categories of each other column.
+        target_name: What is predicted.
+        target_mean: The target's mean in training.
+        target_std: The target's standard deviation in training.
+        delimiter: The character between two values.
+        batch_size: Samples in a batch, over all processes together.
 
     Raises:
-        DataError: if a file or one of its columns will not do.
+        DataError: If a file or one of its columns will not do.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TableInputs(PreparedTable):
         if not self.inputs:
             raise DataError("inputs: the list is empty; give csv files")
         self.names: list[str] = []
-        """File and line of each row, as `table.csv:2`; `batch.index` numbers them."""
+        """File and line of each row, as ``table.csv:2``; ``batch.index`` numbers them."""
         features = np.concatenate([self._read(path) for path in self.inputs])
         unknown = np.full(len(features), np.nan, dtype=np.float32)
         self._table = ArrayTable(features, unknown)
@@ -70,5 +70,5 @@ class TableInputs(PreparedTable):
         return self._encode(numbers, texts, len(lines))
 
     def predict_dataloader(self) -> PositionedLoader:
-        """The rows in the order of `names`."""
+        """Return the rows in the order of ``names``."""
         return self._prediction_loader(self._table)

@@ -25,9 +25,9 @@ class TableBatch(NamedTuple):
     """A batch of rows of a table.
 
     Attributes:
-        features: float32 (B, F), numeric columns standardised, then categories one-hot.
-        target: float32 (B,), in its own unit; NaN where it is not known.
-        index: int64 (B,), the row's number in its table, unique over all splits.
+        features: Float32 (B, F), numeric columns standardised, then categories one-hot.
+        target: Float32 (B,), in its own unit; NaN where it is not known.
+        index: Int64 (B,), the row's number in its table, unique over all splits.
     """
 
     features: Tensor
@@ -39,9 +39,9 @@ class ArrayTable(Dataset[TableBatch]):
     """Some rows of an encoded table.
 
     Args:
-        features: float32 (N, F).
-        target: float32 (N,).
-        rows: the rows that belong to this split; all of them if None.
+        features: Float32 (N, F).
+        target: Float32 (N,).
+        rows: The rows that belong to this split; all of them if None.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ArrayTable(Dataset[TableBatch]):
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> TableBatch:
-        """The whole batch in one gather."""
+        """Return the whole batch in one gather."""
         rows = self.rows[indices]
         return TableBatch(
             torch.from_numpy(np.take(self.features, rows, axis=0)),
@@ -82,14 +82,14 @@ class PreparedTable(ArrayDataModule):
     as the object is built.
 
     Args:
-        means: mean of each numeric column; by default the training split's.
-        stds: standard deviation of each numeric column; by default the training split's.
-        categories: the categories of each other column; by default the training split's, sorted.
-        target_mean: the target's mean; by default the training split's.
-        target_std: the target's standard deviation; by default the training split's.
+        means: Mean of each numeric column; by default the training split's.
+        stds: Standard deviation of each numeric column; by default the training split's.
+        categories: The categories of each other column; by default the training split's, sorted.
+        target_mean: The target's mean; by default the training split's.
+        target_std: The target's standard deviation; by default the training split's.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     label_kind: str = "continuous"
@@ -148,7 +148,7 @@ class PreparedTable(ArrayDataModule):
     def _encode(
         self, numbers: Mapping[str, Numbers], texts: Mapping[str, Texts], count: int
     ) -> npt.NDArray[np.float32]:
-        """The features (N, F) of `count` rows."""
+        """Return the features (N, F) of ``count`` rows."""
         features = np.zeros((count, self.in_channels), dtype=np.float32)
         for place, (column, mean) in enumerate(self.means.items()):
             if self.stds[column] > 0:
@@ -164,7 +164,10 @@ class PreparedTable(ArrayDataModule):
         return features
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `TableInputs` that prepares files as this object does its own, less `inputs`."""
+        """Return the ``TableInputs`` that prepares files as this object does its own.
+
+        Less ``inputs``.
+        """
         names = ("means", "stds", "categories", "target_name", "target_mean", "target_std")
         return {
             "class_path": "datamodules.TableInputs",
@@ -175,15 +178,15 @@ class PreparedTable(ArrayDataModule):
 class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
     """A table with three disjoint splits.
 
-    A subclass calls `_take` at the end of its constructor. Whatever is found out of the data (means
-    and standard deviations, which categories there are) is the training split's.
+    A subclass calls ``_take`` at the end of its constructor. Whatever is found out of the data
+    (means and standard deviations, which categories there are) is the training split's.
 
     Args:
-        val_fraction: share of all rows for validation.
-        test_fraction: share of all rows for the test.
+        val_fraction: Share of all rows for validation.
+        test_fraction: Share of all rows for the test.
 
     Raises:
-        DataError: if an option's value is not possible, or the rows are too few.
+        DataError: If an option's value is not possible, or the rows are too few.
     """
 
     samples = "rows"
@@ -206,11 +209,11 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
         """Split, find the statistics and encode.
 
         Args:
-            numbers: the numeric columns.
-            texts: the columns of categories.
-            target_name: the target's column.
-            target: its values (N,).
-            source: what messages call the table.
+            numbers: The numeric columns.
+            texts: The columns of categories.
+            target_name: The target's column.
+            target: Its values (N,).
+            source: What messages call the table.
         """
         test, val, train = self._cut(len(target), source)
         if not self._given:
@@ -245,12 +248,12 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
         return split_rows(np.zeros(count, dtype=np.int64), sizes, self.split_seed)
 
     def load_fit(self) -> tuple[ArrayTable, ArrayTable]:
-        """The training and the validation split."""
+        """Return the training and the validation split."""
         train, val, _ = self._parts
         return train, val
 
     def load_test(self) -> ArrayTable:
-        """The test split."""
+        """Return the test split."""
         return self._parts[2]
 
 
@@ -260,18 +263,18 @@ class CSVTable(TableDataModule):
     Any number of rows that fit into memory, under the file's own licence. A column at least half of
     whose values are numbers is numeric, and standardised; any other one is categorical, and one-hot
     encoded. Values must not be missing: an empty value is, and so are NA, N/A, NaN, null and their
-    like. Training, validation and test rows are chosen by `split_seed`.
+    like. Training, validation and test rows are chosen by ``split_seed``.
 
     Args:
-        path: the file, in UTF-8.
-        target: the column to be predicted, of numbers.
-        categorical: the columns whose values are categories, numbers or not, and no others; by
+        path: The file, in UTF-8.
+        target: The column to be predicted, of numbers.
+        categorical: The columns whose values are categories, numbers or not, and no others; by
             default all columns of texts.
-        ignore: columns to leave out.
-        delimiter: the character between two values.
+        ignore: Columns to leave out.
+        delimiter: The character between two values.
 
     Raises:
-        DataError: if the file or one of its columns will not do, or an option's value is not
+        DataError: If the file or one of its columns will not do, or an option's value is not
             possible.
     """
 
@@ -305,7 +308,7 @@ class CSVTable(TableDataModule):
         )
 
     def _columns(self, file: CsvFile) -> list[str]:
-        """The columns to predict from."""
+        """Return the columns to predict from."""
         file.check_column("target", self.target)
         categorical, ignore = self.categorical or [], self.ignore or []
         for option, names in (("categorical", categorical), ("ignore", ignore)):
@@ -331,7 +334,7 @@ class CSVTable(TableDataModule):
         return columns
 
     def _given_columns(self) -> list[str]:
-        """The columns that are given, if no other option contradicts them."""
+        """Return the columns that are given, if no other option contradicts them."""
         refused = {
             "target": {self.target} & {*self.means, *self.categories},
             "categorical": {*self.means} & {*(self.categorical or [])},
@@ -353,7 +356,10 @@ class CSVTable(TableDataModule):
         return not file.is_numeric(column)
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `TableInputs` that prepares files as this object does its own, less `inputs`."""
+        """Return the ``TableInputs`` that prepares files as this object does its own.
+
+        Less ``inputs``.
+        """
         spec = super().inputs_spec()
         return {**spec, "init_args": {**spec["init_args"], "delimiter": self.delimiter}}
 
@@ -366,10 +372,10 @@ class Diabetes(TableDataModule):
     B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, "Least Angle Regression", Annals of
     Statistics 32 (2004) 407-499 (arXiv math/0406456), whose authors' page states no licence;
     scikit-learn ships it under its own, BSD-3-Clause. It has no official splits; ours are chosen by
-    `split_seed`.
+    ``split_seed``.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -392,7 +398,7 @@ def _moments(values: Numbers) -> tuple[float, float]:
 
 
 def _categories(column: str, texts: Texts, rows: Rows, source: str) -> list[str]:
-    """The categories in some rows, sorted."""
+    """Return the categories in some rows, sorted."""
     names = sorted(texts.values[code] for code in np.unique(texts.codes[rows]))
     if len(names) > MOST_CATEGORIES:
         raise DataError(

@@ -24,24 +24,25 @@ class BucketBatches(EpochBatches):
     put into such an order, too. Where the cuts lie depends on the lengths alone, so that all epochs
     have the same number of batches of the same sizes. The rest of the division is a short batch of
     short texts, which shares with the next one where it would leave a process fewer than 2.
-    Shards are even: process r takes every `world_size`-th text of a batch from the r-th on, and up
-    to `world_size - 1` texts sit out an epoch, others of the same lengths each time.
+    Shards are even: process r takes every ``world_size``-th text of a batch from the r-th on, and
+    up to ``world_size - 1`` texts sit out an epoch, others of the same lengths each time.
 
     Evaluation: from the longest to the shortest, every text exactly once; shards may differ by one.
 
     Args:
-        lengths: tokens in each text as the net gets it, int64 (N,).
-        batch_size: texts in a batch, over all processes together; unused with `max_tokens`.
-        max_tokens: tokens in a batch with its padding, over all processes together; never exceeded.
-        training: shuffled and even, or in order of length and complete.
-        seed: chooses the orders.
-        rank: this process, from 0.
-        world_size: how many processes share the texts.
-        position: gives (epoch, first batch); asked at the first `next()`, when a Trainer knows it.
+        lengths: Tokens in each text as the net gets it, int64 (N,).
+        batch_size: Texts in a batch, over all processes together; unused with ``max_tokens``.
+        max_tokens: Tokens in a batch with its padding, over all processes together; never exceeded.
+        training: Shuffled and even, or in order of length and complete.
+        seed: Chooses the orders.
+        rank: This process, from 0.
+        world_size: How many processes share the texts.
+        position: Gives (epoch, first batch); asked at the first ``next()``, when a Trainer knows
+            it.
 
     Raises:
-        DataError: if the batch or the texts cannot be shared among the processes, or a text does
-            not fit into `max_tokens`.
+        DataError: If the batch or the texts cannot be shared among the processes, or a text does
+            not fit into ``max_tokens``.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class BucketBatches(EpochBatches):
         return self._cut_even(widths)
 
     def _capacity(self, width: int, shares: int) -> int:
-        """Texts of that length in a batch that `shares` processes share evenly."""
+        """Texts of that length in a batch that ``shares`` processes share evenly."""
         if self.max_tokens is None:
             each = self.batch_size // self.world_size
         else:
@@ -137,7 +138,7 @@ class BucketBatches(EpochBatches):
 
 
 def buckets(lengths: Lengths) -> Lengths:
-    """The longest length, (N,), that falls into the same bucket as each of some lengths."""
+    """Return the longest length, (N,), that falls into the same bucket as each of some lengths."""
     longest = int(lengths.max(initial=1))
     edges = [1]
     while edges[-1] < longest:

@@ -38,39 +38,39 @@ VOCABULARY_BYTES = 2**28
 class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
     """A data set of texts with three disjoint splits.
 
-    A subclass calls `_take` at the end of its constructor. That reads the texts once and, unless it
-    is given, trains the tokenizer on the training split alone; an earlier run's findings are taken
-    up out of `$ZOO_CACHE` (by default `~/.cache/lightning_zoo`). All texts are tokenised there,
-    too, and mapped into memory: a set may be larger than it.
+    A subclass calls ``_take`` at the end of its constructor. That reads the texts once and, unless
+    it is given, trains the tokenizer on the training split alone; an earlier run's findings are
+    taken up out of ``$ZOO_CACHE`` (by default ``~/.cache/lightning_zoo``). All texts are tokenised
+    there, too, and mapped into memory: a set may be larger than it.
 
     Texts that are equal in NFC count once, and the first one's label holds; an official test split
-    stays as it is, and what it holds is left out of the others. Counts are in `duplicates` and
-    `conflicts`, and with the shares of texts that are cut in `report`.
+    stays as it is, and what it holds is left out of the others. Counts are in ``duplicates`` and
+    ``conflicts``, and with the shares of texts that are cut in ``report``.
 
-    Evaluation goes from the longest text to the shortest; `batch.index` says which is which.
+    Evaluation goes from the longest text to the shortest; ``batch.index`` says which is which.
 
     Args:
         tokenizer: "bpe" (byte-level pairs, knows every text), "word" or "char", to be trained, or
             "byte"; or one that exists: a tokenizer.json, a model's name on the hub, or the JSON
             text itself.
-        vocab_size: tokens at most, where the tokenizer is trained; once it is, how many there are.
-        min_frequency: how often a word, a character or a pair must occur to become a token.
-        lowercase: make large letters small, where the tokenizer is trained.
-        nfc: bring texts to Unicode's composed form first, so that Hangul written by macOS gives the
+        vocab_size: Tokens at most, where the tokenizer is trained; once it is, how many there are.
+        min_frequency: How often a word, a character or a pair must occur to become a token.
+        lowercase: Make large letters small, where the tokenizer is trained.
+        nfc: Bring texts to Unicode's composed form first, so that Hangul written by macOS gives the
             same tokens as any other.
-        max_length: tokens that a text has at most, special ones included; a longer one is cut.
-        truncate: which end of a longer text is kept: the head, the tail, or half of both.
-        batch_size: texts in a batch, over all processes together; unused with max_tokens.
-        max_tokens: tokens in a batch with its padding, over all processes together, in place of a
+        max_length: Tokens that a text has at most, special ones included; a longer one is cut.
+        truncate: Which end of a longer text is kept: the head, the tail, or half of both.
+        batch_size: Texts in a batch, over all processes together; unused with max_tokens.
+        max_tokens: Tokens in a batch with its padding, over all processes together, in place of a
             number of texts.
-        val_fraction: share of the training texts for validation, where no split is.
-        test_fraction: share of the training texts for the test, where no split is.
-        deduplicate: leave out repeated texts.
-        class_names: the classes in the order of their numbers; by default those of the source, or
+        val_fraction: Share of the training texts for validation, where no split is.
+        test_fraction: Share of the training texts for the test, where no split is.
+        deduplicate: Leave out repeated texts.
+        class_names: The classes in the order of their numbers; by default those of the source, or
             else the labels, sorted.
 
     Raises:
-        DataError: if an option's value is not possible or the texts will not do.
+        DataError: If an option's value is not possible or the texts will not do.
     """
 
     samples = "texts"
@@ -103,7 +103,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         self._given_names = class_names
         self._store: TokenStore | None = None
         self.cut_share: float | None = None
-        """Share of the training and validation texts longer than `max_length`; set by setup()."""
+        """Share of the training and validation texts longer than ``max_length``; set by setup()."""
 
     def _take(self, parts: Mapping[Split, SplitSource]) -> None:
         """Read, split and find the tokenizer.
@@ -141,7 +141,10 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
                 )
 
     def _first_copies(self, rows: Mapping[Split, Rows], corpus: Corpus) -> dict[Split, Rows]:
-        """The rows whose text has not come before; the test split comes first and stays whole."""
+        """Return the rows whose text has not come before.
+
+        The test split comes first and stays whole.
+        """
         order: list[Split] = ["test", "val", "train"]
         queue = np.concatenate([rows[split] for split in order if split in rows])
         first, leader = first_copies(corpus.digests[queue])
@@ -194,7 +197,9 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         return TextTokenizer(cached("tokenizers", key, read_tokenizer, build))
 
     def texts(self, index: Sequence[int]) -> list[str]:
-        """The raw texts of some numbers, as a batch's `index` gives them; of a pair, " | " between.
+        """Return the raw texts of some numbers, as a batch's ``index`` gives them.
+
+        Of a pair, " | " between.
 
         They are looked up where they come from, which takes as long as reading all texts.
         """
@@ -264,7 +269,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         return self._buckets(self.split("train"), training=True)
 
     def val_dataloader(self) -> PositionedLoader:
-        """The validation split from the longest text to the shortest."""
+        """Return the validation split from the longest text to the shortest."""
         dataset = self.split("val")
         return self._loader(dataset, self._buckets(dataset, training=False))
 
@@ -274,7 +279,10 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         return self._loader(dataset, self._buckets(dataset, training=False))
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `TextInputs` that prepares texts as this object does its own, less `inputs`."""
+        """Return the ``TextInputs`` that prepares texts as this object does its own.
+
+        Less ``inputs``.
+        """
         names = ("class_names", "tokenizer", "max_length", "truncate", "batch_size")
         return {
             "class_path": "datamodules.TextInputs",
@@ -285,32 +293,32 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
 class TextClassification(TextDataModule):
     """Your own texts: files, a folder, or a data set on the Hugging Face hub.
 
-    The size and the licence are the texts' own. As `path`:
+    The size and the licence are the texts' own. As ``path``:
 
     - a file: csv or tsv (a header, then rows; in UTF-8), jsonl (an object a line) or parquet;
-    - a folder with such files named `train*`, and perhaps `val*` or `dev*` and `test*`;
+    - a folder with such files named ``train*``, and perhaps ``val*`` or ``dev*`` and ``test*``;
     - a folder with a folder of .txt files for each class, or with a .txt file of one text a line
       for each class; or with such folders named train, val and test;
-    - a name on the hub, `owner/name`. Its data files are read, and its code is never executed.
+    - a name on the hub, ``owner/name``. Its data files are read, and its code is never executed.
 
     A split that is there is taken as it is; one that is not is cut out of the training texts,
-    stratified and chosen by `split_seed`.
+    stratified and chosen by ``split_seed``.
 
     Args:
-        path: the file, the folder or the name on the hub.
-        config: the hub data set's configuration.
-        revision: its branch, tag or commit.
-        splits: which of its splits, or of the folder's files, is train, val and test, as
-            `{train: train, test: validation}`; by default they are found by their names.
-        text_column: the column of the text, or a list of two for pairs.
-        label_column: the column of the labels, whole numbers or names.
-        columns: the columns' names, for a csv file without a header.
-        delimiter: the character between two values of a csv file; by default the comma, or the
+        path: The file, the folder or the name on the hub.
+        config: The hub data set's configuration.
+        revision: Its branch, tag or commit.
+        splits: Which of its splits, or of the folder's files, is train, val and test, as
+            ``{train: train, test: validation}``; by default they are found by their names.
+        text_column: The column of the text, or a list of two for pairs.
+        label_column: The column of the labels, whole numbers or names.
+        columns: The columns' names, for a csv file without a header.
+        delimiter: The character between two values of a csv file; by default the comma, or the
             tabulator in a .tsv file.
-        quoted: whether values in a csv file may stand in double quotes.
+        quoted: Whether values in a csv file may stand in double quotes.
 
     Raises:
-        DataError: if the texts or one of their columns are not there or will not do, or an option's
+        DataError: If the texts or one of their columns are not there or will not do, or an option's
             value is not possible.
     """
 
@@ -350,17 +358,20 @@ class TextClassification(TextDataModule):
         self._take(find_parts(self.path, layout, config=config, revision=revision, splits=splits))
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `TextInputs` that prepares texts as this object does its own, less `inputs`."""
+        """Return the ``TextInputs`` that prepares texts as this object does its own.
+
+        Less ``inputs``.
+        """
         spec = super().inputs_spec()
         own = {name: plain(getattr(self, name)) for name in ("text_column", "delimiter", "quoted")}
         return {**spec, "init_args": {**spec["init_args"], **own}}
 
 
 def text_columns(given: str | Sequence[str]) -> tuple[str, ...]:
-    """The columns of a text or a pair.
+    """Return the columns of a text or a pair.
 
     Raises:
-        DataError: if there are neither one nor two.
+        DataError: If there are neither one nor two.
     """
     columns = (given,) if isinstance(given, str) else tuple(given)
     if len(columns) not in (1, 2) or len(set(columns)) < len(columns):

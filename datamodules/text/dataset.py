@@ -19,10 +19,10 @@ class TextBatch(NamedTuple):
     """A batch of texts.
 
     Attributes:
-        tokens: int64 (B, T), padded on the right with `pad_id`.
-        label: int64 (B,); -1 where it is not known.
-        index: int64 (B,), the text's number in its data set, unique over all splits.
-        lengths: int64 (B,), each text's tokens without padding, from 1 to T.
+        tokens: Int64 (B, T), padded on the right with ``pad_id``.
+        label: Int64 (B,); -1 where it is not known.
+        index: Int64 (B,), the text's number in its data set, unique over all splits.
+        lengths: Int64 (B,), each text's tokens without padding, from 1 to T.
     """
 
     tokens: Tensor
@@ -35,12 +35,12 @@ class ArrayTexts(Dataset[TextBatch]):
     """Some rows of tokenised texts, as a net gets them.
 
     Args:
-        store: the tokens.
-        labels: int64 (N,), of all rows of the store.
-        rows: the rows that belong to this split.
-        tokenizer: what made the tokens.
-        max_length: tokens that a text has at most, special ones included.
-        truncate: which end of a longer text is kept.
+        store: The tokens.
+        labels: Int64 (N,), of all rows of the store.
+        rows: The rows that belong to this split.
+        tokenizer: What made the tokens.
+        max_length: Tokens that a text has at most, special ones included.
+        truncate: Which end of a longer text is kept.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ArrayTexts(Dataset[TextBatch]):
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> TextBatch:
-        """The whole batch in one gather, padded to its longest text."""
+        """Return the whole batch in one gather, padded to its longest text."""
         rows = self.rows[indices]
         tokens, lengths = self.store.gather(
             rows, self.room, self.truncate, self.pad_id, self.prefix, self.suffix
@@ -91,11 +91,11 @@ class PreparedText(ArrayDataModule):
     All facts are right as soon as the object is built.
 
     Args:
-        max_length: tokens that a text has at most, special ones included; a longer one is cut.
-        truncate: which end of a longer text is kept: the head, the tail, or half of both.
+        max_length: Tokens that a text has at most, special ones included; a longer one is cut.
+        truncate: Which end of a longer text is kept: the head, the tail, or half of both.
 
     Raises:
-        DataError: if an option's value is not possible.
+        DataError: If an option's value is not possible.
     """
 
     label_kind: str = "multiclass"

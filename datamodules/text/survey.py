@@ -27,11 +27,11 @@ class Corpus:
     """What is known of all rows of some parts, one part after the other.
 
     Attributes:
-        digests: uint64 (N, 2), a hash of each row's text in NFC; equal for equal texts.
-        codes: int64 (N,), which of `values` is the row's label.
-        values: the labels, as they are written, in the order in which they come.
-        sizes: how many rows each part has.
-        text_bytes: how long all texts are together.
+        digests: Uint64 (N, 2), a hash of each row's text in NFC; equal for equal texts.
+        codes: Int64 (N,), which of ``values`` is the row's label.
+        values: The labels, as they are written, in the order in which they come.
+        sizes: How many rows each part has.
+        text_bytes: How long all texts are together.
     """
 
     digests: npt.NDArray[np.uint64]
@@ -47,7 +47,7 @@ def survey(parts: Sequence[SplitSource]) -> Corpus:
 
 
 def part_keys(parts: Sequence[SplitSource]) -> list[object]:
-    """What the rows depend on, as JSON."""
+    """Return what the rows depend on, as JSON."""
     return [part.key() for part in parts]
 
 
@@ -81,7 +81,7 @@ def _load_corpus(folder: Path) -> Corpus:
 
 
 def classes(corpus: Corpus, names: Sequence[str] | None, source: str) -> tuple[list[str], Rows]:
-    """The classes' names, and the number of each of the corpus's labels; -1 for none."""
+    """Return the classes' names, and the number of each of the corpus's labels; -1 for none."""
     seen = [corpus.values[code] for code in np.unique(corpus.codes[: corpus.sizes[0]])]
     if len(seen) > MOST_CLASSES:
         raise DataError(
@@ -124,7 +124,7 @@ def first_copies(digests: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_]
 
 
 def selected(parts: Sequence[SplitSource], rows: Rows, what: str) -> Iterator[list[str]]:
-    """The text of each of some ascending rows, or both of a pair."""
+    """Return the text of each of some ascending rows, or both of a pair."""
     first = 0
     chunks = (chunk for part in parts for chunk in part.chunks())
     for chunk in progress(chunks, what, None):
@@ -138,7 +138,7 @@ def selected(parts: Sequence[SplitSource], rows: Rows, what: str) -> Iterator[li
 
 
 def progress(chunks: Iterator[Chunk], what: str, total: int | None) -> Iterator[Chunk]:
-    """The chunks, and a bar that counts their rows; only on a terminal, and after 2 s."""
+    """Return the chunks, and a bar that counts their rows; only on a terminal, and after 2 s."""
     from tqdm import tqdm
 
     bar = tqdm(total=total, desc=what, unit="", delay=2, leave=False, disable=None)

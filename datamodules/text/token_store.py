@@ -29,8 +29,8 @@ class TokenStore:
     """The tokens of some texts, one after the other, and where each text begins.
 
     Args:
-        tokens: all tokens; an np.memmap is read from its file as needed.
-        offsets: int64 (N + 1,), where each text begins, and the end.
+        tokens: All tokens; an np.memmap is read from its file as needed.
+        offsets: Int64 (N + 1,), where each text begins, and the end.
     """
 
     def __init__(self, tokens: npt.NDArray[Any], offsets: Rows) -> None:
@@ -42,8 +42,8 @@ class TokenStore:
         """Map the files of a folder.
 
         Raises:
-            OSError: if they cannot be read.
-            ValueError: if they are not whole.
+            OSError: If they cannot be read.
+            ValueError: If they are not whole.
         """
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         offsets = np.load(folder / "offsets.npy")
@@ -61,7 +61,10 @@ class TokenStore:
         return len(self.offsets) - 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """A mapped file goes to a worker by name; pickled, it would be read whole into memory."""
+        """Return a mapped file goes to a worker by name.
+
+        Pickled, it would be read whole into memory.
+        """
         state = self.__dict__.copy()
         if isinstance(self.tokens, np.memmap):
             state["tokens"] = str(self.tokens.filename), self.tokens.dtype
@@ -87,16 +90,16 @@ class TokenStore:
         prefix: Sequence[int] = (),
         suffix: Sequence[int] = (),
     ) -> tuple[Rows, Rows]:
-        """A padded batch, by one gather.
+        """Return a padded batch, by one gather.
 
         Args:
-            rows: which rows.
-            room: the most tokens of a text that are kept.
-            truncate: which end of a longer text is kept: "head", "tail", or the outer half of
+            rows: Which rows.
+            room: The most tokens of a text that are kept.
+            truncate: Which end of a longer text is kept: "head", "tail", or the outer half of
                 "both".
-            pad_id: what stands behind a text.
-            prefix: what stands before each text.
-            suffix: what stands right behind it.
+            pad_id: What stands behind a text.
+            prefix: What stands before each text.
+            suffix: What stands right behind it.
 
         Returns:
             int64 (B, T) and the lengths without padding, int64 (B,).
@@ -120,7 +123,7 @@ class TokenStore:
         return batch, lengths
 
     def take(self, places: Rows) -> Rows:
-        """The tokens at some places, int64."""
+        """Return the tokens at some places, int64."""
         taken: Rows = self.tokens[places].astype(np.int64)
         self._release(0, len(places))
         return taken
@@ -129,9 +132,9 @@ class TokenStore:
         """Stretches of all tokens, by one gather.
 
         Args:
-            starts: the place of each stretch's first token.
-            length: tokens in a stretch.
-            fill: what stands behind the last token there is.
+            starts: The place of each stretch's first token.
+            length: Tokens in a stretch.
+            fill: What stands behind the last token there is.
 
         Returns:
             int64 (B, length).
@@ -159,7 +162,7 @@ class TokenStore:
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:
-    """The smallest type that holds each token's number, in two bytes or four."""
+    """Return the smallest type that holds each token's number, in two bytes or four."""
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
 
 
@@ -167,9 +170,9 @@ def tokenised(parts: Sequence[SplitSource], tokenizer: TextTokenizer, count: int
     """Tokenise all rows, or find them tokenised by an earlier run.
 
     Args:
-        parts: where the texts are.
-        tokenizer: what turns them into tokens.
-        count: how many rows there are, for the progress bar.
+        parts: Where the texts are.
+        tokenizer: What turns them into tokens.
+        count: How many rows there are, for the progress bar.
     """
     key = [part_keys(parts), hashlib.sha256(tokenizer.json.encode()).hexdigest()]
     return cached("tokens", key, TokenStore.open, partial(_tokenise, parts, tokenizer, count))

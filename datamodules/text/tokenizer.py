@@ -1,4 +1,4 @@
-"""Text to token numbers and back, on the `tokenizers` library."""
+"""Text to token numbers and back, on the ``tokenizers`` library."""
 
 import difflib
 import json
@@ -38,12 +38,12 @@ class Vocabulary(NamedTuple):
             knows every text; "word": runs of letters and digits, and of other signs; "char": single
             characters; "byte": the 256 bytes, which know every text without training. Words and
             characters that are not known turn into [UNK].
-        size: how many tokens at most, special ones included; "byte" has as many as it needs.
-        min_frequency: how often a word, a character or a pair to be merged must occur.
-        lowercase: whether large letters become small.
-        nfc: whether texts are brought to Unicode's composed form (NFC) first.
-        specials: the special tokens, which get the first numbers ("byte": the last).
-        prefix_space: whether a text's first word gets a space before it, as all others have one, so
+        size: How many tokens at most, special ones included; "byte" has as many as it needs.
+        min_frequency: How often a word, a character or a pair to be merged must occur.
+        lowercase: Whether large letters become small.
+        nfc: Whether texts are brought to Unicode's composed form (NFC) first.
+        specials: The special tokens, which get the first numbers ("byte": the last).
+        prefix_space: Whether a text's first word gets a space before it, as all others have one, so
             that it is the same token; a text that is to come back as it was must do without.
     """
 
@@ -59,7 +59,7 @@ class Vocabulary(NamedTuple):
         """Refuse a size that leaves no room.
 
         Raises:
-            DataError: naming the lowest size.
+            DataError: Naming the lowest size.
         """
         if self.kind == "byte":
             return
@@ -76,8 +76,8 @@ class Encoded(NamedTuple):
     """Some texts as tokens.
 
     Attributes:
-        tokens: uint32, all texts one after the other.
-        lengths: int64 (N,), how many tokens each text has; at least 1.
+        tokens: Uint32, all texts one after the other.
+        lengths: Int64 (N,), how many tokens each text has; at least 1.
     """
 
     tokens: npt.NDArray[np.uint32]
@@ -89,14 +89,14 @@ class TextTokenizer:
 
     What stands for a special token in a text is ordinary text: "[PAD]" in a review pads nothing. A
     vocabulary without a padding or an unknown token gets [PAD] or [UNK] as one more. The special
-    tokens that a pretrained tokenizer puts around a text are kept apart, as `prefix` and `suffix`,
-    so that a text may be cut without losing them.
+    tokens that a pretrained tokenizer puts around a text are kept apart, as ``prefix`` and
+    ``suffix``, so that a text may be cut without losing them.
 
     Args:
-        text: the content of a tokenizer.json.
+        text: The content of a tokenizer.json.
 
     Raises:
-        DataError: if it is none.
+        DataError: If it is none.
     """
 
     def __init__(self, text: str) -> None:
@@ -113,19 +113,19 @@ class TextTokenizer:
         self._between = self._middle()
 
     def _filling(self, tokenizer: "Tokenizer") -> tuple[int, int]:
-        """The padding and the unknown token; one that is absent is added."""
+        """Return the padding and the unknown token; one that is absent is added."""
         pad = _special(tokenizer, [*own_padding(tokenizer), *PAD_NAMES])
         return pad, _special(tokenizer, [*own_unknown(tokenizer), *_UNK_NAMES], pad)
 
     def _around(self) -> tuple[list[int], list[int]]:
-        """The special tokens before and after a text."""
+        """Return the special tokens before and after a text."""
         inner = self._tokenizer.encode("a", add_special_tokens=False).ids
         outer = self._tokenizer.encode("a").ids
         first = _find(inner, outer, 0)
         return outer[:first], outer[first + len(inner) :]
 
     def _middle(self) -> list[int]:
-        """The special tokens between two texts."""
+        """Return the special tokens between two texts."""
         inner = self._tokenizer.encode("a", add_special_tokens=False).ids
         outer = self._tokenizer.encode("a", "a").ids
         first = len(self.prefix) + len(inner)
@@ -139,7 +139,7 @@ class TextTokenizer:
         sequence: the first text, the tokens between two, the second.
 
         Args:
-            columns: one sequence of texts, or two of the same length.
+            columns: One sequence of texts, or two of the same length.
         """
         encoded = [
             self._tokenizer.encode_batch_fast([_clean(t) for t in texts], add_special_tokens=False)
@@ -157,16 +157,16 @@ class TextTokenizer:
         return Encoded(tokens, lengths)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text that tokens stand for, special ones left out."""
+        """Return the text that tokens stand for, special ones left out."""
         text: str = self._tokenizer.decode([int(token) for token in tokens])
         return text
 
     def vocabulary(self) -> dict[str, int]:
-        """The number of each token."""
+        """Return the number of each token."""
         return dict(self._tokenizer.get_vocab())
 
     def token(self, number: int) -> str:
-        """A token as it is written in the vocabulary."""
+        """Return a token as it is written in the vocabulary."""
         return str(self._tokenizer.id_to_token(number))
 
 
@@ -177,7 +177,7 @@ def train(texts: Iterable[str], vocabulary: Vocabulary) -> str:
         Its JSON text.
 
     Raises:
-        DataError: if the vocabulary's size is too small or the texts hold nothing to put into it.
+        DataError: If the vocabulary's size is too small or the texts hold nothing to put into it.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -237,11 +237,11 @@ def train(texts: Iterable[str], vocabulary: Vocabulary) -> str:
 
 
 def read_tokenizer(folder: Path) -> str:
-    """The JSON text of the tokenizer.json in a folder.
+    """Return the JSON text of the tokenizer.json in a folder.
 
     Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is not whole.
+        OSError: If it cannot be read.
+        ValueError: If it is not whole.
     """
     text = (folder / "tokenizer.json").read_text(encoding="utf-8")
     json.loads(text)
@@ -249,7 +249,9 @@ def read_tokenizer(folder: Path) -> str:
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The 256 characters that stand for bytes in byte-level vocabularies, each with its byte.
+    """Return the 256 characters that stand for bytes in byte-level vocabularies.
+
+    Each with its byte.
 
     As GPT-2 has it: bytes that are printable in Latin-1 stand for themselves, the others, in their
     order, for the characters from 256 on.
@@ -272,19 +274,19 @@ def _normalizer(vocabulary: Vocabulary) -> "Normalizer | None":
 
 
 def pretrained(name: str, *, nfc: bool) -> str:
-    """A tokenizer that exists.
+    """Return a tokenizer that exists.
 
     Args:
-        name: a tokenizer.json, or a folder that holds one or else GPT-2's older form, vocab.json
+        name: A tokenizer.json, or a folder that holds one or else GPT-2's older form, vocab.json
             and merges.txt; a model's name on the Hugging Face hub; or the JSON text itself, which
             is taken as it is.
-        nfc: whether texts are brought to NFC before whatever else the tokenizer does to them.
+        nfc: Whether texts are brought to NFC before whatever else the tokenizer does to them.
 
     Returns:
         Its JSON text.
 
     Raises:
-        DataError: if there is none.
+        DataError: If there is none.
     """
     if name.lstrip().startswith("{"):
         return name
@@ -307,7 +309,7 @@ def pretrained(name: str, *, nfc: bool) -> str:
 
 
 def _from_merges(merges: Path) -> str:
-    """A byte-level tokenizer in GPT-2's older form: merges.txt, and vocab.json beside it."""
+    """Return a byte-level tokenizer in GPT-2's older form: merges.txt, and vocab.json beside it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     vocab = merges.with_name("vocab.json")
@@ -328,7 +330,7 @@ def _from_merges(merges: Path) -> str:
 
 
 def _with_nfc(text: str) -> str:
-    """The tokenizer with NFC as its first step."""
+    """Return the tokenizer with NFC as its first step."""
     from tokenizers import normalizers
 
     tokenizer = _parse(text)
@@ -386,7 +388,7 @@ def _parse(text: str) -> "Tokenizer":
 
 
 def _special(tokenizer: "Tokenizer", names: Sequence[str], taken: int | None = None) -> int:
-    """The number of the first of some special tokens, or of a new one."""
+    """Return the number of the first of some special tokens, or of a new one."""
     for name in names:
         number = tokenizer.token_to_id(name)
         if number is not None and number != taken:
@@ -399,12 +401,12 @@ def _special(tokenizer: "Tokenizer", names: Sequence[str], taken: int | None = N
 
 
 def own_padding(tokenizer: "Tokenizer") -> list[str]:
-    """The name of a tokenizer's padding token, if it says one."""
+    """Return the name of a tokenizer's padding token, if it says one."""
     return [] if tokenizer.padding is None else [tokenizer.padding["pad_token"]]
 
 
 def own_unknown(tokenizer: "Tokenizer") -> list[str]:
-    """The name of a tokenizer's token for what it does not know, if it says one."""
+    """Return the name of a tokenizer's token for what it does not know, if it says one."""
     model = json.loads(tokenizer.to_str())["model"]
     name = model.get("unk_token")
     return [name] if isinstance(name, str) else []
@@ -419,5 +421,5 @@ def _find(part: Sequence[int], whole: Sequence[int], start: int) -> int:
 
 
 def _clean(text: str) -> str:
-    """The text with half characters (lone surrogates), which UTF-8 cannot hold, made "?"."""
+    """Return the text with half characters (lone surrogates), which UTF-8 cannot hold, made "?"."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

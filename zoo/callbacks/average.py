@@ -11,7 +11,7 @@ class _Average(WeightAveraging):
     """Lightning's average of the weights, also where training runs in another precision."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Copies the weights once they have the run's precision, which Lightning sets later."""
+        """Copy the weights once they have the run's precision, which Lightning sets later."""
         if isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision):
             trainer.precision_plugin.convert_module(pl_module)
         # The module itself is moved there only later; an average on the host would cost a copy of

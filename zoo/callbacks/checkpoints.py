@@ -68,7 +68,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves every n steps, and on a signal."""
+        """Save every n steps, and on a signal."""
         if trainer.is_last_batch:
             return  # the epoch's end follows and saves, after validation: a state that resumes well
         step = trainer.global_step
@@ -80,7 +80,7 @@ class Checkpoints(Checkpoint):
             self._save(trainer, pl_module, "last")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes whether this validation is the best so far."""
+        """Note whether this validation is the best so far."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or self.monitor is None:
             return
         score = trainer.callback_metrics.get(self.monitor)
@@ -96,7 +96,7 @@ class Checkpoints(Checkpoint):
                 self._save_best(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves both files; stops here if a signal came since the epoch's last batch."""
+        """Save both files; stops here if a signal came since the epoch's last batch."""
         if self._best_is_due:
             self._save_best(trainer, pl_module)
             self.last_model_path = str(self.folder / "last.ckpt")
@@ -121,7 +121,7 @@ class Checkpoints(Checkpoint):
         self._saved_step = trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:
-        """The best figure so far."""
+        """Return the best figure so far."""
         return {"best_model_score": self.best_model_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -134,13 +134,13 @@ class Checkpoints(Checkpoint):
     # ---------------------------------------------------------------- signals
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens for Ctrl-C and SIGTERM; after Lightning has set its own handlers."""
+        """Listen for Ctrl-C and SIGTERM; after Lightning has set its own handlers."""
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[signum] = signal.signal(signum, self._on_signal)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the signals back."""
+        """Give the signals back."""
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
         self._handlers.clear()
@@ -148,7 +148,7 @@ class Checkpoints(Checkpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Gives the signals back."""
+        """Give the signals back."""
         self.on_train_end(trainer, pl_module)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:

@@ -171,7 +171,7 @@ class Pictures(Callback):
 
 
 def class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
-    """The data's class names, or numbers where it has none."""
+    """Return the data's class names, or numbers where it has none."""
     names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
     return list(names or map(str, range(pl_module.num_classes)))  # type: ignore[arg-type]
 

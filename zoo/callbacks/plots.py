@@ -33,7 +33,7 @@ def readable_names() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of the size in inches that draws into memory."""
+    """Return a figure of the size in inches that draws into memory."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -74,7 +74,7 @@ def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
 
 
 def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
-    """The confusion matrix twice: counts, and shares of each true class.
+    """Return the confusion matrix twice: counts, and shares of each true class.
 
     Args:
         counts: ``(C, C)``; rows are the true classes, columns the predicted ones.
@@ -159,7 +159,7 @@ def draw_masks(samples: Sequence[Sequence[NDArray[Any]]]) -> Figure:
 
 
 def draw_attention(texts: Sequence[tuple[Sequence[str], NDArray[Any]]]) -> Figure:
-    """What attention pooling looks at: tokens of texts over the weight of each.
+    """Return what attention pooling looks at: tokens of texts over the weight of each.
 
     Args:
         texts: Tokens and weights ``(T,)`` of each text.

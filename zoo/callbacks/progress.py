@@ -25,13 +25,13 @@ class Progress(TQDMProgressBar):
             self.disable()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The last logged training loss."""
+        """Return the last logged training loss."""
         log = _log(trainer)
         latest = log.latest if log else {}
         return {"loss": f"{latest['train/loss']:.4g}"} if "train/loss" in latest else {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the epoch's line."""
+        """Print the epoch's line."""
         super().on_train_epoch_end(trainer, pl_module)
         log = _log(trainer)
         if log is None or not trainer.is_global_zero:
@@ -48,13 +48,13 @@ class Progress(TQDMProgressBar):
         self.print(f"epoch {trainer.current_epoch + 1}/{epochs}  " + "  ".join(columns))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts counting the seconds of the epochs."""
+        """Start counting the seconds of the epochs."""
         super().on_train_start(trainer, pl_module)
         log = _log(trainer)
         self._seconds = log.seconds if log else 0.0
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Prints above the bar."""
+        """Print above the bar."""
         if self.is_enabled:
             tqdm.write(" ".join(map(str, args)), file=sys.stdout)
         else:

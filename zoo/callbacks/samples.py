@@ -32,7 +32,7 @@ class Samples(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps what a pretrained net writes before it is trained."""
+        """Keep what a pretrained net writes before it is trained."""
         pretrained = getattr(cast("Any", pl_module).net, "is_pretrained", False)
         if pretrained and trainer.global_step == 0:
             texts = self._write(trainer, pl_module)
@@ -41,13 +41,13 @@ class Samples(Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows what it writes now."""
+        """Show what it writes now."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._show(trainer, pl_module)
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows what the tested net writes."""
+        """Show what the tested net writes."""
         self._show(trainer, pl_module)
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,14 +83,14 @@ class Samples(Callback):
             logger.log_rows("samples", _COLUMNS, rows, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was written before training."""
+        """Return what was written before training."""
         return {"before": self.before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps comparing with that."""
+        """Keep comparing with that."""
         self.before = state_dict["before"]
 
 
 def _entry(name: str, text: str) -> str:
-    """A text under its name, indented."""
+    """Return a text under its name, indented."""
     return f"{name}:\n{textwrap.indent(text.rstrip(), '  ')}"

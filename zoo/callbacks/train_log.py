@@ -28,7 +28,7 @@ class TrainLog(Callback):
         self._logged_step = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._started = time.monotonic() - self.seconds
         self._mark = (time.monotonic(), 0)
         self._logged_step = trainer.global_step
@@ -36,7 +36,7 @@ class TrainLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Logs the means since the last log point."""
+        """Log the means since the last log point."""
         step = trainer.global_step
         if step == self._logged_step or step % log_interval(trainer):
             return
@@ -53,12 +53,12 @@ class TrainLog(Callback):
         self._write(trainer, row)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the validation figures."""
+        """Log the validation figures."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._write(trainer, _figures(trainer, "val/"))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the epoch's training means."""
+        """Log the epoch's training means."""
         task = cast("Task", pl_module)
         row, _ = task.train_figures("epoch")
         task.train_sums.restart("epoch")
@@ -74,7 +74,7 @@ class TrainLog(Callback):
             logger.save()
 
     def state_dict(self) -> dict[str, Any]:
-        """The seconds trained so far."""
+        """Return the seconds trained so far."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

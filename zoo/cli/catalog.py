@@ -26,7 +26,10 @@ _COLLECTIONS = {"MedMNIST": "datamodules.images.medmnist_sets"}
 
 
 def recipes_folder() -> Path:
-    """The folder of the packaged recipes: in the installed package, or beside it in the source."""
+    """Return the folder of the packaged recipes.
+
+    In the installed package, or beside it in the source.
+    """
     installed = Path(__file__).parents[1] / "recipes"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "recipes"
 
@@ -50,7 +53,9 @@ def entries(kind: str) -> Iterator[tuple[str, str]]:
 
 
 def listing(kind: str | None, pattern: str | None) -> str:
-    """The text of ``zoo list``: a line each, or all about the one thing that a pattern names.
+    """Return the text of ``zoo list``.
+
+    A line each, or all about the one thing that a pattern names.
 
     Raises:
         UserError: Nothing matches the pattern.

@@ -18,7 +18,7 @@ _PART_OF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
-    """Writes on from each prompt, to the terminal as it comes, and into ``predictions.csv``.
+    """Write on from each prompt, to the terminal as it comes, and into ``predictions.csv``.
 
     Prompts are the data's own, or without these the lines of the standard input. Of a chat each is
     a message of one conversation, whose history is kept; the oldest messages are forgotten where
@@ -54,7 +54,10 @@ def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
 
 
 def _lines(asks: bool) -> Iterator[str]:
-    """What a person types, up to an empty line, or what another program gives, line by line."""
+    """Return what a person types, up to an empty line, or what another program gives.
+
+    Line by line.
+    """
     if not asks:
         yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
         return
@@ -64,7 +67,7 @@ def _lines(asks: bool) -> Iterator[str]:
 
 
 def _fitting(task: LanguageModel, data: Any, history: list[dict[str, str]]) -> list[int]:
-    """The conversation's tokens, without the oldest messages where they are too many."""
+    """Return the conversation's tokens, without the oldest messages where they are too many."""
     longest: int | None = getattr(task.net, "max_length", None)
     while True:
         tokens: list[int] = data.encode_prompt(history)
@@ -74,7 +77,7 @@ def _fitting(task: LanguageModel, data: Any, history: list[dict[str, str]]) -> l
 
 
 def _stream(tokens: Iterable[int], data: Any) -> str:
-    """Prints a text as its tokens come, and gives it."""
+    """Print a text as its tokens come, and gives it."""
     written: list[int] = []
     shown = ""
     for token in tokens:

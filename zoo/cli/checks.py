@@ -37,7 +37,7 @@ _LOWEST = {
 
 
 def check_trainer(options: Mapping[str, Any]) -> None:
-    """Checks the Trainer's options before it is built.
+    """Check the Trainer's options before it is built.
 
     Args:
         options: The section ``trainer`` of the parsed configuration.
@@ -68,7 +68,7 @@ def check_trainer(options: Mapping[str, Any]) -> None:
 
 
 def check_monitor(monitor: str | None, model: LightningModule) -> None:
-    """Checks that validation gives the figure which the best checkpoint is chosen by.
+    """Check that validation gives the figure which the best checkpoint is chosen by.
 
     Args:
         monitor: Its name; None for the task's own.
@@ -104,7 +104,7 @@ def _is_cpu(accelerator: str) -> bool:
 
 
 def _check_devices(devices: Any, *, on_cpu: bool) -> None:
-    """Compares a count or a list of devices with what there is."""
+    """Compare a count or a list of devices with what there is."""
     if devices == "auto" or (str(devices) == "-1" and not on_cpu):
         return
     if on_cpu:
@@ -131,7 +131,7 @@ def _check_devices(devices: Any, *, on_cpu: bool) -> None:
 def check_net(
     net: nn.Module, example: Tensor, num_classes: int, *, per_pixel: bool = False
 ) -> None:
-    """Runs the smallest training batch through the net in training mode, on the meta device.
+    """Run the smallest training batch through the net in training mode, on the meta device.
 
     Args:
         net: The network.

@@ -108,7 +108,7 @@ class ZooCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds our options, and hands the data's facts to the task and the net."""
+        """Add our options, and hands the data's facts to the task and the net."""
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_argument(
             "--wandb",
@@ -134,7 +134,7 @@ class ZooCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The verbs, and the arguments of the Trainer's methods that are no options."""
+        """Return the verbs, and the arguments of the Trainer's methods that are no options."""
         common = {"model", "datamodule", "weights_only"}
         evaluation = common | {"dataloaders", "verbose", "return_predictions"}
         return {
@@ -164,7 +164,7 @@ class ZooCLI(LightningCLI):
         super()._set_seed()
 
     def instantiate_classes(self) -> None:
-        """Builds data and task; what their constructors refuse is the user's to put right."""
+        """Build data and task; what their constructors refuse is the user's to put right."""
         try:
             super().instantiate_classes()
         except UserError as error:
@@ -176,7 +176,7 @@ class ZooCLI(LightningCLI):
             raise UserError(with_section(sentence, self.config[self.verb])) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Builds the Trainer around a run folder, and checks everything before it is created."""
+        """Build the Trainer around a run folder, and checks everything before it is created."""
         options = self.config_init[self.verb]["trainer"]
         check_trainer(options)
         check_monitor(self.config[self.verb]["checkpoint"]["monitor"], self.model)
@@ -226,7 +226,7 @@ class ZooCLI(LightningCLI):
         return new_run(root, self.verb)
 
     def _check_data_and_net(self, trainer: L.Trainer) -> Profile | None:
-        """Reads the data and runs a batch of no values through the net, before anything is written.
+        """Read the data and runs a batch of no values through the net, before anything is written.
 
         Only in the first process: it starts the others, or they wait for it.
         """
@@ -252,7 +252,7 @@ class ZooCLI(LightningCLI):
         return profile(net, torch.zeros(1, *shape, device="meta"))
 
     def _recipe_text(self) -> str:
-        """The resolved recipe, which can be run again."""
+        """Return the resolved recipe, which can be run again."""
         parser = self._parser(self.subcommand)
         text = parser.dump(self.config[self.verb], skip_none=False, format="yaml")
         recipe = yaml.safe_load(text)
@@ -292,7 +292,7 @@ class ZooCLI(LightningCLI):
             print(f"run {verb} {os.path.relpath(self.run.path)}", flush=True)
 
     def after_fit(self) -> None:
-        """Tests the best checkpoint, once, and reports."""
+        """Test the best checkpoint, once, and reports."""
         seconds = time.monotonic() - self.started
         saved = next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
         best = saved.best_model_path or saved.last_model_path
@@ -317,13 +317,13 @@ class ZooCLI(LightningCLI):
                 self.wandb.log_checkpoint(Path(best), {"test": figures})
 
     def before_validate(self) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self.started = time.monotonic()
 
     before_test = before_validate
 
     def after_test(self) -> None:
-        """Reports the figures of ``test`` or ``validate``."""
+        """Report the figures of ``test`` or ``validate``."""
         if is_first_process():
             report = {
                 self.verb: test_figures(self.trainer),
@@ -351,7 +351,7 @@ class ZooCLI(LightningCLI):
             write_predictions(self.run, batches, self.datamodule)
 
     def validate(self, model: L.LightningModule, **kwargs: Any) -> None:
-        """Validates without Lightning's own table."""
+        """Validate without Lightning's own table."""
         self.trainer.validate(model, verbose=False, **kwargs)
 
     def test(self, model: L.LightningModule, **kwargs: Any) -> None:
@@ -380,7 +380,7 @@ class _NoLogger(Logger):
 
 
 def quiet() -> None:
-    """Keeps Lightning's tips and other libraries' deprecations out of a run's output."""
+    """Keep Lightning's tips and other libraries' deprecations out of a run's output."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -391,7 +391,7 @@ def quiet() -> None:
 
 
 def build_arguments(request: Request) -> tuple[dict[str, Any] | None, list[str]]:
-    """Reads recipes and checkpoint, and puts all layers into their order.
+    """Read recipes and checkpoint, and puts all layers into their order.
 
     Returns:
         The checkpoint, if the verb starts from one, and the arguments to parse.
@@ -448,7 +448,7 @@ def build_arguments(request: Request) -> tuple[dict[str, Any] | None, list[str]]
 
 
 def _check_callbacks(trainer: L.Trainer, folder: Path) -> None:
-    """Keeps checkpoints inside the run folder, whatever a recipe names."""
+    """Keep checkpoints inside the run folder, whatever a recipe names."""
     for callback in trainer.checkpoint_callbacks:
         path = getattr(callback, "dirpath", None)
         if path and not Path(path).resolve().is_relative_to(folder.resolve()):
@@ -472,7 +472,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Runs a verb.
+    """Run a verb.
 
     Args:
         argv: The verb and its arguments.

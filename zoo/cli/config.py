@@ -80,7 +80,7 @@ class Request:
 
 
 def take_apart(argv: list[str]) -> Request:
-    """Reads the arguments that decide what the rest is parsed against.
+    """Read the arguments that decide what the rest is parsed against.
 
     Raises:
         UserError: A recipe that is not there, or an option without its value.
@@ -135,7 +135,7 @@ def _lacks_value(argument: str, following: str | None) -> bool:
 
 
 def find_recipe(name: str) -> Path:
-    """A file of that path, or else a packaged recipe of that name.
+    """Return a file of that path, or else a packaged recipe of that name.
 
     Raises:
         UserError: Neither is there.
@@ -180,7 +180,7 @@ _StrictLoader.add_implicit_resolver(
 
 
 def read_layer(path: Path) -> Layer:
-    """Reads a recipe strictly.
+    """Read a recipe strictly.
 
     Raises:
         UserError: The file is empty, is not YAML, has a key twice, is not a mapping of options, or
@@ -254,7 +254,7 @@ def _check_layer(path: Path, content: Layer) -> None:
 
 
 def locate(error: OptionError, layers: dict[str, Layer]) -> str:
-    """The sentence of a refused option, with the file that it stands in.
+    """Return the sentence of a refused option, with the file that it stands in.
 
     Args:
         error: The refusal.
@@ -291,7 +291,7 @@ def class_paths() -> dict[str, str]:
 
 
 def expand_flags(flags: list[str]) -> list[str]:
-    """Flags in which short names of our classes are written out."""
+    """Flag in which short names of our classes are written out."""
     names = class_paths()
     expanded: list[str] = []
     takes_class = False
@@ -318,7 +318,7 @@ def _mappings(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]
 
 
 def value_of(key: str, layers: list[dict[str, Any]], flags: list[str]) -> Any:
-    """What the layers and flags say last about a dotted key, before anything is parsed."""
+    """Return what the layers and flags say last about a dotted key, before anything is parsed."""
     found = None
     for layer in layers:
         node: Any = layer
@@ -376,7 +376,7 @@ def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
 def checkpoint_layer(
     path: str, checkpoint: dict[str, Any], inputs: list[str], verb: str = "fit"
 ) -> Layer:
-    """The model and data sections that a checkpoint file holds.
+    """Return the model and data sections that a checkpoint file holds.
 
     With inputs to predict, the data section is what prepares single files the way the training
     data was prepared. A language model asks for its prompts where there are no inputs.

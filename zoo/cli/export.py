@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are the command line's."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises what the user is told.
+        """Raise what the user is told.
 
         Raises:
             UserError: Always.
@@ -37,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def export(argv: list[str]) -> int:
-    """Runs ``zoo export``.
+    """Run ``zoo export``.
 
     Args:
         argv: What follows the verb.
@@ -81,7 +81,7 @@ def export(argv: list[str]) -> int:
 
 
 def to_hf(path: str, out: Path, flags: list[str], packages: list[str]) -> None:
-    """Writes a language model as transformers saves it.
+    """Write a language model as transformers saves it.
 
     Args:
         path: The checkpoint.
@@ -114,7 +114,7 @@ KINDS: dict[str, Callable[[str, Path, list[str], list[str]], None]] = {"hf": to_
 
 
 def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages: list[str]) -> Task:
-    """The task of a checkpoint with its net and weights, without data or Trainer.
+    """Return the task of a checkpoint with its net and weights, without data or Trainer.
 
     Raises:
         UserError: The checkpoint does not say how it was made, or an option does not fit.
@@ -224,7 +224,7 @@ def _rename_tokenizer(path: Path) -> None:
 
 @contextmanager
 def _fresh_folder(out: Path) -> Iterator[Path]:
-    """A folder beside the wanted one that takes its name when it is whole.
+    """Return a folder beside the wanted one that takes its name when it is whole.
 
     Raises:
         UserError: It cannot be written.
@@ -250,7 +250,7 @@ def _fresh_folder(out: Path) -> Iterator[Path]:
 
 
 def _card(path: Path, checkpoint: dict[str, Any], model: PreTrainedModel) -> str:
-    """The model's card: what it is, how it came about, how good it is."""
+    """Return the model's card: what it is, how it came about, how good it is."""
     from datamodules.core.hub import read_licence
 
     recipe = _recipe(path, checkpoint)
@@ -301,7 +301,7 @@ def _card(path: Path, checkpoint: dict[str, Any], model: PreTrainedModel) -> str
 
 
 def _recipe(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The run's recipe, or else what the checkpoint holds of it."""
+    """Return the run's recipe, or else what the checkpoint holds of it."""
     file = path.resolve().parent.parent / "recipe.yaml"
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -316,7 +316,7 @@ def _recipe(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(node: Any) -> Any:
-    """The same without its longest texts, which are in the other files."""
+    """Return the same without its longest texts, which are in the other files."""
     if isinstance(node, dict):
         return {key: _short(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -325,7 +325,7 @@ def _short(node: Any) -> Any:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    """The run's ``summary.json``, if there is one beside the checkpoint."""
+    """Return the run's ``summary.json``, if there is one beside the checkpoint."""
     try:
         found = json.loads((path.resolve().parent.parent / "summary.json").read_text("utf-8"))
     except (OSError, ValueError):

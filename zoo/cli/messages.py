@@ -64,19 +64,22 @@ def explain(message: str, error: BaseException | None, options: Iterable[str]) -
 
 
 def sentence_of(error: BaseException) -> str:
-    """An exception's text in one line, or its name."""
+    """Return an exception's text in one line, or its name."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def root_of(error: BaseException) -> BaseException:
-    """What an exception was raised from in the first place."""
+    """Return what an exception was raised from in the first place."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def in_section(error: OptionError, config: Mapping[str, Any]) -> OptionError:
-    """The refusal of a class's option, under the section of the recipe that the class stands in."""
+    """Return the refusal of a class's option.
+
+    Under the section of the recipe that the class stands in.
+    """
     for section in ("data", "model", "model.init_args.net", "checkpoint"):
         node: Any = config
         for part in section.split("."):
@@ -110,7 +113,10 @@ def with_section(sentence: str, config: Mapping[str, Any]) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that is meant: one that starts like it, else one that is spelt nearly like it."""
+    """Return the name that is meant.
+
+    One that starts like it, else one that is spelt nearly like it.
+    """
     known = list(names)
     longer = [each for each in known if len(name) > 2 and each.startswith(name)]
     near = longer or difflib.get_close_matches(name, known, n=1)
@@ -177,14 +183,14 @@ def _type(found: re.Match[str], place: str, options: list[str]) -> OptionError:
 
 
 def _shown(value: str) -> str:
-    """A value as one writes it in YAML, texts in quotes."""
+    """Return a value as one writes it in YAML, texts in quotes."""
     yaml_words = {"True": "true", "False": "false", "None": "null"}
     is_number = re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|\[.*\]|\{.*\}", value)
     return yaml_words.get(value) or (value if is_number else repr(value))
 
 
 def _split(types: str) -> list[str]:
-    """The items of a list of types, some of which hold lists themselves."""
+    """Return the items of a list of types, some of which hold lists themselves."""
     items, depth = [""], 0
     for letter in types:
         depth += (letter == "[") - (letter == "]")

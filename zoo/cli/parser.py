@@ -36,7 +36,7 @@ class ZooParser(LightningArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises what the user is told.
+        """Raise what the user is told.
 
         Raises:
             UserError: Always.
@@ -47,12 +47,12 @@ class ZooParser(LightningArgumentParser):
         raise explain(message, ex, options) from ex
 
     def add_function_arguments(self, *args: Any, linked_targets: Any = None, **kwargs: Any) -> Any:
-        """Adds a function's parameters; without the links' targets, which only classes take."""
+        """Add a function's parameters; without the links' targets, which only classes take."""
         return super().add_function_arguments(*args, **kwargs)
 
 
 def trust(packages: list[str]) -> None:
-    """Sets whose classes a recipe may name; all others are refused before their import."""
+    """Set whose classes a recipe may name; all others are refused before their import."""
     jsonargparse.set_parsing_settings(
         import_path_denylist=["*"],
         import_path_allowlist=[*TRUSTED, *packages],

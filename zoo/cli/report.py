@@ -41,7 +41,7 @@ def test_figures(trainer: L.Trainer) -> dict[str, float]:
 
 
 def data_figures(data: L.LightningDataModule | None) -> dict[str, float | int]:
-    """What a data module's own ``report`` says of its samples; nothing where it has none."""
+    """Return what a data module's own ``report`` says of its samples; nothing where it has none."""
     report = getattr(data, "report", None)
     return dict(report()) if callable(report) else {}
 
@@ -49,7 +49,7 @@ def data_figures(data: L.LightningDataModule | None) -> dict[str, float | int]:
 def write_report(
     folder: RunFolder, report: dict[str, Any], cost: Profile | None, seed: int | bool
 ) -> None:
-    """Prints the short table and writes ``summary.json``."""
+    """Print the short table and writes ``summary.json``."""
     parameters = cost.parameters if cost else None
     flops = cost.flops if cost else None
     folder.write_summary(
@@ -81,7 +81,7 @@ def write_report(
 
 
 def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: Any) -> None:
-    """Prints what was predicted for each input and writes ``predictions.csv``.
+    """Print what was predicted for each input and writes ``predictions.csv``.
 
     The file has a row for each input: its name and, from a classifier, the label, its probability
     and the probability of every class (of several labels, those above one half); from a regressor

@@ -52,7 +52,7 @@ def generate(
     stop_ids: Collection[int] = (),
     seed: int = 0,
 ) -> Iterator[int]:
-    """Writes on from a prompt.
+    """Write on from a prompt.
 
     What the net has read is kept, not read again (its ``step`` does that). Where its context is
     full, it goes on from the later half.

@@ -87,5 +87,5 @@ def _tiles(length: int, tile: int, overlap: int) -> list[_Tile]:
 
 
 def _within(tile: _Tile) -> slice:
-    """What is kept of a tile, as a part of the tile."""
+    """Return what is kept of a tile, as a part of the tile."""
     return slice(tile.keep.start - tile.read.start, tile.keep.stop - tile.read.start)

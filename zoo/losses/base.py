@@ -48,7 +48,7 @@ class Loss(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, outputs: Tensor, targets: Tensor, reduction: Reduction = "mean") -> Tensor:
-        """The mean loss, or with ``reduction="none"`` the loss of each sample, ``(B,)``."""
+        """Return the mean loss, or with ``reduction="none"`` the loss of each sample, ``(B,)``."""
         if outputs.dtype.itemsize < 4:
             outputs = outputs.float()
         options: dict[str, Tensor | float | None] = dict(self.options)
@@ -57,7 +57,7 @@ class Loss(nn.Module):
         return self.function(outputs, targets, reduction=reduction, **options)
 
     def extra_repr(self) -> str:
-        """The function's name and options."""
+        """Return the function's name and options."""
         options = [f"{name}={value}" for name, value in self.options.items()]
         if self.class_weights is not None:
             options.append(f"class_weights={self.class_weights.tolist()}")
@@ -93,7 +93,10 @@ def _checked_weights(class_weights: Tensor | None) -> Tensor | None:
 
 
 def _fitting_classes(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """The targets: class indices as int64, class probabilities as numbers of the logits' kind."""
+    """Return the targets.
+
+    Class indices as int64, class probabilities as numbers of the logits' kind.
+    """
     by_index = (*logits.shape[:1], *logits.shape[2:])
     if logits.ndim < 2 or logits.shape[1] < 2:
         raise ValueError(
@@ -111,7 +114,10 @@ def _fitting_classes(logits: Tensor, targets: Tensor, class_weights: Tensor | No
 
 
 def _fitting(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """The targets as numbers of the outputs' kind; another shape would be broadcast silently."""
+    """Return the targets as numbers of the outputs' kind.
+
+    Another shape would be broadcast silently.
+    """
     if targets.shape != outputs.shape:
         raise ValueError(
             f"targets of shape {tuple(targets.shape)} do not fit outputs of shape "
@@ -141,7 +147,7 @@ def _counted(logits: Tensor, targets: Tensor, ignore_index: int | None) -> Tenso
 
 
 def _class_probabilities(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """The targets as class probabilities ``(B, C, ...)``; ``counted`` is ``(B, 1, ...)``."""
+    """Return the targets as class probabilities ``(B, C, ...)``; ``counted`` is ``(B, 1, ...)``."""
     if targets.shape == logits.shape:
         return targets
     index = targets.unsqueeze(1).where(counted > 0, 0)

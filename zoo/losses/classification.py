@@ -300,7 +300,7 @@ def classification_loss(
     focal_gamma: float = 2.0,
     gce_q: float = 0.7,
 ) -> Loss:
-    """Builds the classification loss of that name.
+    """Build the classification loss of that name.
 
     Args:
         name: See the module's table.

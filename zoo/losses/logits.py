@@ -72,7 +72,10 @@ def _twice(squash: str, sign: str) -> str:
 
 
 def _last_operation(outputs: Tensor) -> str:
-    """The operation that made these values, as autograd calls it without its suffix, or ''."""
+    """Return the operation that made these values.
+
+    As autograd calls it without its suffix, or ''.
+    """
     node = outputs.grad_fn
     while node is not None:
         name = node.name().split("Backward")[0]

@@ -114,7 +114,7 @@ def pinball(
 def regression_loss(
     name: RegressionLoss, *, huber_delta: float = 1.0, quantile: float = 0.5
 ) -> Loss:
-    """Builds the regression loss of that name; the module's table compares them.
+    """Build the regression loss of that name; the module's table compares them.
 
     It takes predictions and targets of one shape, ``(B,)`` or ``(B, K)``.
 

@@ -75,7 +75,7 @@ def dice_cross_entropy(
     smooth: float = 1.0,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """The sum of :func:`dice` and :func:`cross_entropy`, as in nnU-Net (arXiv 1809.10486).
+    """Return the sum of :func:`dice` and :func:`cross_entropy`, as in nnU-Net (arXiv 1809.10486).
 
     Dice makes up for rare classes, cross-entropy gives every pixel a gradient. Deviation: nnU-Net
     takes Dice over the whole batch with a linear denominator; here it is :func:`dice`.
@@ -119,7 +119,7 @@ def segmentation_loss(
     focal_gamma: float = 2.0,
     dice_smooth: float = 1.0,
 ) -> Loss:
-    """Builds the segmentation loss of that name.
+    """Build the segmentation loss of that name.
 
     It takes logits ``(B, C, H, W)`` and class indices ``(B, H, W)`` or probabilities
     ``(B, C, H, W)``.

@@ -18,7 +18,7 @@ MOST_LOGITS = 2**24
 def logits_loss(
     logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, z_loss: float = 0.0
 ) -> Tensor:
-    """The summed loss of some places.
+    """Return the summed loss of some places.
 
     ``sum_n -log softmax(z_n)[y_n] + z_loss * log(sum_c exp z_nc)^2``, where the second term keeps
     the logits from drifting (PaLM, arXiv 2204.02311, where it is 1e-4), and label smoothing is
@@ -86,7 +86,7 @@ def token_loss(
 
 
 def token_losses(features: Tensor, layer: nn.Module, labels: Tensor) -> Tensor:
-    """The loss ``-log softmax(layer(x_n))[y_n]`` of each place by itself, in pieces as well.
+    """Return the loss ``-log softmax(layer(x_n))[y_n]`` of each place by itself, in pieces as well.
 
     Args:
         features: ``(N, D)``.
@@ -107,7 +107,7 @@ def token_losses(features: Tensor, layer: nn.Module, labels: Tensor) -> Tensor:
 def _in_pieces(
     piece: Callable[[Tensor, Tensor], Tensor], features: Tensor, layer: nn.Module, labels: Tensor
 ) -> list[Tensor]:
-    """What a function makes of some places at a time, anew on the way back."""
+    """Return what a function makes of some places at a time, anew on the way back."""
     weight = getattr(layer, "weight", None)
     rows = max(1, MOST_LOGITS // (features.shape[1] if weight is None else len(weight)))
     return [

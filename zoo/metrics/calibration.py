@@ -50,7 +50,7 @@ _BINS = 15  # of confidence, as Guo et al. have
 def fit_temperature(
     logits: Tensor, labels: Tensor, *, label_kind: LabelKind = "multiclass"
 ) -> float:
-    """The temperature that minimises the negative log-likelihood of held-out samples.
+    """Return the temperature that minimises the negative log-likelihood of held-out samples.
 
     Guo et al., arXiv 1706.04599, section 4.2: one number for all classes, fitted on validation,
     here by L-BFGS on ``log T`` in float64. Deviations: every label keeps a little doubt, as Platt

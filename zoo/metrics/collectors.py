@@ -11,7 +11,7 @@ from zoo.losses.base import LabelKind
 
 
 def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
-    """Counts, confidence and accuracy in equal bins of confidence: a reliability diagram's data.
+    """Count, confidence and accuracy in equal bins of confidence: a reliability diagram's data.
 
     Args:
         probabilities: ``(N, C)``.
@@ -96,7 +96,7 @@ class MostWrong(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, probabilities: Tensor, labels: Tensor, images: Tensor) -> None:
-        """Keeps the worst of what was kept and of a batch."""
+        """Keep the worst of what was kept and of a batch."""
         probability, prediction = probabilities.max(dim=1)
         # A correct sample gets -1, so that the choice needs no boolean mask, hence no device sync.
         score = torch.where(prediction == labels, -1.0, probability)
@@ -107,7 +107,7 @@ class MostWrong(Metric):
             setattr(self, name, [values[top]])
 
     def compute(self) -> dict[str, Tensor]:
-        """The worst of all processes."""
+        """Return the worst of all processes."""
         states = {name: _joined(getattr(self, name)) for name in self._defaults}
         order = states["probability"].argsort(descending=True, stable=True)[: self.keep]
         order = order[states["probability"][order] >= 0]
@@ -127,7 +127,7 @@ class Collected(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, first: Tensor, second: Tensor) -> None:
-        """Adds a batch."""
+        """Add a batch."""
         assert isinstance(self.first, list)
         assert isinstance(self.second, list)
         self.first.append(first)

@@ -44,7 +44,7 @@ def check_counts(in_channels: int, num_classes: int) -> None:
 
 
 def choose_stem(stem: Stem, image_size: int | None) -> Literal["small", "large"]:
-    """The stem that ``auto`` stands for: ``small`` for images of up to 64 pixels a side.
+    """Return the stem that ``auto`` stands for: ``small`` for images of up to 64 pixels a side.
 
     Args:
         stem: What the option was given.

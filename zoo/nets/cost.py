@@ -27,7 +27,7 @@ class Profile:
 
 
 def profile(net: nn.Module, example: Tensor | None) -> Profile:
-    """Counts parameters and the operations of a forward pass.
+    """Count parameters and the operations of a forward pass.
 
     Args:
         net: The network.

@@ -129,7 +129,7 @@ class InceptionBlock(nn.Module):
         c_5x5: Channels of the 5x5 branch.
         c_pool: Channels after the pool, from its 1x1 projection.
         kernel_sizes: Kernels of the 3x3 and the 5x5 branch; must be odd, see above.
-        settings: What goes to each `ConvBlock`, such as ``norm``.
+        settings: What goes to each ``ConvBlock``, such as ``norm``.
 
     Raises:
         ValueError: If a channel count or kernel size is not positive.
@@ -225,7 +225,7 @@ class AuxHead(nn.Module):
         in_channels: Channels of the feature map.
         num_classes: Number of classes.
         fixed_pool: Pool as the paper does where the map is large enough.
-        settings: What goes to the `ConvBlock`, such as ``norm``; its activation follows the 1024
+        settings: What goes to the ``ConvBlock``, such as ``norm``; its activation follows the 1024
             units as well.
     """
 
@@ -295,7 +295,7 @@ class GoogLeNet(
     * ``instance`` and ``frn`` make nothing, or a mere sign, of a map of one pixel; images so small
       are refused with them.
 
-    In training mode with auxiliary heads ``forward`` returns a `GoogLeNetOutputs`; the paper adds
+    In training mode with auxiliary heads ``forward`` returns a ``GoogLeNetOutputs``; the paper adds
     the losses of the auxiliary heads to the main one at a weight of 0.3.
 
     The constructor's arguments are recorded, so that ``save_pretrained`` and ``from_pretrained``
@@ -492,7 +492,7 @@ def _make_lrn() -> nn.Module:
 
 
 def _make_pool(layout: Layout, stage: int) -> nn.Module:
-    """The pool that ends a stage and halves the map."""
+    """Return the pool that ends a stage and halves the map."""
     if layout == "cifar":
         return nn.MaxPool2d(3, stride=2, padding=1)
     kernel_size = 2 if layout == "torchvision" and stage == 4 else 3

@@ -369,7 +369,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         segment_ids: Tensor | None = None,
         shared_prefix_len: int = 0,
     ) -> Tensor:
-        """What the output layer makes logits of.
+        """Return what the output layer makes logits of.
 
         Padding may only stand behind the tokens that matter, which do not look ahead.
 
@@ -465,7 +465,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         return torch.arange(past, past + tokens.shape[1], device=tokens.device).unsqueeze(0)
 
     def to_transformers(self) -> PreTrainedModel:
-        """The same net as a model of transformers: GPT-2, Llama or Qwen3.
+        """Return the same net as a model of transformers: GPT-2, Llama or Qwen3.
 
         Raises:
             ValueError: If no model of these has the net's parts.

@@ -60,7 +60,7 @@ class InceptionA(nn.Module):
     Args:
         in_channels: Channels of the input.
         pool_features: Channels after the pool, from its 1x1 projection.
-        settings: What goes to each `ConvBlock`, such as ``norm``.
+        settings: What goes to each ``ConvBlock``, such as ``norm``.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class InceptionB(nn.Module):
 
     Args:
         in_channels: Channels of the input.
-        settings: What goes to each `ConvBlock`, such as ``norm``.
+        settings: What goes to each ``ConvBlock``, such as ``norm``.
     """
 
     def __init__(self, in_channels: int, **settings: Unpack[ConvSettings]) -> None:
@@ -145,7 +145,7 @@ class InceptionC(nn.Module):
     Args:
         in_channels: Channels of the input.
         channels_7x7: Channels between the narrow kernels.
-        settings: What goes to each `ConvBlock`, such as ``norm``.
+        settings: What goes to each ``ConvBlock``, such as ``norm``.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class InceptionC(nn.Module):
 
 
 class InceptionD(nn.Module):
-    """Grid reduction from 17x17 to 8x8, as `InceptionB` but with a 7x7 on the way.
+    """Grid reduction from 17x17 to 8x8, as ``InceptionB`` but with a 7x7 on the way.
 
     ``(B, in, H, W)`` becomes ``(B, 512 + in, H', W')``, where ``H' = (H - 3) // 2 + 1``::
 
@@ -195,7 +195,7 @@ class InceptionD(nn.Module):
 
     Args:
         in_channels: Channels of the input.
-        settings: What goes to each `ConvBlock`, such as ``norm``.
+        settings: What goes to each ``ConvBlock``, such as ``norm``.
     """
 
     def __init__(self, in_channels: int, **settings: Unpack[ConvSettings]) -> None:
@@ -236,7 +236,7 @@ class InceptionE(nn.Module):
 
     Args:
         in_channels: Channels of the input.
-        settings: What goes to each `ConvBlock`, such as ``norm``.
+        settings: What goes to each ``ConvBlock``, such as ``norm``.
     """
 
     def __init__(self, in_channels: int, **settings: Unpack[ConvSettings]) -> None:
@@ -285,7 +285,7 @@ class InceptionAux(nn.Module):
     Args:
         in_channels: Channels of the feature map.
         num_classes: Number of classes.
-        settings: What goes to each `ConvBlock`, such as ``norm``.
+        settings: What goes to each ``ConvBlock``, such as ``norm``.
     """
 
     def __init__(
@@ -330,7 +330,7 @@ class InceptionV3(
       and one more 3x3. All but the third are without padding, as in the table.
     * Body: 3 blocks on 35x35 pixels, a reduction, 4 on 17x17, a reduction, 2 on 8x8. The table
       counts the reductions among 5 and 2.
-    * One 5x5 kernel stays in each block of the finest map, see `InceptionA`.
+    * One 5x5 kernel stays in each block of the finest map, see ``InceptionA``.
     * Batch norm adds 0.001 to the variance.
 
     torchvision's own departures: batch norm learns a scale and gives the newest batch a share of
@@ -352,7 +352,7 @@ class InceptionV3(
     * ``instance`` and ``frn`` make nothing, or a mere sign, of a map of one pixel: images so small
       are refused with them, and the auxiliary head's last map has ``layer`` instead.
 
-    In training mode with auxiliary head ``forward`` returns an `InceptionV3Outputs`.
+    In training mode with auxiliary head ``forward`` returns an ``InceptionV3Outputs``.
 
     The constructor's arguments are recorded, so that ``save_pretrained`` and ``from_pretrained``
     rebuild the net. The record describes the architecture alone: after ``weights`` were loaded it

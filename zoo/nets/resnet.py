@@ -35,12 +35,12 @@ class _Published(NamedTuple):
 
 
 def _cifar(depth: int) -> _Published:
-    """The net of section 4.2: three stages of n blocks, 6 n + 2 layers."""
+    """Return the net of section 4.2: three stages of n blocks, 6 n + 2 layers."""
     return _Published((depth // 6,) * 3, (16, 32, 64), bottleneck=False, projection=False)
 
 
 def _imagenet(*blocks: int, bottleneck: bool) -> _Published:
-    """A column of table 1."""
+    """Return a column of table 1."""
     return _Published(blocks, (64, 128, 256, 512), bottleneck, projection=True)
 
 
@@ -74,7 +74,7 @@ class Layers(NamedTuple):
     def make_conv(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
     ) -> nn.Conv2d:
-        """A convolution padded by half its kernel, with a bias where no norm has one."""
+        """Return a convolution padded by half its kernel, with a bias where no norm has one."""
         return make_conv(
             self.conv,
             in_channels,
@@ -86,11 +86,11 @@ class Layers(NamedTuple):
         )
 
     def make_norm(self, num_channels: int) -> nn.Module:
-        """The norm, with its own defaults."""
+        """Return the norm, with its own defaults."""
         return make_norm(self.norm, num_channels, num_groups=self.num_groups)
 
     def make_activation(self) -> nn.Module:
-        """The activation, in place where what it overwrites is used by nothing else."""
+        """Return the activation, in place where what it overwrites is used by nothing else."""
         overwrites_shortcut = self.pre_activation and self.norm == "none"
         return make_activation(self.activation, inplace=not overwrites_shortcut)
 
@@ -515,7 +515,7 @@ def _check_depth(weights: str, depth: int) -> None:
 
 
 def _registry(depth: int) -> type[WeightsEnum]:
-    """The weights that torchvision has for one depth."""
+    """Return the weights that torchvision has for one depth."""
     from torchvision import models
 
     registries: dict[int, type[WeightsEnum]] = {

@@ -134,7 +134,9 @@ class RNNClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-classifi
         return logits
 
     def features(self, texts: Texts) -> Tensor:
-        """What the last recurrent layer gives at each token, ``(B, T, D)``, forward half first.
+        """Return what the last recurrent layer gives at each token, ``(B, T, D)``.
+
+        Forward half first.
 
         At padding it has numbers without a meaning.
         """
@@ -155,7 +157,7 @@ class RNNClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-classifi
 
     @torch.no_grad()
     def attention_weights(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The share of each token in ``attention`` pooling.
+        """Return the share of each token in ``attention`` pooling.
 
         Args:
             tokens: Token ids ``(B, T)``, padded on the right.

@@ -127,7 +127,7 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
         segment_ids: Tensor | None = None,
         shared_prefix_len: int = 0,
     ) -> Tensor:
-        """What the output layer makes logits of.
+        """Return what the output layer makes logits of.
 
         Args:
             tokens: Token ids ``(B, T)``; padding may only stand behind those that matter.
@@ -203,7 +203,7 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
         return x * F.dropout(x.new_ones(len(x), 1, x.shape[2]), rate)
 
     def _weights(self, layer: nn.Module) -> dict[str, Tensor]:
-        """The layer's recurrent matrix with some weights dropped; nothing where none are."""
+        """Return the layer's recurrent matrix with some weights dropped; nothing where none are."""
         if not self.training or self.weight_dropout == 0:
             return {}
         weight = layer.weight_hh_l0

@@ -94,7 +94,7 @@ class MaskedBatchNorm(nn.Module):
         return mean, var
 
     def extra_repr(self) -> str:
-        """The arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
@@ -153,8 +153,8 @@ class TransformerLayer(nn.Module):
     ``x = x + f(norm(x))``.
 
     Source: Vaswani et al., arXiv 1706.03762; pre-norm, Xiong et al., arXiv 2002.04745. Dropout is
-    where `nn.TransformerEncoderLayer` has it: on attention weights, inside the second part, and on
-    what each part gives. The paper has the last of these only. That on attention weights has a
+    where ``nn.TransformerEncoderLayer`` has it: on attention weights, inside the second part, and
+    on what each part gives. The paper has the last of these only. That on attention weights has a
     probability of its own, since without it the CPU has a kernel that never builds the weights.
 
     Args:
@@ -194,7 +194,7 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, rotation: Rotation | None) -> Tensor:
-        """Map ``(B, T, D)`` to ``(B, T, D)``; see `SelfAttention`."""
+        """Map ``(B, T, D)`` to ``(B, T, D)``; see ``SelfAttention``."""
         if self.pre_norm:
             attended = self.attention(_normalise(self.norm1, x, mask), mask, rotation)
             x = x + self.dropout(attended)
@@ -212,7 +212,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
     Sources: Vaswani et al., "Attention is all you need", arXiv 1706.03762; pre-norm, Xiong et al.,
     arXiv 2002.04745; RMS norm, Zhang & Sennrich, arXiv 1910.07467; rotary positions, Su et al.,
     arXiv 2104.09864. Pre-norm has one more norm behind the last layer. The layers are those of
-    `nn.TransformerEncoder`, which gives the same numbers with the same weights.
+    ``nn.TransformerEncoder``, which gives the same numbers with the same weights.
 
     Positions: ``learned`` adds a vector a position (BERT's way), ``sinusoidal`` adds the paper's
     waves to vectors multiplied by ``sqrt(D)``, ``rotary`` turns queries and keys. ``cls`` pooling
@@ -361,7 +361,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
         return x
 
     def features(self, texts: Texts) -> tuple[Tensor, Texts]:
-        """What the encoder gives at each token, ``(B, T, D)``, and where texts end in it.
+        """Return what the encoder gives at each token, ``(B, T, D)``, and where texts end in it.
 
         With ``cls`` pooling the texts are one longer, by the vector before their first token.
         """
@@ -384,7 +384,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
 
     @torch.no_grad()
     def attention_weights(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The share of each token in ``attention`` pooling.
+        """Return the share of each token in ``attention`` pooling.
 
         Args:
             tokens: Token ids ``(B, T)``, padded on the right.
@@ -401,7 +401,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
         return F.pad(weights, (0, max(0, tokens.shape[1] - weights.shape[1])))
 
     def _prepare(self, tokens: Tensor, lengths: Tensor | None) -> Texts:
-        """`prepare_texts`, cut to the learned positions where only padding goes beyond them.
+        """``prepare_texts``, cut to the learned positions where only padding goes beyond them.
 
         Raises:
             ValueError: If a text goes beyond them.

@@ -172,7 +172,7 @@ class UNet(
         return max(max(pixel - low, high - pixel) for pixel, low, high in seen)
 
     def _sees(self, pixel: int) -> tuple[int, int]:
-        """The first and the last pixel along one axis that this one's logits depend on."""
+        """Return the first and the last pixel along one axis that this one's logits depend on."""
         low = high = pixel
         for _ in range(self.depth):
             low, high = low - 2, high + 2  # two 3x3 convolutions of the decoder

@@ -53,7 +53,7 @@ class MuonAdamW(AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Takes one step; a closure is evaluated once."""
+        """Take one step; a closure is evaluated once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

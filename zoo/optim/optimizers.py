@@ -28,7 +28,7 @@ def parameter_groups(
     lr_factors: Mapping[str, float] | None = None,
     exclude_from_muon: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Splits the trainable parameters into those that decay and those that do not.
+    """Split the trainable parameters into those that decay and those that do not.
 
     Matrices, filters and embeddings (two dimensions or more) decay; norms' scales and shifts and
     biases (one dimension) do not: pulling those to zero changes the function without limiting it.
@@ -92,7 +92,7 @@ def build_optimizer(
     lr_factors: Mapping[str, float] | None = None,
     exclude_from_muon: Collection[str] = (),
 ) -> Optimizer:
-    """Builds the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`.
+    """Build the optimiser; what is None takes the optimiser's own value of :data:`DEFAULTS`.
 
     ``lr_factors`` are those of :func:`parameter_groups`, and ``exclude_from_muon`` the names of
     matrices that Muon leaves to AdamW.

@@ -20,7 +20,7 @@ def lr_factor(
     milestones: tuple[float, ...] = (0.5, 0.75),
     gamma: float = 0.1,
 ) -> float:
-    """The factor on the learning rate at a step, counted from 0.
+    """Return the factor on the learning rate at a step, counted from 0.
 
     A pure function of its arguments, so that a resumed run needs no state of the schedule.
     All schedules rise linearly for ``warmup_steps`` first; then
@@ -57,7 +57,7 @@ def _cosine_between(start: float, end: float, done: float) -> float:
 def restore_hyperparameters(
     optimizer: Optimizer, schedule: LambdaLR, configured: list[dict[str, Any]]
 ) -> None:
-    """Puts this run's hyperparameters over those that came with a checkpoint's optimiser state.
+    """Put this run's hyperparameters over those that came with a checkpoint's optimiser state.
 
     A checkpoint keeps each group's learning rate and decay beside the momenta. What the recipe or
     the command line says now has to win; where nothing changed, the result is the same number,

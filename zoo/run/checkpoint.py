@@ -22,7 +22,7 @@ _OBJECTS = re.compile(r"unsupported (global|class)|not an allowed global|instant
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint as plain data; nothing in the file is ever executed.
+    """Read a checkpoint as plain data; nothing in the file is ever executed.
 
     Args:
         path: A local file.
@@ -67,7 +67,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
 
 
 def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
-    """Checks that a checkpoint has what Lightning needs for a verb.
+    """Check that a checkpoint has what Lightning needs for a verb.
 
     Raises:
         UserError: A part is missing, as from a file with weights alone.
@@ -84,7 +84,7 @@ def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
 
 
 def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -> None:
-    """Compares names and shapes of a checkpoint's weights with those of a task.
+    """Compare names and shapes of a checkpoint's weights with those of a task.
 
     Raises:
         UserError: They differ.
@@ -116,7 +116,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
     ) -> None:
-        """Saves atomically.
+        """Save atomically.
 
         Raises:
             UserError: The folder cannot be written.
@@ -150,12 +150,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Loads plain data only, whatever ``weights_only`` says."""
+        """Load plain data only, whatever ``weights_only`` says."""
         return read_checkpoint(path, map_location or "cpu")
 
 
 def link_checkpoint(source: Path, target: Path) -> None:
-    """Gives a checkpoint a second name, in one step; a copy where the disk has no hard links.
+    """Give a checkpoint a second name, in one step; a copy where the disk has no hard links.
 
     Both names stay whole when either is written again: a new file takes the name's place.
     """

@@ -63,7 +63,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Adds to the row of the step."""
+        """Add to the row of the step."""
         values = {name: _plain(value) for name, value in metrics.items()}
         values["step"] = str(step or 0)
         values.setdefault("epoch", "")

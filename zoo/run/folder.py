@@ -53,7 +53,7 @@ class RunFolder:
         return self.path.parent.name
 
     def open(self) -> None:
-        """Creates the folder, or takes over the one to go on in, and locks it for this process.
+        """Create the folder, or takes over the one to go on in, and locks it for this process.
 
         Raises:
             UserError: It cannot be written, or another process writes it.
@@ -75,7 +75,7 @@ class RunFolder:
             ) from error
 
     def discard(self) -> None:
-        """Removes a folder that this process made and that holds nothing but the recipe."""
+        """Remove a folder that this process made and that holds nothing but the recipe."""
         if self.resumed or self._lock is None or not self.path.is_dir():
             return
         if {path.name for path in self.path.iterdir()} - {".lock", "recipe.yaml"}:
@@ -92,7 +92,7 @@ class RunFolder:
             self._lock.release()
 
     def write_recipe(self, text: str) -> None:
-        """Writes ``recipe.yaml``; an earlier session's different one is kept beside it."""
+        """Write ``recipe.yaml``; an earlier session's different one is kept beside it."""
         path = self.path / "recipe.yaml"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
             count = len(list(self.path.glob("recipe.*.yaml")))
@@ -100,13 +100,13 @@ class RunFolder:
         path.write_text(text, encoding="utf-8")
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Writes ``summary.json``."""
+        """Write ``summary.json``."""
         text = json.dumps(summary, indent=2, ensure_ascii=False)
         (self.path / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
 def new_run(root: Path, recipe: str) -> RunFolder:
-    """A folder for a new run. Processes that this one starts get the same."""
+    """Return a folder for a new run. Processes that this one starts get the same."""
     run_id = os.environ.get(_SHARED_ID)
     if run_id is None or "LOCAL_RANK" not in os.environ:
         now = time.strftime("%Y%m%d-%H%M%S")
@@ -115,7 +115,7 @@ def new_run(root: Path, recipe: str) -> RunFolder:
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:
-    """The run to go on with, where the file is a run's ``checkpoints/last.ckpt``."""
+    """Return the run to go on with, where the file is a run's ``checkpoints/last.ckpt``."""
     folder = checkpoint.resolve().parent.parent
     is_last = checkpoint.name == "last.ckpt" and (folder / "recipe.yaml").is_file()
     return RunFolder(folder, resumed=True) if is_last else None
@@ -168,7 +168,10 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the zoo's source tree, with ``+`` where it has changes; None if installed."""
+    """Return the commit of the zoo's source tree, with ``+`` where it has changes.
+
+    None if installed.
+    """
     source = Path(__file__).parents[1]
     command = ["git", "-C", str(source), "describe", "--always", "--abbrev=12", "--dirty=+"]
     tracked = ["git", "-C", str(source), "ls-files", "--error-unmatch", __file__]

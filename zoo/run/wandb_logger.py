@@ -32,7 +32,7 @@ _Result = TypeVar("_Result")
 
 
 def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
-    """Does something in a thread, which is left behind where it takes longer.
+    """Do something in a thread, which is left behind where it takes longer.
 
     Raises:
         TimeoutError: It took longer.
@@ -66,7 +66,7 @@ def _no_answer(url: str) -> str | None:
 
 
 def _sentence(error: BaseException) -> str:
-    """The first line of an error's message."""
+    """Return the first line of an error's message."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
@@ -134,7 +134,7 @@ class RunWandb(WandbLogger):
         return self._stand_in or DummyLogger().experiment
 
     def start(self) -> None:
-        """Starts the run, offline if it cannot be online, and says where it goes."""
+        """Start the run, offline if it cannot be online, and says where it goes."""
         os.environ.update(self._environment)
         try:
             self.upload_s = float(os.environ["WANDB_FINISH_TIMEOUT"]) or 1e6  # 0: no limit
@@ -190,7 +190,7 @@ class RunWandb(WandbLogger):
         _ = self.experiment
 
     def _sync(self) -> str:
-        """The command that uploads the run's files."""
+        """Return the command that uploads the run's files."""
         folder = os.path.join(os.path.relpath(str(self.save_dir)), "wandb")
         if self._wandb_init.get("mode") == "online":
             return f"`wandb sync --include-online {folder}/run-*`"
@@ -229,7 +229,7 @@ class RunWandb(WandbLogger):
 
     @_guarded
     def best_in_summary(self, metric: str, mode: Literal["min", "max"]) -> None:
-        """Keeps a metric's best value, besides its last, in the run's summary."""
+        """Keep a metric's best value, besides its last, in the run's summary."""
         self._best[metric] = mode
         self.experiment.define_metric(
             metric, step_metric="trainer/global_step", step_sync=True, summary=f"{mode},last"
@@ -249,7 +249,7 @@ class RunWandb(WandbLogger):
     def log_gallery(
         self, key: str, images: Sequence[Any], columns: list[str], rows: list[list[Any]], step: int
     ) -> None:
-        """Logs a table with an image, ``(H, W)`` or ``(H, W, C)``, at the start of each row."""
+        """Log a table with an image, ``(H, W)`` or ``(H, W, C)``, at the start of each row."""
         import wandb
 
         data = [[wandb.Image(image), *row] for image, row in zip(images, rows, strict=True)]
@@ -257,12 +257,12 @@ class RunWandb(WandbLogger):
 
     @_guarded
     def log_rows(self, key: str, columns: list[str], rows: list[list[Any]], step: int) -> None:
-        """Logs a table."""
+        """Log a table."""
         super().log_table(key, columns=columns, data=rows, step=step)
 
     @_guarded
     def log_checkpoint(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Uploads a checkpoint as the run's model artifact."""
+        """Upload a checkpoint as the run's model artifact."""
         import wandb
 
         artifact = wandb.Artifact(f"model-{self.experiment.id}", type="model", metadata=metadata)
@@ -277,7 +277,7 @@ class RunWandb(WandbLogger):
         """Nothing yet: the test of the best checkpoint follows in the same run."""
 
     def finish(self, exit_code: int) -> None:
-        """Ends the run; what is not uploaded in time stays in its folder."""
+        """End the run; what is not uploaded in time stays in its folder."""
         self._write_best()
         if self._stand_in is not None:
             self._stand_in.finish()
@@ -298,7 +298,7 @@ class RunWandb(WandbLogger):
             print(f"W&B: {url}")
 
     def _end(self, exit_code: int, seconds: float) -> Exception | None:
-        """Ends the run and W&B's process within a time; gives what went wrong."""
+        """End the run and W&B's process within a time; gives what went wrong."""
         self.active = False
         failure = None
         try:
@@ -312,7 +312,7 @@ class RunWandb(WandbLogger):
         return failure
 
     def _stop_process(self) -> None:
-        """Stops W&B's process.
+        """Stop W&B's process.
 
         Left to itself, W&B does that when Python exits: it waits without a limit, or prints a
         traceback where the process is dead already.
@@ -324,6 +324,6 @@ class RunWandb(WandbLogger):
 
 
 def active_wandb(trainer: Trainer) -> list[RunWandb]:
-    """The trainer's W&B runs that are written."""
+    """Return the trainer's W&B runs that are written."""
     loggers = [logger for logger in trainer.loggers if isinstance(logger, RunWandb)]
     return [logger for logger in loggers if logger.active]

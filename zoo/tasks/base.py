@@ -150,7 +150,10 @@ class Task(L.LightningModule):
         self._configured: list[dict[str, Any]] = []
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
-        """The metrics of a stage, without the loss; called once the data's facts are known."""
+        """Return the metrics of a stage, without the loss.
+
+        Called once the data's facts are known.
+        """
         return MetricCollection({})
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
@@ -164,7 +167,7 @@ class Task(L.LightningModule):
     # ---------------------------------------------------------------- optimisation
 
     def configure_optimizers(self) -> Any:
-        """Builds optimiser and schedule; the schedule is stepped at every optimiser step."""
+        """Build optimiser and schedule; the schedule is stepped at every optimiser step."""
         total = self.trainer.estimated_stepping_batches
         if total in (float("inf"), 0):
             if self.schedule != "constant":
@@ -221,7 +224,7 @@ class Task(L.LightningModule):
         return [m for m in self.net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
 
     def configure_callbacks(self) -> list[Callback]:
-        """The training log, and the weights' moving average where it is asked for."""
+        """Return the training log, and the weights' moving average where it is asked for."""
         has_log = any(isinstance(callback, TrainLog) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         callbacks: list[Callback] = [] if has_log else [TrainLog()]
         if self.ema_decay is not None:
@@ -257,7 +260,7 @@ class Task(L.LightningModule):
         torch.manual_seed(int(words[0]))
 
     def on_train_epoch_start(self) -> None:
-        """Keeps the running averages of a frozen backbone."""
+        """Keep the running averages of a frozen backbone."""
         if self.backbone_is_frozen:
             for name, module in self.net.named_modules():
                 in_head = any(head.startswith(f"{name}.") for head in self.head)
@@ -267,7 +270,7 @@ class Task(L.LightningModule):
     # ---------------------------------------------------------------- figures
 
     def setup(self, stage: str) -> None:
-        """Builds the metrics of the stages to come."""
+        """Build the metrics of the stages to come."""
         if stage in ("fit", "validate"):
             self._build_meters("val")
         if stage == "test":
@@ -288,7 +291,7 @@ class Task(L.LightningModule):
         self.meters["test"].to(self.device)
 
     def log_training(self, loss: Tensor, count: int | Tensor, **correct: Tensor) -> None:
-        """Adds a training batch to the running figures, on the device.
+        """Add a training batch to the running figures, on the device.
 
         Args:
             loss: The batch's mean loss.
@@ -329,7 +332,7 @@ class Task(L.LightningModule):
         return {"time/samples_per_s": seen / seconds}
 
     def check_finite(self) -> None:
-        """Raises :class:`~zoo.errors.NonFiniteLoss` if a training loss was not finite."""
+        """Raise :class:`~zoo.errors.NonFiniteLoss` if a training loss was not finite."""
         self.train_figures("epoch")
 
     def _over_processes(self, values: Tensor, op: Literal["sum", "min"]) -> Tensor:
@@ -340,11 +343,11 @@ class Task(L.LightningModule):
         return reduced
 
     def on_validation_epoch_end(self) -> None:
-        """Computes the validation figures over all processes and hands them to the callbacks."""
+        """Compute the validation figures over all processes and hands them to the callbacks."""
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        """Computes the test figures over all processes."""
+        """Compute the test figures over all processes."""
         self._finish("test")
 
     def _finish(self, stage: Stage) -> None:
@@ -367,7 +370,7 @@ class Task(L.LightningModule):
     # ---------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the file needs to stand on its own, as plain data."""
+        """Add what the file needs to stand on its own, as plain data."""
         hparams = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {})
         hparams = {name: value for name, value in hparams.items() if name in self._arguments()}
         spec = net_spec(self.net) or hparams.get("net")
@@ -394,7 +397,7 @@ class Task(L.LightningModule):
         return {name for c in classes for name in inspect.signature(c.__init__).parameters}
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Loads weights as torch does.
+        """Load weights as torch does.
 
         Raises:
             UserError: The net refuses them: an adapter for another base model, say.
@@ -405,7 +408,7 @@ class Task(L.LightningModule):
             raise UserError(f"ckpt_path: {error}") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the running figures of the epoch that the checkpoint lies in.
+        """Take up the running figures of the epoch that the checkpoint lies in.
 
         Raises:
             UserError: Training is to go on with another optimiser, whose state is not there.

@@ -125,7 +125,7 @@ class Classifier(Task):
         return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """The logits of a stage, which calibration is about, and the confusion of a test."""
+        """Return the logits of a stage, which calibration is about, and the confusion of a test."""
         views: dict[str, Metric] = {"logits": Collected()}
         if stage == "test" and not self.multilabel:
             views["confusion"] = MulticlassConfusionMatrix(self.num_classes)
@@ -161,34 +161,34 @@ class Classifier(Task):
         return scaled.sigmoid() if self.multilabel else scaled.softmax(dim=1)
 
     def _plain_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss ``(B,)`` that validation and test report."""
+        """Return the loss ``(B,)`` that validation and test report."""
         if self.multilabel:
             losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
             return losses.mean(dim=1)
         return F.cross_entropy(logits, labels, reduction="none")
 
     def on_fit_start(self) -> None:
-        """Takes the classes' weights from the training split where that is asked for."""
+        """Take the classes' weights from the training split where that is asked for."""
         if self.weigh_classes:
             self.loss.class_weights = weights_of_data(self.trainer, self.num_classes, self.device)
 
     # ---------------------------------------------------------------- steps
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
-        """What of a batch the net takes."""
+        """Return what of a batch the net takes."""
         return (batch[0],)
 
     def mix(self, inputs: tuple[Tensor, ...], labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Inputs and targets of a training batch; for tasks that mix samples."""
+        """Input and targets of a training batch; for tasks that mix samples."""
         return inputs, labels
 
     def total_loss(self, outputs: Any, targets: Tensor) -> Tensor:
-        """The training loss of what the net gave."""
+        """Return the training loss of what the net gave."""
         loss: Tensor = self.loss(main_logits(outputs), targets)
         return loss
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         labels = batch[1]
         first = self.global_step == 0 and batch_idx == 0
         if first:
@@ -220,7 +220,7 @@ class Classifier(Task):
             )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds one batch to the validation figures."""
+        """Add one batch to the validation figures."""
         labels, meters = batch[1], self.meters["val"]
         logits = self(*self.inputs(batch)).float()
         meters.loss.update(self._plain_loss(logits, labels))
@@ -240,7 +240,7 @@ class Classifier(Task):
     def view_inputs(
         self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
     ) -> tuple[Tensor, ...]:
-        """What a test batch adds to a view."""
+        """Return what a test batch adds to a view."""
         return (logits if name == "logits" else probabilities, labels)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
@@ -253,18 +253,18 @@ class Classifier(Task):
     # ---------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the temperature."""
+        """Add the temperature."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["zoo"]["temperature"] = self.temperature
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the temperature."""
+        """Take up the temperature."""
         super().on_load_checkpoint(checkpoint)
         self.temperature = checkpoint.get("zoo", {}).get("temperature", 1.0)
 
 
 def main_logits(outputs: Any) -> Tensor:
-    """The logits themselves, from a net that may give a tuple with auxiliary heads."""
+    """Return the logits themselves, from a net that may give a tuple with auxiliary heads."""
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
     assert isinstance(logits, Tensor)
     return logits

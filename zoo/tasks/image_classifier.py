@@ -68,7 +68,7 @@ class ImageClassifier(Classifier):
             net.to(memory_format=torch.channels_last)
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Adds the images that a test got most wrong."""
+        """Add the images that a test got most wrong."""
         views = super().build_collectors(stage)
         if stage == "test" and not self.multilabel:
             views["wrong"] = MostWrong()
@@ -77,12 +77,12 @@ class ImageClassifier(Classifier):
     def view_inputs(
         self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
     ) -> tuple[Tensor, ...]:
-        """What a test batch adds to a view."""
+        """Return what a test batch adds to a view."""
         given = super().view_inputs(name, logits, probabilities, labels, batch)
         return (*given, batch[0]) if name == "wrong" else given
 
     def on_train_start(self) -> None:
-        """Gives a net with a whitening first layer the images to compute it from."""
+        """Give a net with a whitening first layer the images to compute it from."""
         super().on_train_start()
         if self.global_step == 0 and getattr(self.net, "whiten", False):
             data: Any = getattr(self.trainer, "datamodule", None)
@@ -119,7 +119,7 @@ class ImageClassifier(Classifier):
         return (images,), targets
 
     def total_loss(self, outputs: Any, targets: Tensor) -> Tensor:
-        """The loss of the main head and, weighted, of auxiliary ones."""
+        """Return the loss of the main head and, weighted, of auxiliary ones."""
         loss = super().total_loss(outputs, targets)
         for head in outputs[1:] if isinstance(outputs, tuple) else ():
             if head is not None and self.aux_weight:
@@ -128,7 +128,7 @@ class ImageClassifier(Classifier):
 
 
 def _mixer(classes: int, mixup_alpha: float, cutmix_alpha: float) -> Any:
-    """The MixUp and CutMix of torchvision that were asked for, or None."""
+    """Return the MixUp and CutMix of torchvision that were asked for, or None."""
     from torchvision.transforms import v2
 
     mixers: list[Any] = []

@@ -118,7 +118,7 @@ class ImageSegmenter(Task):
         return MetricCollection({"acc": accuracy}, prefix=f"{stage}/")
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """The confusion of the pixels, which Dice and IoU come from."""
+        """Return the confusion of the pixels, which Dice and IoU come from."""
         return {
             "confusion": MulticlassConfusionMatrix(self.num_classes, ignore_index=MASK_IGNORE_INDEX)
         }
@@ -141,7 +141,7 @@ class ImageSegmenter(Task):
         return figures
 
     def on_fit_start(self) -> None:
-        """Takes the classes' weights from the training split where that is asked for."""
+        """Take the classes' weights from the training split where that is asked for."""
         if self.weigh_classes:
             self.loss.class_weights = weights_of_data(self.trainer, self.num_classes, self.device)
 
@@ -155,7 +155,7 @@ class ImageSegmenter(Task):
         return logits
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         images, masks = batch[0], batch[1]
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -176,7 +176,7 @@ class ImageSegmenter(Task):
             )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds one batch to the validation figures."""
+        """Add one batch to the validation figures."""
         self._evaluate("val", batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
@@ -198,7 +198,7 @@ class ImageSegmenter(Task):
         return predicted
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """A mask ``(H, W)`` for each image, and sample numbers."""
+        """Return a mask ``(H, W)`` for each image, and sample numbers."""
         result: dict[str, Any] = {"masks": list(self(batch[0]).argmax(dim=1))}
         if hasattr(batch, "index"):
             result["index"] = batch.index

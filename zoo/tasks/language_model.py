@@ -116,12 +116,12 @@ class LanguageModel(Task):
     # ---------------------------------------------------------------- optimisation
 
     def spared_modules(self) -> list[nn.Module]:
-        """The output layer, too: its rows stand for tokens."""
+        """Return the output layer, too: its rows stand for tokens."""
         layer = getattr(self.net, "output_layer", None)
         return [*super().spared_modules(), *([] if layer is None else [layer])]
 
     def configure_callbacks(self) -> list[Callback]:
-        """Adds what shows the net's writing."""
+        """Add what shows the net's writing."""
         callbacks = super().configure_callbacks()
         has_samples = any(isinstance(c, Samples) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
         if self.sample_tokens and not has_samples:
@@ -129,7 +129,7 @@ class LanguageModel(Task):
         return callbacks
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Turns the gradient of the step's summed loss into that of its mean over tokens."""
+        """Turn the gradient of the step's summed loss into that of its mean over tokens."""
         assert self._step_tokens is not None
         count = self._over_processes(self._step_tokens.reshape(1), "sum")
         # The processes' gradients have been averaged.
@@ -170,7 +170,7 @@ class LanguageModel(Task):
         return row
 
     def on_fit_start(self) -> None:
-        """Counts the operations of a token."""
+        """Count the operations of a token."""
         super().on_fit_start()
         self._flops = self.flops_per_token()
 
@@ -195,7 +195,7 @@ class LanguageModel(Task):
         return logits
 
     def features(self, batch: Any) -> Tensor:
-        """What the output layer makes logits of, ``(B, T, D)``."""
+        """Return what the output layer makes logits of, ``(B, T, D)``."""
         net: Any = self.net
         if self.carry_state:
             features, self._state = net.carry(batch.tokens, self._state)
@@ -207,7 +207,7 @@ class LanguageModel(Task):
     def summed_loss(
         self, batch: Any, *, label_smoothing: float = 0.0, z_loss: float = 0.0
     ) -> Tensor:
-        """The loss of a batch, summed over its predicted tokens."""
+        """Return the loss of a batch, summed over its predicted tokens."""
         labels = batch.labels.flatten()
         layer = getattr(self.net, "output_layer", None)
         options = {"label_smoothing": label_smoothing, "z_loss": z_loss}
@@ -221,7 +221,10 @@ class LanguageModel(Task):
         return token_loss(features, layer, labels, **options)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The summed loss of one batch, in a unit that :meth:`on_before_optimizer_step` undoes."""
+        """Return the summed loss of one batch.
+
+        In a unit that :meth:`on_before_optimizer_step` undoes.
+        """
         loss = self.summed_loss(batch, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
         count = (batch.labels != IGNORE_INDEX).sum()
         self._places += batch.tokens.numel()
@@ -229,7 +232,7 @@ class LanguageModel(Task):
         return self.scale(loss, count)
 
     def scale(self, loss: Tensor, count: Tensor) -> Tensor:
-        """A summed loss in the unit of the backward pass; counts what it is the sum of."""
+        """Return a summed loss in the unit of the backward pass; counts what it is the sum of."""
         self._step_tokens = count if self._step_tokens is None else self._step_tokens + count
         return loss * (self.trainer.accumulate_grad_batches / _UNIT)
 
@@ -246,28 +249,28 @@ class LanguageModel(Task):
                 )
 
     def on_train_epoch_start(self) -> None:
-        """Starts the epoch's texts without a state, unless the run goes on in its middle."""
+        """Start the epoch's texts without a state, unless the run goes on in its middle."""
         super().on_train_epoch_start()
         if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
             self._state = None
 
     def on_validation_epoch_start(self) -> None:
-        """Puts the training's state aside."""
+        """Put the training's state aside."""
         super().on_validation_epoch_start()
         self._aside, self._state = self._state, None
 
     def on_validation_epoch_end(self) -> None:
-        """Takes the training's state up again."""
+        """Take the training's state up again."""
         super().on_validation_epoch_end()
         self._state, self._aside = self._aside, None
 
     def on_test_epoch_start(self) -> None:
-        """Starts without a state."""
+        """Start without a state."""
         super().on_test_epoch_start()
         self._state = None
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds one batch to the validation figures."""
+        """Add one batch to the validation figures."""
         self._evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
@@ -289,7 +292,7 @@ class LanguageModel(Task):
     # ---------------------------------------------------------------- writing
 
     def write(self, prompt: Sequence[int], *, stop_ids: Sequence[int] = ()) -> Iterator[int]:
-        """Writes on from a prompt, by the task's options; see ``zoo.inference.generation``."""
+        """Write on from a prompt, by the task's options; see ``zoo.inference.generation``."""
         return generate(
             self.net,
             prompt,
@@ -304,13 +307,13 @@ class LanguageModel(Task):
     # ---------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the state that is carried from window to window."""
+        """Add the state that is carried from window to window."""
         super().on_save_checkpoint(checkpoint)
         if self._state is not None:
             checkpoint["zoo"]["state"] = [part.cpu() for part in self._state]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up that state; only one process has it."""
+        """Take up that state; only one process has it."""
         super().on_load_checkpoint(checkpoint)
         state = checkpoint.get("zoo", {}).get("state")
         if state is not None:

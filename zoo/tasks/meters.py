@@ -29,12 +29,12 @@ class Meters:
         return [self.loss, self.metrics, *self.views.values()]
 
     def to(self, device: torch.device) -> None:
-        """Moves all of them."""
+        """Move all of them."""
         for metric in self._all():
             metric.to(device)
 
     def reset(self) -> None:
-        """Empties all of them."""
+        """Empty all of them."""
         for metric in self._all():
             metric.reset()
 
@@ -57,7 +57,7 @@ class TrainSums:
         self.first_bad: Tensor | None = None
 
     def add(self, loss: Tensor, count: int | Tensor, step: int, correct: dict[str, Tensor]) -> None:
-        """Adds one batch: a few kernels, no wait."""
+        """Add one batch: a few kernels, no wait."""
         exact = loss if loss.device.type == "mps" else loss.double()
         seen = torch.full_like(exact, count) if isinstance(count, int) else count.to(exact.dtype)
         row = torch.stack([seen, exact * seen, *(v.to(exact.dtype) for v in correct.values())])
@@ -70,7 +70,9 @@ class TrainSums:
         self.first_bad = torch.where(loss.isfinite(), never, never.clamp(max=step))
 
     def figures(self, since: str, over: Reduce) -> tuple[dict[str, float], float, int | None]:
-        """The means, how many samples they are of, and the first step whose loss was not finite.
+        """Return the means, how many samples they are of.
+
+        And the first step whose loss was not finite.
 
         Waits for the device once.
         """

@@ -40,7 +40,7 @@ def head_parameters(net: nn.Module) -> set[str]:
 
 @cache
 def accepted_arguments(class_path: str) -> frozenset[str]:
-    """The arguments that a class or function takes, those behind its ``**kwargs`` included.
+    """Return the arguments that a class or function takes, those behind its ``**kwargs`` included.
 
     The command line offers the data's facts to every net and records them all; a net of somebody
     else's may not take each of them.

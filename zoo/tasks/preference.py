@@ -122,7 +122,7 @@ class PreferenceTuning(LanguageModel):
 
     @contextmanager
     def _as_base(self) -> Iterator[None]:
-        """The net as the base model, without dropout."""
+        """Return the net as the base model, without dropout."""
         training = self.net.training
         switch = cast("AbstractContextManager[None]", cast("Any", self.net).adapter_off())
         self.net.eval()
@@ -152,7 +152,7 @@ class PreferenceTuning(LanguageModel):
         return sums
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The summed loss of one batch of pairs."""
+        """Return the summed loss of one batch of pairs."""
         compared = self.compare(batch, label_smoothing=self.label_smoothing)
         pairs = len(compared.margins)
         self.log_training(

@@ -25,7 +25,7 @@ class _R2(R2Score):
     """R², not a number where there is one sample alone."""
 
     def compute(self) -> Tensor:
-        """The figure, of two samples or more."""
+        """Return the figure, of two samples or more."""
         if int(self.total) < 2:
             return torch.tensor(float("nan"))
         r2: Tensor = super().compute()
@@ -117,13 +117,13 @@ class Regressor(Task):
         return (target - self.target_mean) / self.target_std
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         loss: Tensor = self.loss(self._standardised(batch[0]), self._scaled(batch[1]))
         self.log_training(loss, len(batch[1]))
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds one batch to the validation figures."""
+        """Add one batch to the validation figures."""
         self._evaluate("val", batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:

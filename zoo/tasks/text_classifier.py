@@ -85,7 +85,7 @@ class TextClassifier(Classifier):
         return main_logits(self.net(tokens, lengths))
 
     def on_fit_start(self) -> None:
-        """Fills the embedding with given vectors, unless a checkpoint's weights are there."""
+        """Fill the embedding with given vectors, unless a checkpoint's weights are there."""
         super().on_fit_start()
         if self.vectors is None or self.trainer.ckpt_path is not None:
             return
@@ -102,7 +102,7 @@ class TextClassifier(Classifier):
             print(f"{self.vectors} has vectors for {found.coverage:.1%} of the vocabulary")
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Adds which texts a test got most wrong."""
+        """Add which texts a test got most wrong."""
         views = super().build_collectors(stage)
         if stage == "test" and not self.multilabel:
             views["wrong_texts"] = MostWrong(keep=100)
@@ -120,7 +120,7 @@ class TextClassifier(Classifier):
                 self._shown = batch[0][:_TEXTS_SHOWN], batch.lengths[:_TEXTS_SHOWN]
 
     def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
-        """Adds what attention pooling weighs of a few texts."""
+        """Add what attention pooling weighs of a few texts."""
         figures = super().derived_metrics(stage, views)
         if stage == "test" and self._shown is not None:
             tokens, lengths = self._shown
@@ -135,6 +135,6 @@ class TextClassifier(Classifier):
     def view_inputs(
         self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
     ) -> tuple[Tensor, ...]:
-        """What a test batch adds to a view; of texts their numbers are kept."""
+        """Return what a test batch adds to a view; of texts their numbers are kept."""
         given = super().view_inputs(name, logits, probabilities, labels, batch)
         return (*given, batch.index) if name == "wrong_texts" else given

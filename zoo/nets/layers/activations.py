@@ -66,7 +66,7 @@ def make_activation(name: ActivationName, *, inplace: bool = False) -> nn.Module
 
 @functools.cache
 def activation_gain(name: ActivationName) -> float:
-    """The factor that gives the activation of a standard normal number a variance of one.
+    """Return the factor that gives the activation of a standard normal number a variance of one.
 
     ``gain = 1 / sqrt(Var f(z))`` with ``z ~ N(0, 1)``; for relu ``sqrt(2 / (1 - 1 / pi))``. A net
     without norms multiplies by it to keep the scale of its signal (arXiv 2101.08692, section 4).

@@ -61,7 +61,7 @@ class WSConv2d(nn.Conv2d):
             )
 
     def standardised_weight(self) -> Tensor:
-        """The filters that the convolution uses, ``(out, in / groups, height, width)``."""
+        """Return the filters that the convolution uses, ``(out, in / groups, height, width)``."""
         return _standardise(self.weight, None, self.eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class ScaledWSConv2d(WSConv2d):
         self.gain = _ones(out_channels)
 
     def standardised_weight(self) -> Tensor:
-        """The filters that the convolution uses, ``(out, in / groups, height, width)``."""
+        """Return the filters that the convolution uses, ``(out, in / groups, height, width)``."""
         return _standardise(self.weight, self.gain / math.sqrt(self.fan_in), self.eps)
 
 
@@ -167,7 +167,7 @@ def make_conv(
 
 
 def _standardise(weight: Tensor, gain: Tensor | None, eps: float) -> Tensor:
-    """Filters with mean 0 and variance ``gain^2``, each over its own weights."""
+    """Filter with mean 0 and variance ``gain^2``, each over its own weights."""
     # Group norm of one map, with one group for each filter, is that in one fused call.
     filters = weight.flatten(1).unsqueeze(0)
     return F.group_norm(filters, len(weight), gain, eps=eps).view_as(weight)
@@ -182,7 +182,7 @@ WITHOUT_BIAS: tuple[NormName, ...] = ("rms", "none")
 
 
 class ConvSettings(TypedDict, total=False):
-    """What all convolutions of a net have in common; see `ConvBlock`."""
+    """What all convolutions of a net have in common; see ``ConvBlock``."""
 
     norm: NormName
     num_groups: int | Literal["auto"]

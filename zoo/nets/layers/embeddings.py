@@ -17,7 +17,7 @@ _MIX_2 = 0x94D049BB133111EB - 2**64
 
 
 def mix64(x: Tensor) -> Tensor:
-    """A hash of int64 numbers, of any shape: splitmix64's finaliser, which is one to one.
+    """Return a hash of int64 numbers, of any shape: splitmix64's finaliser, which is one to one.
 
     It is plain arithmetic that wraps around, and so gives the same numbers on every device.
     """
@@ -27,7 +27,7 @@ def mix64(x: Tensor) -> Tensor:
 
 
 def hash_pair(state: Tensor, token: Tensor) -> Tensor:
-    """A hash of two int64 numbers that tells their order; nest it for more than two."""
+    """Return a hash of two int64 numbers that tells their order; nest it for more than two."""
     return mix64(state * _STEP + mix64(token + _STEP))
 
 
@@ -84,7 +84,7 @@ class TokenEmbedding(nn.Embedding):
         return x
 
     def set_vectors(self, vectors: Tensor) -> None:
-        """Start from given vectors, `load_vectors`'s say; padding stays zero.
+        """Start from given vectors, ``load_vectors``'s say; padding stays zero.
 
         Args:
             vectors: One row a token, ``(vocab_size, D)``.
@@ -195,7 +195,7 @@ def load_vectors(path: str | Path, vocabulary: Mapping[str, int], dim: int) -> W
 
 
 def _read_header(line: bytes) -> int | None:
-    """The length of the vectors, if this is fastText's first line: two whole numbers."""
+    """Return the length of the vectors, if this is fastText's first line: two whole numbers."""
     fields = line.split(b" ")
     return int(fields[1]) if len(fields) == 2 and all(f.isdigit() for f in fields) else None
 

@@ -19,7 +19,7 @@ _OWN = ".lora_"  # in the names of all parameters that LoRA and DoRA add
 
 
 def is_added(name: str) -> bool:
-    """Whether the parameter of that name is one that `add_lora` added."""
+    """Whether the parameter of that name is one that ``add_lora`` added."""
     return _OWN in name
 
 

@@ -80,7 +80,7 @@ class RMSNorm2d(nn.Module):
         return x * scale.to(x.dtype)
 
     def extra_repr(self) -> str:
-        """The arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return f"{self.num_channels}, eps={self.eps}, affine={self.weight is not None}"
 
 
@@ -120,7 +120,7 @@ class FilterResponseNorm2d(nn.Module):
         return torch.addcmul(self.bias.to(x.dtype).view(-1, 1, 1), x, scale)
 
     def extra_repr(self) -> str:
-        """The arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return f"{self.num_channels}, eps={self.eps}, affine={self.weight is not None}"
 
 

@@ -1,8 +1,8 @@
 """Padding and pooling, shared by all nets for texts.
 
 A batch of texts is a table ``(B, T)`` of token ids, padded on the right. What a net makes of a text
-must not depend on what it was padded with, nor how far; so each net starts with `prepare_texts` and
-reads positions through the mask that it gives.
+must not depend on what it was padded with, nor how far; so each net starts with ``prepare_texts``
+and reads positions through the mask that it gives.
 """
 
 from typing import Literal, NamedTuple
@@ -82,7 +82,7 @@ def cut_padding(texts: Texts, limit: int, *, reason: str, advice: str) -> Texts:
 
 
 def take_last(x: Tensor, lengths: Tensor) -> Tensor:
-    """The features at each text's last token: ``(B, T, D)`` to ``(B, D)``."""
+    """Return the features at each text's last token: ``(B, T, D)`` to ``(B, D)``."""
     index = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])
     return x.gather(1, index).squeeze(1)
 
@@ -139,7 +139,7 @@ class Pooling(nn.Module):
                 return torch.bmm(weights.unsqueeze(1), x).squeeze(1)
 
     def weights(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The share of each token in ``attention`` pooling.
+        """Return the share of each token in ``attention`` pooling.
 
         Args:
             x: Features ``(B, T, D)``.

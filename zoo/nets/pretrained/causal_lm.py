@@ -175,7 +175,7 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         segment_ids: Tensor | None = None,
         shared_prefix_len: int = 0,
     ) -> Tensor:
-        """What the output layer makes logits of.
+        """Return what the output layer makes logits of.
 
         Padding may only stand behind the tokens that matter, which do not look ahead.
 
@@ -238,7 +238,10 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         return lora_off(self.model)
 
     def to_transformers(self) -> PreTrainedModel:
-        """A copy of the model as transformers has it, LoRA's matrices added to the weights."""
+        """Return a copy of the model as transformers has it.
+
+        LoRA's matrices added to the weights.
+        """
         model = self._unquantised() if self.model_is_quantised else copy.deepcopy(self.model)
         if self.lora:
             merge_lora(model)
@@ -256,7 +259,10 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         return bool(getattr(self.model, "is_loaded_in_4bit", False))
 
     def _unquantised(self) -> PreTrainedModel:
-        """The model with the whole base weights: what 4 bits can hold is no place to merge into."""
+        """Return the model with the whole base weights.
+
+        What 4 bits can hold is no place to merge into.
+        """
         record: dict[str, Any] = self._hub_mixin_config  # type: ignore[assignment]
         whole = PretrainedCausalLM(**{**record, "load_in_4bit": False, "dtype": "bfloat16"})
         whole.load_state_dict(self.state_dict())
@@ -269,7 +275,7 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         segment_ids: Tensor | None,
         shared_prefix_len: int,
     ) -> dict[str, Any]:
-        """The model's arguments.
+        """Return the model's arguments.
 
         A row of several texts is told by positions that start anew, which is how transformers
         itself sees that attention must not cross; padding gets position 0, a text each. Where all
@@ -329,7 +335,7 @@ class BaseModel(nn.Module):
         self.fingerprint = fingerprint
 
     def get_extra_state(self) -> Tensor:
-        """The fingerprint, ``(32,)`` of uint8."""
+        """Return the fingerprint, ``(32,)`` of uint8."""
         return torch.tensor(list(self.fingerprint), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:

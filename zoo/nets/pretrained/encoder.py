@@ -196,7 +196,7 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
 
 
 def _part_of(name: str, parts: Iterable[str]) -> str | None:
-    """The module of these that a parameter lies in."""
+    """Return the module of these that a parameter lies in."""
     return next((part for part in parts if name.startswith(f"{part}.")), None)
 
 
@@ -229,7 +229,7 @@ def _count_positions(model: PreTrainedModel) -> int | None:
 
 
 def _load(name: str, num_classes: int) -> PreTrainedModel:
-    """The pretrained encoder, from a folder, the hub's cache or the hub.
+    """Return the pretrained encoder, from a folder, the hub's cache or the hub.
 
     Raises:
         ValueError: If its weights are pickled.
@@ -263,7 +263,7 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
 
 
 def _locate(name: str) -> tuple[str, bool]:
-    """What transformers is to load, and whether it is all on disk.
+    """Return what transformers is to load, and whether it is all on disk.
 
     Raises:
         ValueError: If there is nothing of that name, or its weights are pickled.
@@ -309,7 +309,7 @@ def _is_cached(name: str, file: str) -> bool:
 
 
 def _check_files(name: str, files: list[str]) -> None:
-    """Checks that a model has a configuration and weights that are plain data.
+    """Check that a model has a configuration and weights that are plain data.
 
     Raises:
         ValueError: If it has not.
@@ -325,7 +325,7 @@ def _check_files(name: str, files: list[str]) -> None:
 
 
 def _build(architecture: str, num_classes: int) -> PreTrainedModel:
-    """The encoder of that configuration, with random weights.
+    """Return the encoder of that configuration, with random weights.
 
     Raises:
         ValueError: If it is no configuration.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def to_transformers(net: GPT) -> PreTrainedModel:
-    """A model of transformers with the net's weights; see `GPT.to_transformers`."""
+    """Return a model of transformers with the net's weights; see ``GPT.to_transformers``."""
     parts = net.parts
     model: PreTrainedModel
     if parts[:5] == ("layer", "learned", "gelu", False, True):
@@ -134,7 +134,7 @@ def _llama(net: GPT) -> Any:
 
 
 def _filled(model: Any, state: dict[str, Tensor]) -> Any:
-    """The model with copies of some weights, which have to be all of its own."""
+    """Return the model with copies of some weights, which have to be all of its own."""
     with torch.no_grad():
         model.load_state_dict({name: tensor.detach().clone() for name, tensor in state.items()})
     return model

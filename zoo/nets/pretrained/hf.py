@@ -74,12 +74,12 @@ def recompute_layers(model: PreTrainedModel) -> None:
 
 
 def write_architecture(model: PreTrainedModel) -> str:
-    """A model's configuration as JSON, from which `read_architecture` makes it."""
+    """Return a model's configuration as JSON, from which ``read_architecture`` makes it."""
     return json.dumps(plain(json.loads(model.config.to_json_string(use_diff=False))))
 
 
 def read_architecture(architecture: str) -> PreTrainedConfig:
-    """The configuration in that JSON.
+    """Return the configuration in that JSON.
 
     Raises:
         TypeError, ValueError, AttributeError, KeyError: If it is none.
@@ -90,7 +90,7 @@ def read_architecture(architecture: str) -> PreTrainedConfig:
 
 
 def plain(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what could make transformers fetch code or data."""
+    """Return a configuration without what could make transformers fetch code or data."""
     return {
         key: value
         for key, value in config.items()

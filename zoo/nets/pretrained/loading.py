@@ -25,7 +25,7 @@ _VALUES_HASHED = 256  # of each tensor
 def load_model(
     folder: Path, name: str, load_in_4bit: bool, options: dict[str, Any]
 ) -> PreTrainedModel:
-    """The pretrained model in a folder.
+    """Return the pretrained model in a folder.
 
     Raises:
         ValueError: If it is no model that writes on.
@@ -91,7 +91,7 @@ def _check_decoder(config: PreTrainedConfig, said: str) -> None:
 
 
 def build_model(architecture: str, options: dict[str, Any]) -> PreTrainedModel:
-    """The model of that configuration, with random weights.
+    """Return the model of that configuration, with random weights.
 
     Raises:
         ValueError: If it is no configuration.
@@ -175,7 +175,7 @@ def _shares_start(model: PreTrainedModel, tokens: Tensor) -> bool:
 
 
 def attention_mask(model: PreTrainedModel, allowed: Tensor) -> Tensor:
-    """What a model takes for which tokens each token looks at, ``(B, 1, T, T)``."""
+    """Return what a model takes for which tokens each token looks at, ``(B, 1, T, T)``."""
     if model.config._attn_implementation == "sdpa":
         return allowed
     bias = torch.zeros_like(allowed, dtype=model.dtype)
@@ -213,7 +213,7 @@ def _has_plain_head(model: PreTrainedModel, tokens: Tensor) -> bool:
 
 
 def fingerprint(folder: Path) -> bytes:
-    """A hash over some values of each tensor in a model's files."""
+    """Return a hash over some values of each tensor in a model's files."""
     from safetensors import safe_open
 
     digest = hashlib.sha256()
@@ -229,7 +229,10 @@ def fingerprint(folder: Path) -> bytes:
 
 
 def _tensors(folder: Path) -> Iterator[tuple[Path, list[str] | None]]:
-    """The files of a model's weights, each with the names of its tensors, or None for all."""
+    """Return the files of a model's weights, each with the names of its tensors.
+
+    Or None for all.
+    """
     whole = folder / "model.safetensors"
     if whole.is_file():
         yield whole, None

@@ -31,7 +31,7 @@ def check_weights(
 
     Args:
         weights: A name in the registry.
-        registry: torchvision's weights of one net, such as ``GoogLeNet_Weights``.
+        registry: Torchvision's weights of one net, such as ``GoogLeNet_Weights``.
         needed: For each option that decides what the layers are: its value, and the one that the
             weights need.
 
@@ -128,7 +128,7 @@ class InputRange(nn.Module):
 
 
 def check_transform_input(transform_input: bool, in_channels: int) -> None:
-    """Check that images have the three colours which `InputRange` is about.
+    """Check that images have the three colours which ``InputRange`` is about.
 
     Raises:
         ValueError: If they have not.
@@ -199,7 +199,7 @@ def _shorten(names: list[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of what an error says, or its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
