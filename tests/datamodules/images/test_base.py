@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, UserError
 from datamodules.images.dataset import ArrayImages, ImageBatch
 
 RICH = {"crop_padding": 2, "horizontal_flip": True, "cutout": 3, "brightness": 0.2}
@@ -155,23 +155,23 @@ def test_drawing(arrays, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batch_size": 0}, "batch_size: 0"),
-        ({"batch_size": -3}, "batch_size: -3"),
-        ({"num_workers": -1}, "num_workers: -1"),
-        ({"crop_padding": -1}, "crop_padding: -1"),
+        ({"batch_size": 0}, "option batch_size is 0"),
+        ({"batch_size": -3}, "option batch_size is -3"),
+        ({"num_workers": -1}, "option num_workers is -1"),
+        ({"crop_padding": -1}, "option crop_padding is -1"),
         ({"crop_padding": 9}, "crop_padding: 9"),
-        ({"cutout": -1}, "cutout: -1"),
+        ({"cutout": -1}, "option cutout is -1"),
         ({"cutout": 9}, "cutout: 9"),
-        ({"brightness": -0.1}, r"brightness: -0\.1"),
-        ({"contrast": 1.5}, r"contrast: 1\.5"),
-        ({"contrast": float("nan")}, "contrast: nan"),
+        ({"brightness": -0.1}, r"option brightness is -0\.1"),
+        ({"contrast": 1.5}, r"option contrast is 1\.5"),
+        ({"contrast": float("nan")}, "option contrast is nan"),
         ({"mean": [0.5, 0.5, 0.5]}, "belong together"),
         ({"mean": [0.5], "std": [0.5]}, "3 channels"),
         ({"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]}, "above 0"),
     ],
 )
 def test_options_that_cannot_be(arrays, options, words) -> None:
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(UserError, match=words):
         arrays("fit", **options)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from datamodules import CIFAR10, CIFAR100
 from datamodules.core.download import unreachable
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, OptionError
 from datamodules.images import cifar
 from datamodules.images.cifar import load_arrays
 
@@ -333,5 +333,5 @@ def test_download_lands_in_root(tmp_path, monkeypatch) -> None:
 
 
 def test_val_size() -> None:
-    with pytest.raises(DataError, match="val_size: 0"):
+    with pytest.raises(OptionError, match="option val_size is 0"):
         CIFAR10(val_size=0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodules import Digits
-from datamodules.core.errors import DataError
+from datamodules.core.errors import UserError
 
 
 def test_facts_need_no_pixels() -> None:
@@ -53,10 +53,10 @@ def test_pixels() -> None:
             "test_fraction and val_fraction: 1797 of 1797",
         ),
         ({"val_fraction": 0.0}, "val split is empty"),
-        ({"val_fraction": 1.0}, r"val_fraction: 1\.0"),
-        ({"test_fraction": -0.5}, r"test_fraction: -0\.5"),
+        ({"val_fraction": 1.0}, r"option val_fraction is 1\.0"),
+        ({"test_fraction": -0.5}, r"option test_fraction is -0\.5"),
     ],
 )
 def test_shares_that_cannot_be(options, words) -> None:
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(UserError, match=words):
         Digits(**options).setup("fit")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, OptionError
 from datamodules.segmentation.augment import FlipsAndRotations
 from datamodules.segmentation.dataset import MaskBatch, MaskedImages, SameSizeBatches, to_classes
 from datamodules.segmentation.folder import SegmentationFolder
@@ -589,7 +589,7 @@ def test_wrong_folders(tmp_path, root) -> None:
         SegmentationFolder(str(root), class_names=["a", "a"])
     with pytest.raises(DataError, match="class_names: 0 names"):
         SegmentationFolder(str(root), class_names=[])
-    with pytest.raises(DataError, match="image_size: 0"):
+    with pytest.raises(OptionError, match="option image_size is 0"):
         SegmentationFolder(str(root), image_size=0)
 
 

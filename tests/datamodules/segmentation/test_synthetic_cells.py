@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, UserError
 from datamodules.segmentation.synthetic_cells import CELL_TYPES, SyntheticCells, SyntheticCellTypes
 
 SPLITS = ("train", "val", "test")
@@ -140,15 +140,15 @@ def test_resolved_rebuilds_the_object(build) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"count": 2}, "count: 2"),
-        ({"image_size": 8}, "image_size: 8"),
+        ({"count": 2}, "option count is 2"),
+        ({"image_size": 8}, "option image_size is 8"),
         ({"in_channels": 2}, "in_channels: 2"),
-        ({"data_seed": -1}, "data_seed: -1"),
-        ({"val_fraction": 1.0}, "val_fraction: 1.0"),
+        ({"data_seed": -1}, "option data_seed is -1"),
+        ({"val_fraction": 1.0}, "option val_fraction is 1.0"),
     ],
 )
 def test_options_that_are_not_possible(kind, options, said) -> None:
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(UserError, match=said):
         kind(**options)
 
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from datamodules import CSVTable, Diabetes, TableInputs
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, UserError
 from datamodules.core.randomness import permutation
 from datamodules.tables.table import TableBatch
 
@@ -305,7 +305,7 @@ def test_inputs_that_will_not_do(csv_path, tmp_path) -> None:
     spec = CSVTable(csv_path, target="price").inputs_spec()["init_args"]
 
     def refused(words: str, *paths: str) -> None:
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(UserError, match=words):
             TableInputs(inputs=list(paths), **spec)
 
     refused("inputs: the list is empty")
@@ -468,10 +468,10 @@ BAD_OPTIONS = [
     ({"categorical": ["city"]}, "column 'grade' of 't.csv' has 60 texts among .* in categorical"),
     ({"delimiter": ";;"}, "delimiter: ';;' is not possible"),
     ({"delimiter": "§"}, "delimiter: '§' is not possible"),
-    ({"val_fraction": 1.0}, r"val_fraction: 1\.0"),
-    ({"test_fraction": -0.5}, r"test_fraction: -0\.5"),
+    ({"val_fraction": 1.0}, r"option val_fraction is 1\.0"),
+    ({"test_fraction": -0.5}, r"option test_fraction is -0\.5"),
     ({"val_fraction": 0.5, "test_fraction": 0.5}, "take 60 of the 60 rows .* leave 0 to train on"),
-    ({"batch_size": 0}, "batch_size: 0"),
+    ({"batch_size": 0}, "option batch_size is 0"),
     ({"means": {"age": 0.0}}, "means, stds and categories belong together"),
     ({"means": {}, "stds": {}, "categories": {}}, "means and categories are empty"),
     ({"means": {"age": 1.0}, "stds": {}, "categories": {}}, "name different columns"),
@@ -486,7 +486,7 @@ BAD_OPTIONS = [
 def test_options_that_cannot_be(tmp_path, monkeypatch, options, words) -> None:
     monkeypatch.chdir(tmp_path)
     write(Path("t.csv"), columns())
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(UserError, match=words):
         CSVTable(**{"path": "t.csv", "target": "price", **options})
 
 
