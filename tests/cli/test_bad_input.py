@@ -157,8 +157,8 @@ OPTIONS = {
     "--data GoogLeNet": "option data is 'zoo.GoogLeNet', which is not a data set "
     "(see `zoo list data`)",
     # impossible values
-    "--data.batch_size 0": "data.batch_size: 0 is not possible; give 1 or more",
-    "--data.batch_size -3": "data.batch_size: -3 is not possible; give 1 or more",
+    "--data.batch_size 0": "option data.batch_size is 0; give 1 or more",
+    "--data.batch_size -3": "option data.batch_size is -3; give 1 or more",
     "--data.val_fraction 0": "Digits's val split is empty; "
     "give a larger val_fraction or more images",
     "--data.test_fraction 0": "Digits's test split is empty; "
@@ -835,7 +835,7 @@ ENCODER = ON_REVIEWS + "--data.tokenizer word --model.net PretrainedEncoder --mo
         ("--data.path latin.csv", ["'latin.csv' is not text in UTF-8: byte 21 (0xe4) in line 3"]),
         ("--data.path broken.csv", ["'broken.csv' has 3 values in line 3 but 2", "mend the row"]),
         ("--data.path none.csv", ["data.path: 'none.csv' does not exist"]),
-        (ON_REVIEWS + "--data.vocab_size 0", ["data.vocab_size: 0 is not possible; give 1"]),
+        (ON_REVIEWS + "--data.vocab_size 0", ["option data.vocab_size is 0; give 1"]),
         (
             ON_REVIEWS + "--data.tokenizer word --data.vocab_size 3",
             ["data.vocab_size: 3 is too small", "give 4 or more"],

@@ -47,7 +47,7 @@ from zoo.cli.config import (
     take_apart,
     value_of,
 )
-from zoo.cli.messages import in_section, root_of, sentence_of, with_section
+from zoo.cli.messages import refusal
 from zoo.cli.parser import ZooParser, trust
 from zoo.cli.report import data_figures, describe, test_figures, write_predictions, write_report
 from zoo.errors import (
@@ -167,13 +167,8 @@ class ZooCLI(LightningCLI):
         """Build data and task; what their constructors refuse is the user's to put right."""
         try:
             super().instantiate_classes()
-        except UserError as error:
-            if isinstance(error, OptionError) and "." not in error.key:
-                raise in_section(error, self.config[self.verb]) from error
-            raise
         except (ValueError, OSError, MisconfigurationException) as error:
-            sentence = sentence_of(root_of(error))
-            raise UserError(with_section(sentence, self.config[self.verb])) from error
+            raise refusal(error, self.config[self.verb]) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the Trainer around a run folder, and checks everything before it is created."""

@@ -75,41 +75,46 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
-def in_section(error: OptionError, config: Mapping[str, Any]) -> OptionError:
-    """Return the refusal of a class's option.
+def refusal(error: BaseException, config: Mapping[str, Any]) -> UserError:
+    """Return what the user is told where a class refuses its arguments.
 
-    Under the section of the recipe that the class stands in.
-    """
-    for section in ("data", "model", "model.init_args.net", "checkpoint"):
-        node: Any = config
-        for part in section.split("."):
-            node = node.get(part) if hasattr(node, "get") else None
-        if hasattr(node, "get") and error.key in node.get("init_args", node):
-            return error.inside(section.replace(".init_args", ""))
-    return error
-
-
-def with_section(sentence: str, config: Mapping[str, Any]) -> str:
-    """Completes the name of the option that a class's own sentence starts with.
-
-    A class does not know in which section of a recipe its arguments stand. Lightning's Trainer
-    names its arguments anywhere in a sentence.
+    A class does not know in which section of a recipe its arguments stand; it is added here to the
+    option that the sentence names.
 
     Args:
-        sentence: Such as ``batch_size: 0 is not possible; give 1 or more``.
+        error: What was raised, jsonargparse's wrapping included.
         config: The parsed configuration.
     """
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    ours = next((cause for cause in causes if isinstance(cause, UserError)), None)
+    if isinstance(ours, OptionError):
+        section = None if "." in ours.key else _section_of(ours.key, config)
+        return ours if section is None else ours.inside(section)
+    sentence = sentence_of(ours or causes[-1])
     word = re.match(r"[a-z]\w*(?=[\s:=])", sentence)
+    section = word and _section_of(word[0], config)
+    if section:
+        return UserError(f"{section}.{sentence}")
+    if ours is not None:
+        return ours
+    # Lightning's Trainer names its arguments anywhere in a sentence.
+    for name, value in config["trainer"].items():
+        if value is not None and re.search(rf"\b{name}\b", sentence):
+            return UserError(f"option trainer.{name} is {value!r}: {sentence}")
+    return UserError(sentence)
+
+
+def _section_of(option: str, config: Mapping[str, Any]) -> str | None:
+    """Return the section, such as ``model.net``, whose class takes an option of that name."""
     for section in ("data", "model", "model.init_args.net", "checkpoint"):
         node: Any = config
         for part in section.split("."):
             node = node.get(part) if hasattr(node, "get") else None
-        if word is not None and hasattr(node, "get") and word[0] in node.get("init_args", node):
-            return f"{section.replace('.init_args', '')}.{sentence}"
-    for name, value in config["trainer"].items():
-        if value is not None and re.search(rf"\b{name}\b", sentence):
-            return f"option trainer.{name} is {value!r}: {sentence}"
-    return sentence
+        if hasattr(node, "get") and option in node.get("init_args", node):
+            return section.replace(".init_args", "")
+    return None
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
