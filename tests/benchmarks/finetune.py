@@ -41,7 +41,7 @@ from zoo import LanguageModel, PretrainedCausalLM
 from zoo.cli.cli import quiet
 
 PROJECT = Path(__file__).parents[2]
-REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared_prefix_len" / "data"))
+REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))
 ROW, RANK, LR, LOSS_SAMPLES = 256, 16, 5e-4, 64
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules import PromptInputs, TextCorpus
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, UserError
 from datamodules.core.protocols import IGNORE_INDEX
 from datamodules.language import corpus as text_windows
 from datamodules.language import documents
@@ -19,7 +19,7 @@ from datamodules.text import files as text_files
 from datamodules.text.tokenizer import pretrained
 
 PROJECT = Path(__file__).resolve().parents[3]
-REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared_prefix_len" / "data"))
+REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))
 RNG = np.random.default_rng(3)
 WORDS = ["ship", "sea", "wind", "sail", "storm", "calm", "바다", "Ahoy!", "it's", "7"]
 STORIES = [" ".join(RNG.choice(WORDS, RNG.integers(2, 30))) + f"\n{n} ends." for n in range(150)]
@@ -385,7 +385,7 @@ BAD = [
     ({"windows": "shuffled"}, "windows: 'shuffled' is not possible; give 'random'"),
     ({"windows": "sequential", "windows_per_epoch": 3}, "windows_per_epoch: 3 is for random"),
     ({"windows": "sequential", "batch_size": 1000}, "batch_size: 1000 sequences of 16 tokens"),
-    ({"windows_per_epoch": 0}, "windows_per_epoch: 0 is not possible"),
+    ({"windows_per_epoch": 0}, "option windows_per_epoch is 0; give 1 or more"),
     ({"val_fraction": 0.5, "test_fraction": 0.5}, "would leave none to train on"),
     ({"tokenizer": "chars"}, "did you mean 'char'"),
     ({"tokenizer": "bpe", "vocab_size": 200}, "vocab_size: 200 is too small"),
@@ -403,7 +403,7 @@ def test_bad_options(corpus, options: dict, message: str) -> None:
         data.setup()
         data.train_dataloader()
 
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         use()
 
 

@@ -21,7 +21,7 @@ from datamodules.language.packing import best_fit
 from datamodules.text.tokenizer import Vocabulary, train
 
 PROJECT = Path(__file__).resolve().parents[3]
-REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared_prefix_len" / "data"))
+REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))
 RNG = np.random.default_rng(9)
 WORDS = ["add", "two", "ships", "colour", "이름", "why?"]
 ROWS = [

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, UserError
 from datamodules.text import sources as text_sources
 from datamodules.text import tokenizer as tokenization
 from datamodules.text.classification import TextClassification, TextDataModule
@@ -392,8 +392,8 @@ def test_each_process_gets_its_share(build) -> None:
 def test_a_second_run_reads_nothing_again(build, monkeypatch) -> None:
     first = build()
     first.setup()
-    for name in ("text_corpus._survey", "text.train", "token_store._tokenise"):
-        monkeypatch.setattr(f"datamodules.{name}", lambda *args: pytest.fail("read again"))
+    for name in ("survey._survey", "classification.train", "token_store._tokenise"):
+        monkeypatch.setattr(f"datamodules.text.{name}", lambda *args: pytest.fail("read again"))
     second = TextClassification(first.path, tokenizer="word", min_frequency=1, batch_size=8)
     second.setup()
     assert second.tokenizer == first.tokenizer
@@ -591,14 +591,14 @@ BAD_OPTIONS = {
     "splits: .* is one file": {"splits": {"train": "texts.csv"}},
     "splits: .* lacks 'train'": {"splits": {"test": "texts.csv"}},
     "truncate: 'middle' is not possible; give 'head', 'tail' or 'both'": {"truncate": "middle"},
-    "max_length: 0 is not possible": {"max_length": 0},
-    "max_tokens: 0 is not possible": {"max_tokens": 0},
-    "vocab_size: 0 is not possible": {"vocab_size": 0},
+    "option max_length is 0; give 1 or more": {"max_length": 0},
+    "option max_tokens is 0; give 1 or more": {"max_tokens": 0},
+    "option vocab_size is 0; give 1 or more": {"vocab_size": 0},
     "vocab_size: 3 is too small for tokenizer 'word'": {"vocab_size": 3},
     "delimiter: 'ab' is not possible": {"delimiter": "ab"},
     "class_names: .* lacks the label 'pos'": {"class_names": ["neg", "good"]},
     "class_names: .* holds a name twice": {"class_names": ["neg", "pos", "neg"]},
-    "val_fraction: 1.5 is not possible": {"val_fraction": 1.5},
+    "option val_fraction is 1.5; give a number from 0 to and below 1": {"val_fraction": 1.5},
     "test_fraction and val_fraction: .* leave none to train on": {
         "val_fraction": 0.6,
         "test_fraction": 0.6,
@@ -609,7 +609,7 @@ BAD_OPTIONS = {
 
 @pytest.mark.parametrize("message", BAD_OPTIONS)
 def test_bad_options(build, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         build(**BAD_OPTIONS[message])
 
 
