@@ -18,6 +18,7 @@ usage: zoo VERB [--config RECIPE] [--OPTION VALUE ...]
   zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...
   zoo export --ckpt_path FILE --to hf FOLDER
   zoo list [nets|tasks|data|recipes] [PATTERN]
+  zoo results RUN ... [--to FILE]     the test figures of runs, a row each
   zoo VERB --help                     all options of a verb
 
 RECIPE is a YAML file or the name of a packaged recipe (zoo list recipes). Later files win over
@@ -45,10 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
             from zoo.cli.export import export
 
             return export(argv[1:])
+        if argv[0] == "results":
+            from zoo.cli.results import results
+
+            return results(argv[1:])
         if argv[0] not in VERBS:
             import difflib
 
-            verbs = [*VERBS, "export", "list"]
+            verbs = [*VERBS, "export", "list", "results"]
             near = difflib.get_close_matches(argv[0], verbs, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(verbs)}"
             raise UserError(f"there is no verb {argv[0]!r}; {hint}")

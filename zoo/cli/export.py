@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -10,10 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -22,18 +22,6 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from zoo.tasks.base import Task
 
 _TOO_LONG = 2000  # characters of a value that a card leaves out: a tokenizer, mostly
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are the command line's."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what the user is told.
-
-        Raises:
-            UserError: Always.
-        """
-        raise UserError(f"export: {message}; see `zoo export --help`")
 
 
 def export(argv: list[str]) -> int:
@@ -48,7 +36,7 @@ def export(argv: list[str]) -> int:
     Raises:
         UserError: What the user can put right.
     """
-    parser = _Parser(
+    parser = VerbParser(
         prog="zoo export",
         description="Write a checkpoint in the form that other programs read.",
         epilog="Options of the task and the net may be changed, as by --model.net.model FOLDER for "
