@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import textwrap
 from collections.abc import Collection, Iterable
 from typing import TypeVar
@@ -130,8 +131,19 @@ def between(
         OptionError: If it lies outside.
     """
     if not (low <= value < high or (inclusive and value == high)):
-        below = "" if inclusive else " and below"
+        below = "" if inclusive else " below"
         raise refuse(option, value, f"give a number from {low} to{below} {high}")
+    return value
+
+
+def above(option: str, value: float, low: float = 0) -> float:
+    """Return the value, if it is a finite number above ``low``.
+
+    Raises:
+        OptionError: If it is not.
+    """
+    if not low < value < math.inf:
+        raise refuse(option, value, f"give a number above {low}")
     return value
 
 

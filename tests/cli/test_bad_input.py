@@ -168,7 +168,7 @@ OPTIONS = {
     "--data.crop_padding 99": "data.crop_padding: 99 is more than the image's side; give at most 8",
     "--model.lr -1": "model.lr is -1.0; it must not be negative",
     "--model.warmup_steps -1": "model.warmup_steps is -1; give 0 or more optimiser steps",
-    "--model.label_smoothing 2": "model.label_smoothing=2.0 is not possible; "
+    "--model.label_smoothing 2": "option model.label_smoothing is 2.0; "
     "give a number from 0 to below 1",
     "--model.class_weights [1.0,2.0]": "model.class_weights has 2 numbers, "
     "but there are 10 classes",
@@ -618,7 +618,7 @@ def test_net_does_not_fit_the_data(refuse: Refuse) -> None:
         ),
         (
             "--model.loss binary_cross_entropy",
-            ["model.loss='binary_cross_entropy' takes multilabel labels", "multiclass"],
+            ["option model.loss is 'binary_cross_entropy'", "data's labels are multiclass"],
         ),
         ("--model.loss cros_entropy", ["model.loss", "did you mean 'cross_entropy'?"]),
         ("--model.adaptive_clip -1", ["model.adaptive_clip is -1.0", "above 0"]),

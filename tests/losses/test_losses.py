@@ -12,11 +12,15 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from zoo.losses import classification as losses
-from zoo.losses.classification import classification_loss
-from zoo.losses.logits import check_logits
-from zoo.losses.regression import RegressionLoss, regression_loss
-from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
+from zoo import losses
+from zoo.losses import (
+    RegressionLoss,
+    SegmentationLoss,
+    check_logits,
+    classification_loss,
+    regression_loss,
+    segmentation_loss,
+)
 
 SAMPLES, CLASSES = 7, 4
 WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.5], dtype=torch.float64)
@@ -486,29 +490,29 @@ def test_single_precision_targets_fit_half_precision_outputs():
         (
             "binary_cross_entropy",
             {"label_kind": "multiclass"},
-            "loss='binary_cross_entropy' takes multilabel labels, but the data's are multiclass; "
-            "choose one of cross_entropy, focal, generalized_cross_entropy",
+            "option loss is 'binary_cross_entropy'; give one of cross_entropy, focal, "
+            "generalized_cross_entropy, as the data's labels are multiclass",
         ),
         (
             "cross_entropy",
             {"label_kind": "multilabel"},
-            "loss='cross_entropy' takes multiclass, binary or ordinal labels, but the data's are "
-            "multilabel; choose one of binary_cross_entropy, focal",
+            "option loss is 'cross_entropy'; give one of binary_cross_entropy, focal, as the "
+            "data's labels are multilabel",
         ),
         ("generalized_cross_entropy", {"label_kind": "multilabel"}, "one of binary_cross_entropy"),
-        ("focl", {}, "loss='focl' is unknown (did you mean focal?); choose one of cross_entropy"),
-        ("cross_entropy", {"label_kind": "multiclas"}, "label_kind='multiclas'"),
-        ("cross_entropy", {"label_smoothing": 1.0}, "label_smoothing=1.0"),
-        ("cross_entropy", {"label_smoothing": -0.1}, "label_smoothing=-0.1"),
-        ("cross_entropy", {"label_smoothing": math.nan}, "label_smoothing=nan"),
-        ("focal", {"focal_gamma": -1.0}, "focal_gamma=-1.0"),
-        ("focal", {"focal_gamma": math.inf}, "focal_gamma=inf"),
-        ("generalized_cross_entropy", {"gce_q": 0.0}, "gce_q=0.0"),
-        ("generalized_cross_entropy", {"gce_q": 1.1}, "gce_q=1.1"),
-        ("focal", {"class_weights": torch.tensor([1.0, -1.0])}, "class_weights=[1.0, -1.0]"),
-        ("focal", {"class_weights": torch.tensor([1.0, math.nan])}, "class_weights=[1.0, nan]"),
-        ("focal", {"class_weights": torch.zeros(2)}, "class_weights=[0.0, 0.0]"),
-        ("focal", {"class_weights": torch.ones(2, 1)}, "class_weights=[[1.0], [1.0]]"),
+        ("focl", {}, "loss is 'focl'; give one of cross_entropy"),
+        ("cross_entropy", {"label_kind": "multiclas"}, "label_kind is 'multiclas'"),
+        ("cross_entropy", {"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ("cross_entropy", {"label_smoothing": -0.1}, "label_smoothing is -0.1"),
+        ("cross_entropy", {"label_smoothing": math.nan}, "label_smoothing is nan"),
+        ("focal", {"focal_gamma": -1.0}, "focal_gamma is -1.0"),
+        ("focal", {"focal_gamma": math.inf}, "focal_gamma is inf"),
+        ("generalized_cross_entropy", {"gce_q": 0.0}, "gce_q is 0.0"),
+        ("generalized_cross_entropy", {"gce_q": 1.1}, "gce_q is 1.1"),
+        ("focal", {"class_weights": torch.tensor([1.0, -1.0])}, "class_weights is [1.0, -1.0]"),
+        ("focal", {"class_weights": torch.tensor([1.0, math.nan])}, "class_weights is [1.0, nan]"),
+        ("focal", {"class_weights": torch.zeros(2)}, "class_weights is [0.0, 0.0]"),
+        ("focal", {"class_weights": torch.ones(2, 1)}, "class_weights is [[1.0], [1.0]]"),
     ],
 )
 def test_classification_refuses(name, options, said):
@@ -521,15 +525,21 @@ def test_classification_refuses(name, options, said):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: segmentation_loss("dise"), r"loss='dise'.*did you mean dice\?"),
-        (lambda: segmentation_loss("dice", dice_smooth=0.0), r"dice_smooth=0\.0"),
-        (lambda: segmentation_loss("focal", focal_gamma=-2.0), r"focal_gamma=-2\.0"),
-        (lambda: segmentation_loss("dice", class_weights=-torch.ones(2)), "class_weights="),
-        (lambda: regression_loss("hubert"), r"loss='hubert'.*did you mean huber\?"),
-        (lambda: regression_loss("huber", huber_delta=0.0), r"huber_delta=0\.0"),
-        (lambda: regression_loss("huber", huber_delta=math.nan), "huber_delta=nan"),
-        (lambda: regression_loss("quantile", quantile=1.0), r"quantile=1\.0"),
-        (lambda: regression_loss("quantile", quantile=0.0), r"quantile=0\.0"),
+        (
+            lambda: segmentation_loss("dise"),
+            r"loss is 'dise'; give one of .*; did you mean 'dice'\?",
+        ),
+        (lambda: segmentation_loss("dice", dice_smooth=0.0), r"dice_smooth is 0\.0"),
+        (lambda: segmentation_loss("focal", focal_gamma=-2.0), r"focal_gamma is -2\.0"),
+        (lambda: segmentation_loss("dice", class_weights=-torch.ones(2)), "class_weights is "),
+        (
+            lambda: regression_loss("hubert"),
+            r"loss is 'hubert'; give one of .*; did you mean 'huber'\?",
+        ),
+        (lambda: regression_loss("huber", huber_delta=0.0), r"huber_delta is 0\.0"),
+        (lambda: regression_loss("huber", huber_delta=math.nan), "huber_delta is nan"),
+        (lambda: regression_loss("quantile", quantile=1.0), r"quantile is 1\.0"),
+        (lambda: regression_loss("quantile", quantile=0.0), r"quantile is 0\.0"),
     ],
 )
 def test_other_factories_refuse(call, said):

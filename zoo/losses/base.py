@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -10,13 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from datamodules.core.errors import refuse
+
 #: One class of several, one of two, any number of several, one of several that have an order.
 LabelKind = Literal["multiclass", "binary", "multilabel", "ordinal"]
 
-
 #: What a data module may say of its labels: also a number, or a mask.
 TargetKind = Literal["multiclass", "binary", "multilabel", "ordinal", "continuous", "mask"]
-
 
 Reduction = Literal["mean", "none"]
 
@@ -28,7 +27,7 @@ class Loss(nn.Module):
     device and are no part of a checkpoint.
 
     Args:
-        function: One of this module's functions.
+        function: One of this package's functions.
         class_weights: Handed to it where they are given.
         options: Its further options.
     """
@@ -64,38 +63,31 @@ class Loss(nn.Module):
         return ", ".join([self.function.__name__, *options])
 
 
-def _known(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"{option}={value!r} is unknown{hint}; choose one of {', '.join(known)}")
-
-
-def _check_gamma(focal_gamma: float) -> None:
+def check_gamma(focal_gamma: float) -> None:
+    """Refuse what is no exponent of the focal loss."""
     if not 0 <= focal_gamma < math.inf:
-        raise ValueError(f"focal_gamma={focal_gamma} is not possible; give a number of 0 or more")
+        raise refuse("focal_gamma", focal_gamma, "give a number of 0 or more")
 
 
-def _checked_weights(class_weights: Tensor | None) -> Tensor | None:
+def checked_weights(class_weights: Tensor | None) -> Tensor | None:
+    """Return the weights as floats, if each is 0 or more and not all are 0."""
     if class_weights is None:
         return None
     weights = class_weights if class_weights.is_floating_point() else class_weights.float()
     if weights.ndim != 1 or not bool(((weights >= 0) & weights.isfinite()).all()):
-        raise ValueError(
-            f"class_weights={class_weights.tolist()} is not possible; "
-            "give one number of 0 or more for each class"
-        )
-    if not bool(weights.any()):
-        raise ValueError(
-            f"class_weights={class_weights.tolist()} leaves no class; give one a number above 0"
-        )
-    return weights
+        remedy = "give one number of 0 or more for each class"
+    elif not bool(weights.any()):
+        remedy = "give one class a number above 0"
+    else:
+        return weights
+    raise refuse("class_weights", class_weights.tolist(), remedy)
 
 
-def _fitting_classes(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Return the targets.
+def class_targets(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return class indices as int64, class probabilities as numbers of the logits' kind.
 
-    Class indices as int64, class probabilities as numbers of the logits' kind.
+    Raises:
+        ValueError: If the shapes do not fit, or there is only one class.
     """
     by_index = (*logits.shape[:1], *logits.shape[2:])
     if logits.ndim < 2 or logits.shape[1] < 2:
@@ -109,25 +101,27 @@ def _fitting_classes(logits: Tensor, targets: Tensor, class_weights: Tensor | No
             f"{tuple(logits.shape)}; give class indices {by_index} or class probabilities "
             f"{tuple(logits.shape)}"
         )
-    _check_weight_count(logits, class_weights)
+    check_weight_count(logits, class_weights)
     return targets.to(logits.dtype) if targets.shape == logits.shape else targets.long()
 
 
-def _fitting(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def targets_like(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Return the targets as numbers of the outputs' kind.
 
-    Another shape would be broadcast silently.
+    Raises:
+        ValueError: If the shapes differ: another one would be broadcast silently.
     """
     if targets.shape != outputs.shape:
         raise ValueError(
             f"targets of shape {tuple(targets.shape)} do not fit outputs of shape "
             f"{tuple(outputs.shape)}; give both the same shape"
         )
-    _check_weight_count(outputs, class_weights)
+    check_weight_count(outputs, class_weights)
     return targets.to(outputs.dtype)
 
 
-def _check_weight_count(logits: Tensor, class_weights: Tensor | None) -> None:
+def check_weight_count(logits: Tensor, class_weights: Tensor | None) -> None:
+    """Refuse weights that are not as many as classes."""
     if class_weights is not None and class_weights.shape != logits.shape[1:2]:
         raise ValueError(
             f"class_weights has {class_weights.numel()} numbers, but there are "
@@ -135,18 +129,23 @@ def _check_weight_count(logits: Tensor, class_weights: Tensor | None) -> None:
         )
 
 
-def _smoothed(targets: Tensor, label_smoothing: float, classes: int) -> Tensor:
+def smooth_labels(targets: Tensor, label_smoothing: float, classes: int) -> Tensor:
+    """Spread a share of the target evenly over all classes.
+
+    >>> smooth_labels(torch.tensor([[1.0, 0.0]]), 0.2, 2)
+    tensor([[0.9000, 0.1000]])
+    """
     return targets * (1 - label_smoothing) + label_smoothing / classes
 
 
-def _counted(logits: Tensor, targets: Tensor, ignore_index: int | None) -> Tensor:
-    """1 for the elements ``(B, ...)`` that count, 0 for those that are ignored."""
+def counted_elements(logits: Tensor, targets: Tensor, ignore_index: int | None) -> Tensor:
+    """Return 1 for the elements ``(B, ...)`` that count, 0 for those that are ignored."""
     if ignore_index is None or targets.shape == logits.shape:
         return torch.ones_like(logits[:, 0])
     return (targets != ignore_index).to(logits.dtype)
 
 
-def _class_probabilities(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+def class_probabilities(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
     """Return the targets as class probabilities ``(B, C, ...)``; ``counted`` is ``(B, 1, ...)``."""
     if targets.shape == logits.shape:
         return targets
@@ -154,7 +153,7 @@ def _class_probabilities(logits: Tensor, targets: Tensor, counted: Tensor) -> Te
     return torch.zeros_like(logits).scatter_(1, index, 1.0)
 
 
-def _expected(
+def expected_loss(
     losses: Tensor,
     targets: Tensor,
     class_weights: Tensor | None,
@@ -162,26 +161,26 @@ def _expected(
     ignore_index: int | None,
     reduction: Reduction,
 ) -> Tensor:
-    """Reduces ``sum_c w_c t_c loss_c`` of losses ``(B, C, ...)``."""
-    counted = _counted(losses, targets, ignore_index)
-    truth = _class_probabilities(losses, targets, counted.unsqueeze(1))
-    truth = _smoothed(truth, label_smoothing, losses.shape[1])
+    """Reduce ``sum_c w_c t_c loss_c`` of losses ``(B, C, ...)``."""
+    counted = counted_elements(losses, targets, ignore_index)
+    truth = class_probabilities(losses, targets, counted.unsqueeze(1))
+    truth = smooth_labels(truth, label_smoothing, losses.shape[1])
     if class_weights is not None:
         truth = truth * class_weights.view(-1, *[1] * (losses.ndim - 2))
     by_index = targets if targets.shape != losses.shape else None
-    return _over_classes(
+    return reduce_elements(
         (truth * losses).sum(1) * counted, by_index, counted, class_weights, reduction
     )
 
 
-def _over_classes(
+def reduce_elements(
     losses: Tensor,
     index: Tensor | None,
     counted: Tensor,
     class_weights: Tensor | None,
     reduction: Reduction,
 ) -> Tensor:
-    """Reduces losses ``(B, ...)`` that are weighted and, where ignored, 0.
+    """Reduce losses ``(B, ...)`` that are weighted and, where ignored, 0.
 
     Args:
         losses: ``(B, ...)``.
@@ -198,5 +197,6 @@ def _over_classes(
     return losses.sum() / counted.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
 
-def _over_samples(losses: Tensor, reduction: Reduction) -> Tensor:
+def reduce_samples(losses: Tensor, reduction: Reduction) -> Tensor:
+    """Return the mean of losses ``(B, ...)``, or that of each sample."""
     return losses.mean() if reduction == "mean" else losses.reshape(len(losses), -1).mean(1)

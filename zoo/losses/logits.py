@@ -11,13 +11,11 @@ _MOVES = (
     *("Alias", "Clone", "Expand", "Permute", "ReshapeAlias", "Select", "Slice", "Split", "Squeeze"),
     *("T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View"),
 )
-
-
 _LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Linear", "MkldnnLinear")
 
 
 def check_logits(outputs: Tensor, label_kind: LabelKind) -> None:
-    """Refuses a net whose outputs look like probabilities; for the first batch.
+    """Refuse a net whose outputs look like probabilities; for the first batch.
 
     The loss applies softmax itself. Fed with probabilities ``p`` instead of logits it squashes them
     a second time, and trains, only badly: ``p`` lies within 0 and 1, so the best that a net can say
@@ -41,7 +39,7 @@ def check_logits(outputs: Tensor, label_kind: LabelKind) -> None:
         label_kind: What the labels are.
 
     Raises:
-        ValueError: The outputs look like probabilities.
+        ValueError: If the outputs look like probabilities.
     """
     values = outputs.detach()
     if values.numel() == 0 or not values.is_floating_point():
@@ -52,18 +50,20 @@ def check_logits(outputs: Tensor, label_kind: LabelKind) -> None:
         tolerance = 1e-4 if values.dtype.itemsize >= 4 else 1e-2
         sums = values.double().sum(1) if values.device.type != "mps" else values.float().sum(1)
         if bool(((sums - 1).abs() <= tolerance).all()):
-            raise ValueError(_twice("softmax", "lie within 0 and 1 and sum to one in every row"))
+            raise ValueError(
+                _squashed_twice("softmax", "lie within 0 and 1 and sum to one in every row")
+            )
     last = _last_operation(outputs)
     if last == "Sigmoid":
-        raise ValueError(_twice("sigmoid", "come from a sigmoid"))
+        raise ValueError(_squashed_twice("sigmoid", "come from a sigmoid"))
     undecided = last not in _LINEAR and values.numel() >= 8
     if within and undecided and (single or label_kind == "multilabel"):
         around_half = bool((values.min() <= 0.5) & (values.max() >= 0.5))
         if around_half:
-            raise ValueError(_twice("sigmoid", "all lie within 0 and 1"))
+            raise ValueError(_squashed_twice("sigmoid", "all lie within 0 and 1"))
 
 
-def _twice(squash: str, sign: str) -> str:
+def _squashed_twice(squash: str, sign: str) -> str:
     return (
         f"the net's outputs look like probabilities, not logits (they {sign}): the loss applies "
         f"softmax or sigmoid itself, and squashed twice the net trains, only badly; remove the "
@@ -72,10 +72,7 @@ def _twice(squash: str, sign: str) -> str:
 
 
 def _last_operation(outputs: Tensor) -> str:
-    """Return the operation that made these values.
-
-    As autograd calls it without its suffix, or ''.
-    """
+    """Return autograd's name for what made these values, without its suffix, or ''."""
     node = outputs.grad_fn
     while node is not None:
         name = node.name().split("Backward")[0]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.losses.base import Loss, Reduction, _fitting, _known, _over_samples
+from datamodules.core.errors import above, one_of, refuse
+from zoo.losses.base import Loss, Reduction, reduce_samples, targets_like
 
 RegressionLoss = Literal["mse", "mae", "huber", "pseudo_huber", "log_cosh", "quantile"]
 
@@ -17,22 +19,21 @@ RegressionLoss = Literal["mse", "mae", "huber", "pseudo_huber", "log_cosh", "qua
 def mse(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Squared error ``r^2``, without the half that the others have.
 
-    Args:
-        predictions: ``(B, ...)``.
-        targets: Of the same shape.
-        reduction: ``mean`` or ``none``, see the module.
-
-    Raises:
-        ValueError: The shapes differ.
+    >>> mse(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0]))
+    tensor(5.)
     """
-    targets = _fitting(predictions, targets)
-    return _over_samples(F.mse_loss(predictions, targets, reduction="none"), reduction)
+    targets = targets_like(predictions, targets)
+    return reduce_samples(F.mse_loss(predictions, targets, reduction="none"), reduction)
 
 
 def mae(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Absolute error ``|r|``; arguments as in :func:`mse`."""
-    targets = _fitting(predictions, targets)
-    return _over_samples(F.l1_loss(predictions, targets, reduction="none"), reduction)
+    """Absolute error ``|r|``.
+
+    >>> mae(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0]))
+    tensor(2.)
+    """
+    targets = targets_like(predictions, targets)
+    return reduce_samples(F.l1_loss(predictions, targets, reduction="none"), reduction)
 
 
 def huber(
@@ -43,18 +44,14 @@ def huber(
     Huber, 1964 (doi 10.1214/aoms/1177703732), on the scale of torch's ``huber_loss``: the parabola
     is the same for every ``delta``. (torch's ``smooth_l1_loss`` is this divided by ``delta``.)
 
-    Args:
-        predictions: ``(B, ...)``.
-        targets: Of the same shape.
-        delta: The residual, in units of the target, from which on the loss is a straight line.
-        reduction: ``mean`` or ``none``, see the module.
+    ``delta`` is the residual, in units of the target, from which on the loss is a straight line.
 
-    Raises:
-        ValueError: The shapes differ.
+    >>> huber(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0]), reduction="none")
+    tensor([0.1250, 2.5000])
     """
-    targets = _fitting(predictions, targets)
+    targets = targets_like(predictions, targets)
     losses = F.huber_loss(predictions, targets, delta=delta, reduction="none")
-    return _over_samples(losses, reduction)
+    return reduce_samples(losses, reduction)
 
 
 def pseudo_huber(
@@ -65,29 +62,28 @@ def pseudo_huber(
     Charbonnier et al., 1997 (doi 10.1109/83.551699); the same scale as :func:`huber`: ``r^2 / 2``
     for small residuals, slope ``delta`` for large ones, where it lies ``delta^2 / 2`` lower.
 
-    Args:
-        predictions: ``(B, ...)``.
-        targets: Of the same shape.
-        delta: The residual, in units of the target, around which the parabola becomes a line.
-        reduction: ``mean`` or ``none``, see the module.
+    ``delta`` is the residual around which the parabola becomes a line.
 
-    Raises:
-        ValueError: The shapes differ.
+    >>> pseudo_huber(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0]), reduction="none")
+    tensor([0.1180, 2.1623])
     """
-    r = predictions - _fitting(predictions, targets)
+    r = predictions - targets_like(predictions, targets)
     # The formula times (sqrt + 1) / (sqrt + 1): no difference of near numbers, no large square.
     length = torch.hypot(r, r.new_full((), delta))
-    return _over_samples(delta * r * (r / (length + delta)), reduction)
+    return reduce_samples(delta * r * (r / (length + delta)), reduction)
 
 
 def log_cosh(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """``log cosh r``, as ``|r| + softplus(-2 |r|) - log 2``, which cannot overflow.
 
-    Arguments as in :func:`mse`. Absolute rounding errors are those of numbers around 1, hence the
-    loss of a float32 residual below about 0.001 is noise; its derivative is not.
+    Absolute rounding errors are those of numbers around 1, hence the loss of a float32 residual
+    below about 0.001 is noise; its derivative is not.
+
+    >>> log_cosh(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0]), reduction="none")
+    tensor([0.1201, 2.3093])
     """
-    size = (predictions - _fitting(predictions, targets)).abs()
-    return _over_samples(size + F.softplus(-2 * size) - math.log(2), reduction)
+    size = (predictions - targets_like(predictions, targets)).abs()
+    return reduce_samples(size + F.softplus(-2 * size) - math.log(2), reduction)
 
 
 def pinball(
@@ -98,50 +94,40 @@ def pinball(
     Koenker & Bassett, 1978 (doi 10.2307/1913643). A prediction that is too low costs ``q`` a unit,
     one that is too high ``1 - q``; ``q=0.5`` is half of :func:`mae`.
 
-    Args:
-        predictions: ``(B, ...)``.
-        targets: Of the same shape.
-        q: Between 0 and 1.
-        reduction: ``mean`` or ``none``, see the module.
-
-    Raises:
-        ValueError: The shapes differ.
+    >>> pinball(torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 0.0]), q=0.9, reduction="none")
+    tensor([0.9000, 0.1000])
     """
-    r = predictions - _fitting(predictions, targets)
-    return _over_samples(torch.maximum(-q * r, (1 - q) * r), reduction)
+    r = predictions - targets_like(predictions, targets)
+    return reduce_samples(torch.maximum(-q * r, (1 - q) * r), reduction)
 
 
 def regression_loss(
     name: RegressionLoss, *, huber_delta: float = 1.0, quantile: float = 0.5
 ) -> Loss:
-    """Build the regression loss of that name; the module's table compares them.
+    """Build the regression loss of that name; :mod:`zoo.losses` compares them.
 
     It takes predictions and targets of one shape, ``(B,)`` or ``(B, K)``.
 
     Args:
-        name: See the module's table.
+        name: See there.
         huber_delta: Residual at which the parabola becomes a line (huber and pseudo_huber only), in
             units of the target as the loss sees it; above 0.
         quantile: Which quantile is predicted (quantile only); between 0 and 1.
 
     Raises:
-        ValueError: The name is unknown, or an option lies outside what it may be.
+        OptionError: If the name is unknown, or an option lies outside what it may be.
     """
-    _known("loss", name, get_args(RegressionLoss))
-    if not 0 < huber_delta < math.inf:
-        raise ValueError(f"huber_delta={huber_delta} is not possible; give a number above 0")
+    one_of("loss", name, get_args(RegressionLoss))
+    above("huber_delta", huber_delta)
     if not 0 < quantile < 1:
-        raise ValueError(f"quantile={quantile} is not possible; give a number between 0 and 1")
-    match name:
-        case "mse":
-            return Loss(mse)
-        case "mae":
-            return Loss(mae)
-        case "huber":
-            return Loss(huber, delta=huber_delta)
-        case "pseudo_huber":
-            return Loss(pseudo_huber, delta=huber_delta)
-        case "log_cosh":
-            return Loss(log_cosh)
-        case "quantile":
-            return Loss(pinball, q=quantile)
+        raise refuse("quantile", quantile, "give a number between 0 and 1")
+    functions: dict[str, tuple[Callable[..., Tensor], dict[str, float]]] = {
+        "mse": (mse, {}),
+        "mae": (mae, {}),
+        "huber": (huber, {"delta": huber_delta}),
+        "pseudo_huber": (pseudo_huber, {"delta": huber_delta}),
+        "log_cosh": (log_cosh, {}),
+        "quantile": (pinball, {"q": quantile}),
+    }
+    function, own = functions[name]
+    return Loss(function, class_weights=None, **own)

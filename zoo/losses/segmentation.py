@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from datamodules.core.errors import above, one_of
 from zoo.losses.base import (
     Loss,
     Reduction,
-    _check_gamma,
-    _checked_weights,
-    _class_probabilities,
-    _counted,
-    _fitting_classes,
-    _known,
+    check_gamma,
+    checked_weights,
+    class_probabilities,
+    class_targets,
+    counted_elements,
 )
 from zoo.losses.classification import cross_entropy, focal
 
@@ -38,25 +38,16 @@ def dice(
     pixels, for each image and class; then the mean over classes (weighted by ``w``) and images.
     Deviations: the paper has foreground alone, here all classes count, the background too; and
     ``smooth``, without which a class that is in neither picture nor prediction would be 0 / 0: with
-    it, its loss is 0.
+    it (above 0, in pixels), its loss is 0.
 
-    Args:
-        logits: ``(B, C, H, W)``.
-        targets: Class indices ``(B, H, W)`` or class probabilities ``(B, C, H, W)``.
-        class_weights: ``w``, ``(C,)``.
-        ignore_index: Class index whose pixels do not count.
-        smooth: Above 0, in pixels.
-        reduction: ``mean`` or ``none``, see the module.
-
-    Returns:
-        A scalar, or ``(B,)``.
-
-    Raises:
-        ValueError: The shapes do not fit, or there is only one class.
+    >>> mask = torch.tensor([[[0, 1], [1, 1]]])
+    >>> sure = 99 * torch.nn.functional.one_hot(mask, 2).movedim(3, 1).float()
+    >>> dice(sure, mask), dice(-sure, mask)
+    (tensor(0.), tensor(0.8000))
     """
-    targets = _fitting_classes(logits, targets, class_weights)
-    counted = _counted(logits, targets, ignore_index).unsqueeze(1)
-    truth = _class_probabilities(logits, targets, counted) * counted
+    targets = class_targets(logits, targets, class_weights)
+    counted = counted_elements(logits, targets, ignore_index).unsqueeze(1)
+    truth = class_probabilities(logits, targets, counted) * counted
     p = logits.softmax(1) * counted
     overlap = (p * truth).flatten(2).sum(2)
     size = (p.square() + truth.square()).flatten(2).sum(2)
@@ -80,35 +71,13 @@ def dice_cross_entropy(
     Dice makes up for rare classes, cross-entropy gives every pixel a gradient. Deviation: nnU-Net
     takes Dice over the whole batch with a linear denominator; here it is :func:`dice`.
 
-    Args:
-        logits: ``(B, C, H, W)``.
-        targets: Class indices ``(B, H, W)`` or class probabilities ``(B, C, H, W)``.
-        class_weights: ``w``, ``(C,)``, in both parts.
-        ignore_index: Class index whose pixels do not count.
-        smooth: As in :func:`dice`.
-        reduction: ``mean`` or ``none``, see the module.
-
-    Returns:
-        A scalar, or ``(B,)``.
-
-    Raises:
-        ValueError: The shapes do not fit, or there is only one class.
+    >>> logits, mask = torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 4, dtype=torch.long)
+    >>> dice_cross_entropy(logits, mask)
+    tensor(1.1884)
     """
-    overlap = dice(
-        logits,
-        targets,
-        class_weights=class_weights,
-        ignore_index=ignore_index,
-        smooth=smooth,
-        reduction=reduction,
-    )
-    return overlap + cross_entropy(
-        logits,
-        targets,
-        class_weights=class_weights,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
+    shared: Any = {"class_weights": class_weights, "ignore_index": ignore_index}
+    overlap = dice(logits, targets, smooth=smooth, reduction=reduction, **shared)
+    return overlap + cross_entropy(logits, targets, reduction=reduction, **shared)
 
 
 def segmentation_loss(
@@ -132,24 +101,17 @@ def segmentation_loss(
         dice_smooth: Added to both sides of Dice's fraction (dice only), in pixels; above 0.
 
     Raises:
-        ValueError: The name is unknown, or an option lies outside what it may be.
+        OptionError: If the name is unknown, or an option lies outside what it may be.
     """
-    _known("loss", name, get_args(SegmentationLoss))
-    if not 0 < dice_smooth < math.inf:
-        raise ValueError(f"dice_smooth={dice_smooth} is not possible; give a number above 0")
-    _check_gamma(focal_gamma)
-    weights = _checked_weights(class_weights)
-    match name:
-        case "cross_entropy":
-            return Loss(cross_entropy, class_weights=weights, ignore_index=ignore_index)
-        case "focal":
-            return Loss(focal, class_weights=weights, ignore_index=ignore_index, gamma=focal_gamma)
-        case "dice":
-            return Loss(dice, class_weights=weights, ignore_index=ignore_index, smooth=dice_smooth)
-        case "dice_cross_entropy":
-            return Loss(
-                dice_cross_entropy,
-                class_weights=weights,
-                ignore_index=ignore_index,
-                smooth=dice_smooth,
-            )
+    one_of("loss", name, get_args(SegmentationLoss))
+    above("dice_smooth", dice_smooth)
+    check_gamma(focal_gamma)
+    functions: dict[str, tuple[Callable[..., Tensor], dict[str, float]]] = {
+        "cross_entropy": (cross_entropy, {}),
+        "focal": (focal, {"gamma": focal_gamma}),
+        "dice": (dice, {"smooth": dice_smooth}),
+        "dice_cross_entropy": (dice_cross_entropy, {"smooth": dice_smooth}),
+    }
+    function, own = functions[name]
+    weights = checked_weights(class_weights)
+    return Loss(function, class_weights=weights, ignore_index=ignore_index, **own)

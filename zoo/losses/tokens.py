@@ -48,7 +48,7 @@ def token_loss(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> Tensor:
-    """:func:`logits_loss` of ``layer(features)``.
+    """Return the :func:`logits_loss` of ``layer(features)``.
 
     Where these logits would be many, they are made, and made use of on the way back, a piece at a
     time: by torch's ``F.linear_cross_entropy`` (from 2.15 on), or by recomputing each piece

@@ -1,1 +1,14 @@
-"""Figures and what pictures are drawn from."""
+"""Figures, and what pictures are drawn from."""
+
+from zoo.metrics.calibration import entropy, fit_temperature, scores
+from zoo.metrics.collectors import Collected, MostWrong, auc_and_accuracy, reliability_bins
+
+__all__ = [
+    "Collected",
+    "MostWrong",
+    "auc_and_accuracy",
+    "entropy",
+    "fit_temperature",
+    "reliability_bins",
+    "scores",
+]

@@ -39,6 +39,7 @@ from torchmetrics.functional.classification import (
     multiclass_calibration_error,
 )
 
+from datamodules.core.errors import above
 from zoo.losses.base import LabelKind
 
 #: Where the fitted temperature lies; a minimum beyond is put on the bound.
@@ -69,7 +70,11 @@ def fit_temperature(
         The temperature by which to divide logits.
 
     Raises:
-        ValueError: There is no sample, or a logit is not finite.
+        ValueError: If there is no sample, or a logit is not finite.
+
+    >>> logits = torch.tensor([[3.0, 0.0]] * 4)  # sure, and right three times of four
+    >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 2)
+    4.33
     """
     if logits.numel() == 0:
         raise ValueError("logits hold no sample; a temperature needs one or more to be fitted on")
@@ -124,7 +129,7 @@ def fit_temperature(
 def entropy(
     logits: Tensor, temperature: float = 1.0, *, label_kind: LabelKind = "multiclass"
 ) -> Tensor:
-    """Predictive entropy in nats, from 0 (sure) to ``log C`` (no idea); see the module.
+    """Return the predictive entropy in nats, from 0 (sure) to ``log C`` (no idea); see the module.
 
     For multi-label targets it is the mean over the labels, from 0 to ``log 2``.
 
@@ -137,12 +142,15 @@ def entropy(
         ``(N,)``.
 
     Raises:
-        ValueError: The temperature is not above 0.
+        OptionError: If the temperature is not above 0.
+
+    >>> entropy(torch.tensor([[0.0, 0.0], [9.0, 0.0]]))
+    tensor([0.6931, 0.0012])
     """
     logits = _widened(logits)
     if label_kind == "multilabel":
         logits = torch.stack([torch.zeros_like(logits), logits], dim=-1)
-    _check_temperature(temperature)
+    above("temperature", temperature)
     # Counted from the largest logit, a division by a small temperature overflows to -inf only.
     scaled = (logits - logits.amax(-1, keepdim=True)) / temperature
     log_p = scaled.log_softmax(-1)
@@ -159,7 +167,7 @@ def scores(
     *,
     label_kind: LabelKind = "multiclass",
 ) -> dict[str, float]:
-    """How well probabilities at a temperature are calibrated.
+    """Return how well probabilities at a temperature are calibrated.
 
     ``ece`` is the expected calibration error in 15 bins (torchmetrics; Naeini et al., 2015): the
     mean distance between confidence and accuracy. For multi-label targets it is taken over all
@@ -173,9 +181,12 @@ def scores(
         label_kind: What the labels are.
 
     Raises:
-        ValueError: The temperature is not above 0.
+        OptionError: If the temperature is not above 0.
+
+    >>> round(scores(torch.tensor([[9.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 1]))["nll"], 3)
+    4.5
     """
-    _check_temperature(temperature)
+    above("temperature", temperature)
     scaled = _widened(logits) / temperature
     if label_kind == "multilabel":
         error = binary_calibration_error(
@@ -203,8 +214,3 @@ def _nll(logits: Tensor, labels: Tensor, label_kind: LabelKind, doubt: float = 0
 
 def _widened(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype.itemsize < 4 else logits
-
-
-def _check_temperature(temperature: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature={temperature} is not possible; give a number above 0")

@@ -11,7 +11,7 @@ from zoo.losses.base import LabelKind
 
 
 def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
-    """Count, confidence and accuracy in equal bins of confidence: a reliability diagram's data.
+    """Return count, confidence and accuracy in equal bins of confidence, for a reliability diagram.
 
     Args:
         probabilities: ``(N, C)``.
@@ -21,6 +21,11 @@ def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> T
     Returns:
         ``(bins, 3)``: the number of samples, their mean confidence (the largest probability) and
         their accuracy; 0 in empty bins.
+
+    >>> probabilities = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
+    >>> reliability_bins(probabilities, torch.tensor([0, 1]), bins=2)
+    tensor([[0.0000, 0.0000, 0.0000],
+            [2.0000, 0.6250, 0.5000]])
     """
     confidence, predicted = probabilities.max(dim=1)
     index = (confidence * bins).long().clamp(max=bins - 1)
@@ -34,7 +39,7 @@ def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> T
 def auc_and_accuracy(
     probabilities: Tensor, labels: Tensor, label_kind: LabelKind
 ) -> dict[str, float]:
-    """Area under the ROC curve and accuracy, in float64, as MedMNIST's evaluator has them.
+    """Return area under the ROC curve and accuracy, in float64, as MedMNIST's evaluator has them.
 
     * ``multiclass`` and ``ordinal``: the area is the mean over the classes, each against the rest;
       a sample is right if its label has the highest probability.
@@ -52,6 +57,10 @@ def auc_and_accuracy(
 
     Returns:
         ``auroc``, unless no class has a curve, and ``acc``.
+
+    >>> probabilities = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]])
+    >>> auc_and_accuracy(probabilities, torch.tensor([0, 1, 1]), "binary")
+    {'acc': 0.6666666666666666, 'auroc': 1.0}
     """
     from sklearn.metrics import roc_auc_score
 
@@ -81,6 +90,11 @@ class MostWrong(Metric):
 
     Args:
         keep: The most to keep.
+
+    >>> metric = MostWrong()
+    >>> metric.update(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([1, 0]), torch.arange(2))
+    >>> metric.compute()["image"]
+    tensor([0, 1])
     """
 
     full_state_update = False
@@ -115,7 +129,14 @@ class MostWrong(Metric):
 
 
 class Collected(Metric):
-    """Keeps all that it is given: two tensors of the same length, such as logits and labels."""
+    """Keeps all that it is given: two tensors of the same length, such as logits and labels.
+
+    >>> metric = Collected()
+    >>> metric.update(torch.tensor([1.0]), torch.tensor([2.0]))
+    >>> metric.update(torch.tensor([3.0]), torch.tensor([4.0]))
+    >>> metric.compute()
+    (tensor([1., 3.]), tensor([2., 4.]))
+    """
 
     full_state_update = False
     first: Tensor | list[Tensor]
@@ -134,7 +155,7 @@ class Collected(Metric):
         self.second.append(second)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Everything, of all processes."""
+        """Return everything, of all processes."""
         return _joined(self.first), _joined(self.second)
 
 

@@ -92,7 +92,7 @@ class MuonAdamW(AdamW):
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the nearest matrices whose rows (or columns) are orthonormal.
+    """Return nearly the nearest matrices whose rows (or columns) are orthonormal.
 
     With the singular value decomposition ``U S V^T`` of a matrix it is ``U S' V^T`` with ``S'``
     between about 0.7 and 1.2: Newton-Schulz iterations with the coefficients of K. Jordan's Muon

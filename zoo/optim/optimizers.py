@@ -1,4 +1,4 @@
-"""Optimisers and learning rate schedules, chosen by name and set by plain numbers."""
+"""Optimisers, chosen by name and set by plain numbers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def parameter_groups(
 
 
 def clip_adaptively(parameters: Iterable[nn.Parameter], clip: float, eps: float = 1e-3) -> None:
-    """Scales gradients down, unit by unit, where they are large beside the weights.
+    """Scale gradients down, unit by unit, where they are large beside the weights.
 
     For each output unit ``i`` (a row of a matrix, a filter, or a whole vector of one dimension)
 
@@ -98,7 +98,7 @@ def build_optimizer(
     matrices that Muon leaves to AdamW.
 
     Raises:
-        ValueError: The module has nothing to train.
+        ValueError: If the module has nothing to train.
     """
     own = DEFAULTS[name]
     lr = own["lr"] if lr is None else lr

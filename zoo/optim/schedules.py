@@ -31,6 +31,9 @@ def lr_factor(
     * ``one_cycle`` (arXiv 1708.07120) rises along a cosine from 1/25 instead, for ``warmup_steps``
       or, where that is 0, for its customary 30 % of the run, and falls along a cosine to 4e-6: the
       curve of torch's ``OneCycleLR``. Deviation: the momentum does not cycle.
+
+    >>> [round(lr_factor("cosine", step, total_steps=4, warmup_steps=1), 2) for step in range(4)]
+    [0.5, 1.0, 0.75, 0.25]
     """
     if name == "one_cycle":
         rise = (warmup_steps or 0.3 * total_steps) - 1
