@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side, a process to a core: more threads would stand in each other's way.
@@ -25,6 +27,24 @@ trainer:
   {max_epochs: 1, limit_train_batches: 1, limit_val_batches: 1, limit_test_batches: 1,
    accelerator: cpu, devices: 1, enable_progress_bar: false}
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def savefig() -> Iterator[Callable[..., None]]:
+    """Write blank pictures: to draw them takes longer than all else of a small run.
+
+    Gives what draws them, for ``drawing``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        original = Figure.savefig
+        patch.setattr(Figure, "savefig", lambda self, path, **_: Image.new("L", (1, 1)).save(path))
+        yield original
+
+
+@pytest.fixture
+def drawing(savefig: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the pictures, for a test that looks at them."""
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 class Ended(NamedTuple):

@@ -18,7 +18,7 @@ ZOO = [line for line in COMMANDS if line.startswith("zoo ")]
 def test_it_opens_with_the_two_commands() -> None:
     first, second = COMMANDS[:2]
     assert first.endswith("python -m zoo fit --config recipes/inception.yaml")
-    assert 'python -m pytest -m "not slow"' in second
+    assert second.endswith("&& python -m pytest")
     assert all("-c constraints.txt" in command for command in (first, second))
 
 
@@ -37,7 +37,7 @@ def test_fit_commands_are_understood(
     with pytest.raises(SystemExit) as end:
         main([*shlex.split(line)[1:], "--print_config"])
     assert end.value.code in (0, None)
-    assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"].startswith("zoo.tasks")
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"].startswith("zoo.")
 
 
 @pytest.mark.parametrize("line", [line for line in ZOO if line.startswith("zoo list")])

@@ -3,67 +3,44 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 import yaml
+from PIL import Image
 
 from zoo.__main__ import main
 from zoo.cli.catalog import entries, recipe_names, recipes_folder
 
-OVERLAYS = {"smoke", "trainer/cpu", "trainer/ddp", "trainer/gpu"}
-RECIPES = sorted(set(recipe_names()) - OVERLAYS)
+FOLDER = Path(__file__).parents[1] / "recipes"
+CONTENT: dict[str, dict[str, Any]] = {
+    path.relative_to(FOLDER).with_suffix("").as_posix(): yaml.safe_load(path.read_text())
+    for path in sorted(FOLDER.rglob("*.y*ml"))
+}
+# A recipe names a task and data; an overlay, given besides, neither.
+RECIPES = [name for name, content in CONTENT.items() if "model" in content]
+# The first recipe of each task, one that runs anywhere if there is one.
+ONE_OF_A_TASK = {
+    CONTENT[name]["model"]["class_path"]: name
+    for name in sorted(RECIPES, key=lambda name: ("/" in name, name), reverse=True)
+}
 
 
-def test_how_many_there_are() -> None:
-    assert set(recipe_names()) > OVERLAYS
-    assert RECIPES == [
-        "ag_news/bag",
-        "ag_news/gru",
-        "bag_of_embeddings",
-        "cifar10/inception",
-        "cifar10/inception_v3",
-        "cifar10/resnet18",
-        "cifar10/resnet20",
-        "cifar10/resnet56",
-        "cifar10/speedrun",
-        "cifar100/inception",
-        "cifar100/resnet18",
-        "gpt",
-        "gru",
-        "imdb/encoder",
-        "imdb/gru",
-        "imdb/transformer",
-        "inception",
-        "inception_v3",
-        "llm",
-        "llm/dpo",
-        "llm/llama3.2_1b_lora",
-        "llm/qwen2.5_0.5b_lora",
-        "llm/smollm2_full",
-        "llm/smollm2_lora",
-        "lstm",
-        "medical",
-        "medmnist/resnet18",
-        "mlp",
-        "nsmc/encoder",
-        "nsmc/gru",
-        "nsmc/transformer",
-        "regression",
-        "resnet",
-        "rnn_lm",
-        "segmentation/nuclei",
-        "shakespeare/gpt_char",
-        "shakespeare/gpt_char_cpu",
-        "shakespeare/lstm_char",
-        "sst2/encoder",
-        "sst2/lstm",
-        "tinystories/gpt",
-        "transformer",
-        "unet",
-    ]
+def test_all_are_found() -> None:
+    assert recipe_names() == sorted(CONTENT)
+    assert recipes_folder().resolve() == FOLDER.resolve()
+    assert len(RECIPES) >= 43
+    assert all("data" in CONTENT[name] for name in RECIPES)
+    overlays = CONTENT.keys() - RECIPES
+    assert overlays >= {"smoke", "trainer/cpu", "trainer/ddp", "trainer/gpu"}
+    about = dict(entries("recipes"))
+    for name in overlays:
+        assert not {"model", "data"} & CONTENT[name].keys()
+        assert about[name].startswith("Overlay: ")
+    assert not [name for name in RECIPES if about[name].startswith("Overlay")]
 
 
 def test_each_has_a_line_about_itself() -> None:
@@ -168,15 +145,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_runs_through_the_smoke_overlay(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, tiny_llama: Path
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache: Path,
+    tiny_llama: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
+    in_full = name in ONE_OF_A_TASK.values()  # to draw and to run again takes longer than all else
+    if in_full:
+        request.getfixturevalue("drawing")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(cache))
     arguments = ["fit", "--config", name, "--config", "smoke", "--config", "trainer/cpu"]
-    arguments += ["--wandb", "off", "--data.batch_size", "8"]
+    arguments += ["--wandb", "off", "--data.batch_size", "4"]
     for part in ("train", "val", "test"):
         arguments += [f"--trainer.limit_{part}_batches", "1"]
-    recipe = yaml.safe_load((recipes_folder() / f"{name}.yaml").read_text())
+    recipe = CONTENT[name]
     data_set = recipe["data"]["class_path"]
     if recipe["model"]["init_args"].get("compile"):
         arguments += ["--model.compile", "false"]  # it takes minutes on a CPU, and a compiler
@@ -225,8 +210,10 @@ def test_runs_through_the_smoke_overlay(
     (run,) = tmp_path.glob("runs/*/*")
     expected = {"recipe.yaml", "metrics.csv", "summary.json", "checkpoints", "curves.png"}
     assert expected < {path.name for path in run.iterdir()}
-    if "/" in name:  # the next lines are tried on the small recipes alone, for time's sake
-        return
-    # The resolved recipe runs again as it stands.
-    again = ["fit", "--config", str(run / "recipe.yaml"), "--trainer.limit_train_batches", "1"]
-    assert main([*again, "--trainer.limit_test_batches", "1"]) == 0
+    if in_full:
+        for picture in run.glob("*.png"):
+            with Image.open(picture) as image:
+                assert len(np.unique(np.asarray(image))) > 10  # something is drawn
+        # The resolved recipe runs again as it stands.
+        again = ["fit", "--config", str(run / "recipe.yaml"), "--trainer.limit_train_batches", "1"]
+        assert main([*again, "--trainer.limit_test_batches", "1"]) == 0

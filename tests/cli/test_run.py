@@ -79,8 +79,9 @@ def test_list_says_what_there_is(zoo: Zoo) -> None:
 
 def test_list_shows_under_which_terms_data_may_be_used(zoo: Zoo) -> None:
     import datamodules
+    from zoo.cli.catalog import exports
 
-    kinds = [getattr(datamodules, name) for name in datamodules.__all__]
+    kinds = [getattr(datamodules, name) for name, _ in exports("data")]
     stated = [kind for kind in kinds if isinstance(vars(kind).get("licence"), str)]
     assert len(stated) >= 6
     for kind in stated:
@@ -94,6 +95,7 @@ def test_list_shows_under_which_terms_data_may_be_used(zoo: Zoo) -> None:
     assert "https://doi.org/10.1038/s41597-022-01721-8" in shown
 
 
+@pytest.mark.usefixtures("drawing")
 def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
     small()
     ended = zoo("fit --config small.yaml --wandb off")
