@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, refuse
 from datamodules.core.randomness import REPEAT, bits, key, mix, permutation
 
 Rows = npt.NDArray[np.int64]
@@ -33,13 +33,11 @@ def balanced_rows(labels: Rows, seed: int, epoch: int) -> Rows:
         before.
 
     Raises:
-        DataError: If a sample may have several labels, so that drawing it serves several classes.
+        OptionError: If a sample may have several labels, so that drawing it serves several classes.
     """
     if labels.ndim != 1:
-        raise DataError(
-            "balanced: true needs one label a sample, but these images have several; set it to "
-            "false and weigh the classes instead"
-        )
+        remedy = "set it to false and weigh the classes instead: a sample has several labels"
+        raise refuse("balanced", True, remedy)
     count, first = len(labels), epoch * len(labels)
     classes, sizes = np.unique(labels, return_counts=True)
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
@@ -95,14 +93,12 @@ def class_weights(counts: Rows) -> list[float]:
         counts: How many samples, or pixels, of each class the training split has, (C,).
 
     Raises:
-        DataError: If a class has none.
+        OptionError: If a class has none.
     """
     absent = np.flatnonzero(counts == 0)
     if len(absent):
-        raise DataError(
-            f"class_weights: 'auto' needs samples of every class, and the training split has none "
-            f"of class {absent[0]}; add some or give the weights as numbers"
-        )
+        lacking = f"class {absent[0]}, of which the training split has none"
+        raise refuse("class_weights", "auto", f"give numbers, or add samples of {lacking}")
     weights: list[float] = (counts.sum() / (len(counts) * counts)).tolist()
     return weights
 
@@ -127,6 +123,6 @@ def need_every_class(
         option = "" if split == "train" else ", or set allow_missing_classes: true"
         more = f" (nor of {len(absent) - 1} more)" if len(absent) > 1 else ""
         raise DataError(
-            f"{where}: the {split} split has no {counted} of class {absent[0]!r}{more}; add "
+            f"{where!r} has no {counted} of class {absent[0]!r}{more} in its {split} split; add "
             f"some{option}"
         )

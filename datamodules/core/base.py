@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from datamodules.core.balance import need_every_class
-from datamodules.core.errors import DataError, at_least
+from datamodules.core.errors import DataError, at_least, refuse
 from datamodules.core.options import plain, public_path
 from datamodules.core.sampling import (
     EpochBatches,
@@ -52,7 +52,7 @@ class ArrayDataModule(pl.LightningDataModule):
         num_workers: Processes that gather batches; 0 is fastest for data in memory.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     def __init__(self, *, batch_size: int = 128, num_workers: int = 0) -> None:
@@ -62,10 +62,7 @@ class ArrayDataModule(pl.LightningDataModule):
         self.num_workers = at_least("num_workers", num_workers, 0)
 
     def _shard(self) -> tuple[int, int]:
-        """Return this process's rank and how many there are.
-
-        Counting those that see different data.
-        """
+        """Return this process's rank among those that see different data, and their number."""
         if self.trainer is None:
             return 0, 1
         kwargs = self.trainer.distributed_sampler_kwargs  # None for a single device
@@ -134,15 +131,15 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         seed: Chooses the order; by default the one given to Lightning's seed_everything, or 0.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
+    #: What a message calls several of them.
     samples: ClassVar[str] = "samples"
-    """What a message calls several of them."""
+    #: What has a class, as a message calls one of them.
     counted: ClassVar[str] = "sample"
-    """What has a class, as a message calls one of them."""
+    #: How training batches are numbered.
     train_order: ClassVar[type[EpochBatches]] = EpochBatches
-    """How training batches are numbered."""
 
     def __init__(self, *, split_seed: int = 0, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -205,9 +202,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         raise NotImplementedError
 
     def split(self, stage: Stage) -> DatasetT:
-        """Return a split's dataset.
+        """Return the dataset of a split that ``setup`` has loaded; "predict" means the test split.
 
-        Setup() must have loaded it. To predict means the test split.
+        Raises:
+            DataError: If it is not loaded.
         """
         try:
             return self._splits["test" if stage == "predict" else stage]
@@ -253,28 +251,39 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         """Return the test split in order."""
         return self._prediction_loader(self.split("predict"))
 
-    def _carve(self, labels: Rows, sizes: Mapping[str, int]) -> list[Rows]:
+    def _split_rows(self, labels: Rows, sizes: Mapping[str, int]) -> list[Rows]:
         """Stratified splits of the given sizes and the rest, as rows."""
-        taken = sum(sizes.values())
-        if taken >= len(labels):
-            options = " and ".join(sizes)
-            raise DataError(
-                f"{options}: {taken} of {len(labels)} {self.samples} would leave none to train on; "
-                f"choose smaller ones or add {self.samples}"
-            )
+        self._check_sizes(sizes, len(labels))
         return split_rows(labels, list(sizes.values()), self.split_seed)
+
+    def _check_sizes(self, sizes: Mapping[str, int], count: int, needed: int = 1) -> None:
+        """Refuse sizes of splits, by the options that set them, that leave too little to train on.
+
+        Raises:
+            OptionError: If fewer than ``needed`` of ``count`` samples are left.
+        """
+        taken = sum(sizes.values())
+        if count - taken >= needed:
+            return
+        option, *others = sizes
+        lower = " or ".join(["lower it", *others])
+        raise refuse(
+            option,
+            getattr(self, option),
+            f"{lower}, or add {self.samples}: {taken} of {count} would leave too few to train on",
+        )
 
 
 class EveryClass(SplitDataModule[DatasetT]):
     """A data set that refuses a split without some class.
 
-    A subclass implements ``_place``, and gets ``_class_counts`` from its other base.
+    A subclass implements ``_source_name``, and gets ``_class_counts`` from its other base.
 
     Args:
         allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     class_names: list[str]
@@ -283,7 +292,7 @@ class EveryClass(SplitDataModule[DatasetT]):
         super().__init__(**kwargs)
         self.allow_missing_classes = allow_missing_classes
 
-    def _place(self) -> str:
+    def _source_name(self) -> str:
         """Return the file or folder that a message names."""
         raise NotImplementedError
 
@@ -291,4 +300,4 @@ class EveryClass(SplitDataModule[DatasetT]):
         super()._add(stage, dataset)
         if stage == "train" or not self.allow_missing_classes:
             counts = self._class_counts(dataset)
-            need_every_class(counts, self.class_names, stage, self._place(), self.counted)
+            need_every_class(counts, self.class_names, stage, self._source_name(), self.counted)

@@ -16,12 +16,12 @@ _STEP = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 
+#: How many numbers one index may draw before it would run into the next index's.
 DRAWS_PER_INDEX = 64
-"""How many numbers one index may draw before it would run into the next index's."""
 
+#: What a sample's index grows by each time that the sample comes again within an epoch, so that
+#: each of its draws differs. More than any index, and 2**26 repeats have streams of their own.
 REPEAT = 1 << 32
-"""What a sample's index grows by each time that the sample comes again within an epoch, so that
-each of its draws differs. More than any index, and 2**26 repeats have streams of their own."""
 
 
 def _signed(value: int) -> int:

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader, Sampler
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, refuse
 from datamodules.core.randomness import permutation
 
 
@@ -57,7 +57,7 @@ class EpochBatches(Sampler[list[int]]):
             all samples.
 
     Raises:
-        DataError: If the batch or the samples cannot be shared among the processes.
+        UserError: If the batch or the samples cannot be shared among the processes.
     """
 
     def __init__(
@@ -79,10 +79,8 @@ class EpochBatches(Sampler[list[int]]):
             )
         if training and batch_size % world_size:
             lower = max(batch_size - batch_size % world_size, world_size)
-            raise DataError(
-                f"batch_size: {batch_size} samples cannot be shared evenly by {world_size} "
-                f"processes; {lower} can"
-            )
+            remedy = f"give {lower}, say, which {world_size} processes can share evenly"
+            raise refuse("batch_size", batch_size, remedy)
         self.size = size
         self.batch_size = batch_size
         self.training = training
@@ -91,9 +89,9 @@ class EpochBatches(Sampler[list[int]]):
         self.world_size = world_size
         self.position = position
         self.order = order
-        self._bounds = self._cut()
+        self._bounds = self._find_bounds()
 
-    def _cut(self) -> list[tuple[int, int]]:
+    def _find_bounds(self) -> list[tuple[int, int]]:
         """(start, stop) of each batch: over all processes in training, in this shard otherwise."""
         if self.training:
             size = self.size - self.size % self.world_size

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.core.balance import balanced_rows, class_counts, class_weights
 from datamodules.core.base import ArrayDataModule, Rows, SplitDataModule, Stage
-from datamodules.core.errors import DataError, at_least, between
+from datamodules.core.errors import DataError, at_least, between, refuse, shown
 from datamodules.core.options import plain
 from datamodules.core.randomness import REPEAT
 from datamodules.core.sampling import EpochBatches
@@ -46,23 +46,24 @@ class PreparedImages(ArrayDataModule):
     ) -> None:
         super().__init__(**kwargs)
         if (mean is None) != (std is None):
-            raise DataError(f"mean: {mean} and std: {std} belong together; give both or neither")
+            remedy = f"give both or neither of it and std, which is {shown(std)}"
+            raise refuse("mean", mean, remedy)
         if std is not None and min(std, default=1.0) <= 0:
-            raise DataError(f"std: {std} must be above 0 for each channel")
+            raise refuse("std", std, "give numbers above 0, one for each channel")
         self.mean = mean
         self.std = std
         self._affines: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+        if len(set(class_names)) < len(class_names):
+            raise refuse("class_names", list(class_names), "name each class once")
         self.class_names = list(class_names)
         self.num_classes = len(self.class_names)
         self.in_channels = in_channels
         self.image_size = image_size
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != in_channels:
-                raise DataError(
-                    f"{name}: {values} must hold one number for each of {in_channels} channels"
-                )
+                raise refuse(name, values, f"give one number for each of {in_channels} channels")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -212,10 +213,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         self.balanced = balanced
         self.crop_padding = at_least("crop_padding", crop_padding, 0)
         if horizontal_flip not in (True, False, "alternate"):
-            raise DataError(
-                f"horizontal_flip: {horizontal_flip!r} is not possible; "
-                "give true, false or 'alternate'"
-            )
+            raise refuse("horizontal_flip", horizontal_flip, "give true, false or 'alternate'")
         self.horizontal_flip = horizontal_flip
         self.cutout = at_least("cutout", cutout, 0)
         self.brightness = between("brightness", brightness)
@@ -229,10 +227,8 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         super()._set_facts(class_names, in_channels, image_size)
         for name in ("crop_padding", "cutout"):
             if getattr(self, name) > image_size:
-                raise DataError(
-                    f"{name}: {getattr(self, name)} is more than the image's side; "
-                    f"give at most {image_size}"
-                )
+                remedy = f"give at most {image_size}, the image's side"
+                raise refuse(name, getattr(self, name), remedy)
 
     def setup(self, stage: str | None = None) -> None:
         """Load what a stage needs; None loads everything.

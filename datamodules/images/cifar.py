@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.download import PROBE_S, unreachable
-from datamodules.core.errors import DataError, at_least
+from datamodules.core.errors import DataError, at_least, shown
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import decoded
 from datamodules.images.dataset import ArrayImages
@@ -119,7 +119,8 @@ class _Cifar(ImageDataModule):
             if present and folder.name == self.release.folder:
                 missing = next(name for name in wanted if name not in present)
                 raise DataError(
-                    f"{folder / missing}: missing beside {present[0]}; unpack the archive again"
+                    f"{shown(folder / missing)} is missing beside {present[0]}; unpack the archive "
+                    "again"
                 )
         return None
 
@@ -146,7 +147,7 @@ class _Cifar(ImageDataModule):
             names = pq.read_schema(path).names
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{path}: cannot be read as parquet ({error}); fetch it again"
+                f"{shown(path)} cannot be read as parquet ({error}); fetch it again"
             ) from None
         image = next((name for name in ("img", "image") if name in names), None)
         if image is None or self.release.labels not in names:
@@ -173,7 +174,7 @@ class _Cifar(ImageDataModule):
         release, archive = self.release, self.release.url.rsplit("/", 1)[1]
         wanted = Path(self.root) / release.folder / next(iter(release.train))
         return DataError(
-            f"root: {self.root!r} holds no {release.name} and {why}; unpack {archive} "
+            f"{self.root!r} holds no {release.name} and {why}; unpack {archive} "
             f"(from {release.url}) so that {wanted} exists, or put the hub's "
             "train*.parquet and test*.parquet there"
         )
@@ -213,7 +214,7 @@ class _Cifar(ImageDataModule):
         content = path.read_bytes()
         if self.verify and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise DataError(
-                f"{path}: its md5 sum is not that of the original; fetch it again, or set "
+                f"{shown(path)} has not the md5 sum of the original; fetch it again, or set "
                 "verify: false if it is meant to differ"
             )
         try:
@@ -225,11 +226,12 @@ class _Cifar(ImageDataModule):
             numbers = np.asarray(labels, dtype=np.int64)
         except Exception as error:  # a damaged pickle raises nearly anything
             raise DataError(
-                f"{path}: is no {self.release.name} file ({error}); fetch it again"
+                f"{shown(path)} is no {self.release.name} file ({error}); fetch it again"
             ) from None
         if len(images) != len(numbers):
             raise DataError(
-                f"{path}: holds {len(images)} images but {len(numbers)} labels; fetch it again"
+                f"{shown(path)} holds {len(images)} images but {len(numbers)} labels; fetch it "
+                "again"
             )
         return images, numbers
 
@@ -267,7 +269,7 @@ class _Cifar(ImageDataModule):
         def read(row: int) -> Images:
             name, content = encoded[row]
             if content is None:
-                raise DataError(f"{name}: holds no image")
+                raise DataError(f"{name!r} holds no image")
             return read_image(content, size=32, channels=3, name=name)
 
         return read
@@ -275,12 +277,7 @@ class _Cifar(ImageDataModule):
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split, both from the training files."""
         images, labels, sums = self._read(train=True)
-        if self.val_size >= len(images):
-            raise DataError(
-                f"val_size: {self.val_size} of the {len(images)} training images would leave none "
-                f"to train on; {len(images) // 10} would do"
-            )
-        val, train = self._carve(labels, {"val_size": self.val_size})
+        val, train = self._split_rows(labels, {"val_size": self.val_size})
         return (
             ArrayImages(images, labels, train, sums=sums),
             ArrayImages(images, labels, val, sums=sums),

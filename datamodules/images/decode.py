@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, refuse, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,8 +18,8 @@ EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
+#: Part of a cache's key: raise it when the same file would give other pixels.
 READER_VERSION = 1
-"""Part of a cache's key: raise it when the same file would give other pixels."""
 
 
 def is_image(path: Path) -> bool:
@@ -27,9 +27,21 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
-def list_images(folder: Path) -> list[Path]:
-    """All image files under a folder, at any depth, sorted; hidden ones are skipped."""
-    return sorted(_walk(folder))
+def list_images(folder: Path, *, some: bool = False) -> list[Path]:
+    """All image files under a folder, at any depth, sorted; hidden ones are skipped.
+
+    Raises:
+        DataError: If there are none, where ``some`` are wanted.
+    """
+    found = sorted(_walk(folder))
+    if some and not found:
+        raise no_images(folder)
+    return found
+
+
+def no_images(folder: Path) -> DataError:
+    """Return the error to raise where a folder of images is empty."""
+    return DataError(f"{shown(folder)} holds no images; add some or remove the folder")
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -42,16 +54,25 @@ def check_window(window: list[float] | None) -> list[float] | None:
     """Return the percentiles, if they can be some.
 
     Raises:
-        DataError: Naming the option.
+        OptionError: If they are not two, rising, from 0 to 100.
     """
     if window is None:
         return None
     if len(window) != 2 or not 0 <= window[0] < window[1] <= 100:
-        raise DataError(
-            f"window: {window} is not possible; give two percentiles from 0 to 100, the lower "
-            "first, such as [0.5, 99.5]"
-        )
+        remedy = "give two percentiles from 0 to 100, the lower first, such as [0.5, 99.5]"
+        raise refuse("window", window, remedy)
     return [float(percentile) for percentile in window]
+
+
+def check_channels(in_channels: int) -> int:
+    """Return the number of channels, if images can have so many.
+
+    Raises:
+        OptionError: If it is neither 1 nor 3.
+    """
+    if in_channels not in (1, 3):
+        raise refuse("in_channels", in_channels, "give 1 for grey or 3 for colour")
+    return in_channels
 
 
 def read_image(
@@ -93,7 +114,7 @@ def read_image(
             return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
     except Image.DecompressionBombError as error:
         raise DataError(
-            f"{name}: too large to be decoded safely ({error}); shrink or remove it"
+            f"{name!r} is too large to be decoded safely ({error}); shrink or remove it"
         ) from None
     except MemoryError:
         raise
@@ -102,7 +123,7 @@ def read_image(
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise DataError(
-            f"{name}: cannot be read as an image ({reason}); mend or remove it"
+            f"{name!r} cannot be read as an image ({reason}); mend or remove it"
         ) from None
 
 

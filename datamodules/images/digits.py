@@ -49,7 +49,7 @@ class Digits(ImageDataModule):
             "test_fraction": round(self.test_fraction * len(labels)),
             "val_fraction": round(self.val_fraction * len(labels)),
         }
-        return self._carve(labels, sizes)
+        return self._split_rows(labels, sizes)
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""

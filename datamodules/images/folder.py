@@ -1,5 +1,6 @@
 """What folders of one's own files share: splits, by folder or cut out, and whose each file is."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.base import DatasetT, EveryClass
-from datamodules.core.errors import between
+from datamodules.core.errors import DataError, between, refuse
 from datamodules.core.options import some
 from datamodules.images.decode import check_window
 from datamodules.images.groups import Groups, split_groups
@@ -19,8 +20,8 @@ Rows = npt.NDArray[np.int64]
 class FolderDataModule(EveryClass[DatasetT]):
     """Files in a folder: a split is what a folder of its name holds, or cut out of the training.
 
-    A subclass lists its files, and calls ``_group`` with them in its constructor and ``_share_out``
-    once it knows which of them are usable.
+    A subclass lists its files, and calls ``_look_up_groups`` with them in its constructor and
+    ``_share_out`` once it knows which of them are usable.
 
     Args:
         root: The folder.
@@ -67,10 +68,34 @@ class FolderDataModule(EveryClass[DatasetT]):
         self.delimiter = delimiter
         self._groups: Groups | None = None
 
-    def _place(self) -> str:
+    def _source_name(self) -> str:
         return self.root
 
-    def _group(self, files: Sequence[Path], given: Mapping[str, Rows]) -> None:
+    def _found_root(self) -> Path:
+        """Return ``root``, if it is a folder."""
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise refuse("root", self.root, "give a folder that exists")
+        return root
+
+    def _report_broken(self, whys: Sequence[str], count: int, place: str = "") -> None:
+        """Refuse, or warn of, files that cannot be read.
+
+        Args:
+            whys: What is wrong with each, the first one first.
+            count: How many files there are.
+            place: Where, for a warning.
+        """
+        if not self.skip_broken:
+            others = f" ({len(whys) - 1} more cannot be read either)" if len(whys) > 1 else ""
+            raise DataError(f"{whys[0]}{others}, or leave such images out by skip_broken: true")
+        warnings.warn(
+            f"skip_broken: left out {len(whys)} of {count} images{place}, the first being "
+            f"{whys[0]}",
+            stacklevel=3,
+        )
+
+    def _look_up_groups(self, files: Sequence[Path], given: Mapping[str, Rows]) -> None:
         """Look up whose each file is; no one's may stand in two of the splits with folders."""
         if self.groups is None:
             return
@@ -96,8 +121,9 @@ class FolderDataModule(EveryClass[DatasetT]):
             if split not in given
         }
         if self._groups is None:
-            cut = self._carve(labels[pool], sizes)
+            cut = self._split_rows(labels[pool], sizes)
         else:
+            self._check_sizes(sizes, len(pool))
             codes = self._groups.codes[pool]
             cut = split_groups(labels[pool], codes, sizes, self.split_seed, self.group_column)
         names = [*(option.removesuffix("_fraction") for option in sizes), "train"]

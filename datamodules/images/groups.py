@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.csv_file import CsvFile
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, refuse
 from datamodules.core.randomness import permutation
 
 Rows = npt.NDArray[np.int64]
@@ -37,18 +37,18 @@ class Groups:
         table.check_column("group_column", group_column)
         table.read([file_column, group_column])
         named, groups = table.texts(file_column), table.texts(group_column)
+        #: The groups' names.
         self.names = groups.values
-        """The groups' names."""
         self.column = group_column
         codes: dict[str, int] = {}
         for file, code in zip(named.codes.tolist(), groups.codes.tolist(), strict=True):
             if codes.setdefault(named.values[file], code) != code:
                 raise DataError(
-                    f"groups: {path!r} gives {named.values[file]!r} two values of {group_column!r},"
+                    f"{path!r} gives {named.values[file]!r} two values of {group_column!r},"
                     f" {self.names[codes[named.values[file]]]!r} and {self.names[code]!r}; keep one"
                 )
+        #: The number of each file's group, (N,).
         self.codes = np.array(_look_up(path, files, codes), dtype=np.int64)
-        """The number of each file's group, (N,)."""
 
     def check_apart(self, parts: Mapping[str, Rows], files: Sequence[str]) -> None:
         """Refuse a group that stands in two splits.
@@ -67,7 +67,7 @@ class Groups:
                 first_split, first_row = home.setdefault(code, (split, row))
                 if first_split != split:
                     raise DataError(
-                        f"groups: {self.column} {self.names[code]!r} stands in two splits, with "
+                        f"{self.column} {self.names[code]!r} stands in two splits, with "
                         f"{files[first_row]!r} in {first_split} and {files[row]!r} in {split}; "
                         "move its images into one"
                     )
@@ -86,14 +86,14 @@ def _look_up(path: str, files: Sequence[str], codes: Mapping[str, int]) -> list[
             lacking.append(file)
         elif times[name] > 1:
             raise DataError(
-                f"groups: {path!r} names {name!r}, but {times[name]} files are called so; write "
+                f"{path!r} names {name!r}, but {times[name]} files are called so; write "
                 f"the path instead, such as {file!r}"
             )
         else:
             found.append(codes[name])
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise DataError(f"groups: {path!r} has no row for {lacking[0]!r}{more}; add it")
+        raise DataError(f"{path!r} has no row for {lacking[0]!r}{more}; add it")
     return found
 
 
@@ -111,7 +111,7 @@ def split_groups(
     Args:
         labels: The classes' numbers, (N,).
         groups: The groups' numbers, (N,).
-        sizes: How many samples each split shall have, by the option that says so.
+        sizes: How many samples each split shall have, by the option that says so; some are left.
         seed: Chooses among groups of like size.
         column: What a group is called in a message.
 
@@ -119,27 +119,19 @@ def split_groups(
         Ascending rows of each split.
 
     Raises:
-        DataError: If there are too few samples or groups.
+        OptionError: If there are too few groups.
     """
-    count, options = len(labels), " and ".join(sizes)
-    rest = count - sum(sizes.values())
     numbers, members = np.unique(groups, return_inverse=True)
-    wanted = [*sizes.values(), rest]
-    if rest <= 0:
-        raise DataError(
-            f"{options}: {count - rest} of {count} samples would leave none to train on; choose "
-            "smaller ones or add samples"
-        )
-    if len(numbers) < sum(size > 0 for size in wanted):
-        raise DataError(
-            f"group_column: {column!r} takes {len(numbers)} different "
-            f"value{'s' * (len(numbers) != 1)}, too few for {sum(size > 0 for size in wanted)} "
-            f"splits; add some or lower {options} to 0"
-        )
+    wanted = [*sizes.values(), len(labels) - sum(sizes.values())]
+    splits = sum(size > 0 for size in wanted)
+    if len(numbers) < splits:
+        values = f"{len(numbers)} different value{'s' * (len(numbers) != 1)}"
+        lower = f"lower {' or '.join(sizes)} to 0, or add some"
+        raise refuse("group_column", column, f"{lower}: {splits} splits cannot share {values}")
     _, classes = np.unique(labels, return_inverse=True)
     table = np.zeros((len(numbers), int(classes.max()) + 1))
     np.add.at(table, (members, classes), 1)
-    homes = _apportion(table, np.array(wanted) / count, seed)
+    homes = _apportion(table, np.array(wanted) / len(labels), seed)
     return [np.flatnonzero(homes[members] == split) for split in range(len(wanted))]
 
 

@@ -1,7 +1,6 @@
 """Images in folders, one folder per class."""
 
 import os
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.core.errors import DataError, at_least
+from datamodules.core.errors import DataError, at_least, refuse, shown
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DecodedImages, decoded
 from datamodules.images.dataset import ArrayImages
-from datamodules.images.decode import list_images, read_image
+from datamodules.images.decode import list_images, no_images, read_image
 from datamodules.images.folder import FolderDataModule, Rows
 
 
@@ -76,7 +75,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
-        self._find(class_names)
+        self._list_files(class_names)
         self._set_facts(self.class_names, in_channels, at_least("image_size", image_size, 1))
 
     @property
@@ -85,37 +84,29 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         files = [*self._fit.files, *(self._test.files if self._test is not None else [])]
         return [str(path) for path in files]
 
-    def _find(self, class_names: list[str] | None) -> None:
+    def _list_files(self, class_names: list[str] | None) -> None:
         """List the files; nothing is read."""
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise DataError(
-                f"root: {self.root!r} is not a folder; give one that holds a folder per class"
-            )
+        root = self._found_root()
         folders = _folders(root)
-        if not folders:
-            raise DataError(
-                f"root: {self.root!r} holds no class folders; put each class's images in one"
-            )
         split = "train" in folders
-        if not split and set(folders) <= {"val", "test"}:
+        if folders and not split and set(folders) <= {"val", "test"}:
             raise DataError(
-                f"root: {self.root!r} holds {' and '.join(folders)} but no folder 'train'"
+                f"{self.root!r} holds {' and '.join(folders)} but no folder 'train'; add it"
             )
         train = root / "train" if split else root
         found = _folders(train)
         if not found:
             raise DataError(
-                f"root: {str(train)!r} holds no class folders; put each class's images in one"
+                f"{shown(train)} holds no class folders; put each class's images in one"
             )
         self.class_names = list(class_names) if class_names is not None else found
-        self._match(found, train)
-        fit = self._list(train, every=True)
+        self._match_folders(found, train)
+        fit = self._list_split(train, every=True)
         self._val_rows: Rows | None = None
         self._test: _Part | None = None
         given = {"train": np.arange(len(fit.files))}
         if split and "val" in folders:
-            val = self._list(root / "val")
+            val = self._list_split(root / "val")
             given["val"] = np.arange(len(fit.files), len(fit.files) + len(val.files))
             self._val_rows = given["val"]
             fit = _Part(
@@ -124,42 +115,40 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
                 np.concatenate([fit.labels, val.labels]),
             )
         if split and "test" in folders:
-            self._test = self._list(root / "test")
+            self._test = self._list_split(root / "test")
             given["test"] = len(fit.files) + np.arange(len(self._test.files))
         self._fit = fit
-        self._group([Path(name) for name in self.names], given)
+        self._look_up_groups([Path(name) for name in self.names], given)
 
-    def _match(self, found: list[str], folder: Path) -> None:
+    def _match_folders(self, found: list[str], folder: Path) -> None:
         """Compare the classes with the folders."""
-        if len(set(self.class_names)) < len(self.class_names):
-            raise DataError(f"class_names: {self.class_names} holds a name twice")
         unnamed = [name for name in found if name not in self.class_names]
         if unnamed:
-            raise DataError(
-                f"class_names: {self.class_names} lacks {unnamed[0]!r}, which {str(folder)!r} holds"
-            )
+            remedy = f"add {unnamed[0]!r}, which {shown(folder)} holds"
+            raise refuse("class_names", self.class_names, remedy)
         absent = [name for name in self.class_names if name not in found]
         if absent:
-            raise DataError(f"class_names: {absent[0]!r} has no folder in {str(folder)!r}")
+            remedy = f"remove {absent[0]!r}, which has no folder in {shown(folder)}"
+            raise refuse("class_names", self.class_names, remedy)
 
-    def _list(self, folder: Path, *, every: bool = False) -> _Part:
+    def _list_split(self, folder: Path, *, every: bool = False) -> _Part:
+        """List the files of a folder that holds classes, or a part of them unless ``every``."""
         files: list[Path] = []
         folders: list[Path] = []
         labels: list[int] = []
         for name in _folders(folder):
             if name not in self.class_names:
                 raise DataError(
-                    f"{folder / name}: the training images lack this class; add some or remove it"
+                    f"{shown(folder / name)} is a class that the training images lack; add some or "
+                    "remove it"
                 )
         for label, name in enumerate(self.class_names):
-            images = list_images(folder / name)
-            if not images and every:
-                raise DataError(f"{folder / name}: holds no images; add some or remove the folder")
+            images = list_images(folder / name, some=every)
             files += images
             folders += [folder / name] * len(images)
             labels += [label] * len(images)
         if not files:
-            raise DataError(f"{folder}: holds no images; add some or remove the folder")
+            raise no_images(folder)
         return _Part(files, folders, np.array(labels, dtype=np.int64))
 
     def prepare_data(self) -> None:
@@ -198,28 +187,19 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         images = self._decode(part)
         if not images.broken:
             return images, np.arange(len(part.files))
-        first = next(iter(images.broken.values()))
         files = Counter(part.folders)
         for folder, count in Counter(part.folders[row] for row in images.broken).items():
             if count == files[folder]:
                 why = next(why for row, why in images.broken.items() if part.folders[row] == folder)
                 raise DataError(
-                    f"{folder}: every file in it is broken ({count} of {count}), the first being "
-                    f"{why}"
+                    f"{shown(folder)} holds broken files alone ({count} of {count}), the first "
+                    f"being {why}"
                 )
-        if not self.skip_broken:
-            more = len(images.broken) - 1
-            others = f" ({more} more cannot be read either)" if more else ""
-            raise DataError(f"{first}{others}, or leave such images out by skip_broken: true")
-        warnings.warn(
-            f"skip_broken: left out {len(images.broken)} of {len(part.files)} images, the first "
-            f"being {first}",
-            stacklevel=2,
-        )
+        self._report_broken([*images.broken.values()], len(part.files))
         rows = np.setdiff1d(np.arange(len(part.files)), list(images.broken))
         return images, rows
 
-    def _cut(self, usable: Rows) -> dict[str, Rows]:
+    def _split_usable(self, usable: Rows) -> dict[str, Rows]:
         """Each split's rows among the files that are not in a folder ``test``."""
         given = {"train": usable}
         if self._val_rows is not None:
@@ -241,7 +221,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""
         images, usable = self._usable(self._fit)
-        rows, labels = self._cut(usable), self._fit.labels
+        rows, labels = self._split_usable(usable), self._fit.labels
         return (
             ArrayImages(images.images, labels, rows["train"], sums=images.sums),
             ArrayImages(images.images, labels, rows["val"], sums=images.sums),
@@ -251,7 +231,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         """Read the test split."""
         if self._test is None:
             images, usable = self._usable(self._fit)
-            return ArrayImages(images.images, self._fit.labels, self._cut(usable)["test"])
+            return ArrayImages(images.images, self._fit.labels, self._split_usable(usable)["test"])
         images, usable = self._usable(self._test)
         first = len(self._fit.files)
         return ArrayImages(images.images, self._test.labels, usable, first=first, source="test")

@@ -12,7 +12,7 @@ from datamodules.core.errors import DataError, at_least
 from datamodules.core.sampling import PositionedLoader
 from datamodules.images.base import PreparedImages
 from datamodules.images.dataset import ImageBatch
-from datamodules.images.decode import check_window, list_images, read_image
+from datamodules.images.decode import check_channels, check_window, list_images, read_image
 
 
 class _Files(Dataset[ImageBatch]):
@@ -80,16 +80,13 @@ class ImageInputs(PreparedImages):
         super().__init__(batch_size=batch_size, mean=mean, std=std)
         self.label_kind = label_kind
         self.inputs = [str(path) for path in inputs]
+        check_channels(in_channels)
         self._set_facts(class_names, in_channels, at_least("image_size", image_size, 1))
-        if in_channels not in (1, 3):
-            raise DataError(
-                f"in_channels: {in_channels} is not possible; give 1 for grey or 3 for colour"
-            )
         self.window = check_window(window)
-        self.names = self._list()
-        """The files' paths; ``batch.index`` numbers them."""
+        #: The files' paths; ``batch.index`` numbers them.
+        self.names = self._list_files()
 
-    def _list(self) -> list[str]:
+    def _list_files(self) -> list[str]:
         names: list[str] = []
         for given in self.inputs:
             path = Path(given).expanduser()
@@ -98,11 +95,10 @@ class ImageInputs(PreparedImages):
             elif path.is_file():
                 names.append(str(path))  # whatever its extension: it was asked for by name
             else:
-                raise DataError(f"inputs: {given!r} does not exist; give image files or folders")
+                raise DataError(f"{given!r} does not exist; give image files or folders")
         if not names:
-            raise DataError(
-                f"inputs: no image found in {', '.join(map(repr, self.inputs)) or 'an empty list'}"
-            )
+            places = ", ".join(map(repr, self.inputs)) or "an empty list"
+            raise DataError(f"no image found in {places}; give image files or folders")
         return names
 
     def predict_dataloader(self) -> PositionedLoader:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from datamodules.core.base import EveryClass
 from datamodules.core.download import PROBE_S, download, md5_sum
-from datamodules.core.errors import DataError, known
+from datamodules.core.errors import DataError, known, one_of, refuse, shown
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DAMAGED, npy_header, unpacked
 from datamodules.images.dataset import ArrayImages
@@ -18,8 +18,8 @@ from datamodules.images.medmnist_sets import CITATION, RECORD, SETS, LabelKind
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
+#: Bytes up to which a split's images are read into memory; larger ones are mapped from a cache.
 IN_MEMORY = 2**30
-"""Bytes up to which a split's images are read into memory; larger ones are mapped from a cache."""
 
 _KEYS = [f"{split}_{what}" for split in ("train", "val", "test") for what in ("images", "labels")]
 
@@ -40,14 +40,14 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
         expected = (self.image_size, self.image_size, self.in_channels)
         if shape[1:] != expected:
             raise DataError(
-                f"{path}: {key} holds images of {_by(shape[1:])} values, but {_by(expected)} are "
-                "expected; give the file that fits"
+                f"{shown(path)}: {key} holds images of {_by(shape[1:])} values, but "
+                f"{_by(expected)} are expected; give the file that fits"
             )
         images = _images(path, key, shape)
         labels = self._labels(path, split)
         if len(labels) != len(images):
             raise DataError(
-                f"{path}: {key} holds {len(images)} images but {split}_labels {len(labels)} "
+                f"{shown(path)}: {key} holds {len(images)} images but {split}_labels {len(labels)} "
                 "labels; mend the file"
             )
         return images, labels
@@ -58,17 +58,18 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
         expected = (self.num_classes,) if self.label_kind == "multilabel" else ()
         if labels.shape[1:] != expected:
             raise DataError(
-                f"{path}: {key} has the shape {labels.shape}, but {self.label_kind} labels of "
-                f"{self.num_classes} classes want {(len(labels), *expected)}; give the file that "
-                "fits"
+                f"{shown(path)}: {key} has the shape {labels.shape}, but "
+                f"{self.label_kind} labels of {self.num_classes} classes want "
+                f"{(len(labels), *expected)}; give the file that fits"
             )
         if self.label_kind == "multilabel" and not np.isin(labels, (0, 1)).all():
             raise DataError(
-                f"{path}: {key} holds {labels.max()}, but multilabel labels are 0 or 1; mend them"
+                f"{shown(path)}: {key} holds {labels.max()}, but multilabel labels are 0 or 1; "
+                "mend them"
             )
         return labels
 
-    def _place(self) -> str:
+    def _source_name(self) -> str:
         return str(self._file())
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
@@ -116,27 +117,24 @@ class ImageNpz(_NpzImages):
         size, width, channels = _image_shape(self._file(), "train_images")[1:]
         if size != width:
             raise DataError(
-                f"path: {self.path!r} holds images of {size} x {width} pixels; make them square"
+                f"{self.path!r} holds images of {size} x {width} pixels; make them square"
             )
         labels = _load_labels(self._file(), "train_labels")
         self.label_kind = label_kind or ("multilabel" if labels.ndim == 2 else "multiclass")
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
-        if class_names is not None and len(set(class_names)) < len(class_names):
-            raise DataError(f"class_names: {class_names} holds a name twice")
         if class_names is not None and len(class_names) < count:
-            raise DataError(
-                f"class_names: {class_names} names {len(class_names)} classes, but the labels of "
-                f"{self.path!r} take {count}; name them all"
-            )
+            remedy = f"name all {count} classes that the labels of {self.path!r} take"
+            raise refuse("class_names", class_names, remedy)
         names = class_names if class_names is not None else [str(i) for i in range(count)]
         if self.label_kind == "binary" and len(names) != 2:
-            raise DataError(f"label_kind: binary means 2 classes, but {self.path!r} has {count}")
+            remedy = f"give another, as {self.path!r} has {count} classes, not 2"
+            raise refuse("label_kind", label_kind, remedy)
         self._set_facts(names, channels, size)
 
     def _file(self) -> Path:
         path = Path(self.path).expanduser()
         if not path.is_file():
-            raise DataError(f"path: {self.path!r} is not a file; give an npz file of images")
+            raise refuse("path", self.path, "give an npz file that exists")
         return path
 
 
@@ -167,10 +165,10 @@ class MedMNIST(_NpzImages):
     """
 
     name: str
+    #: Under which the set may be used.
     licence: str
-    """Under which the set may be used."""
+    #: What to cite.
     citation: str = CITATION
-    """What to cite."""
 
     def __init__(
         self,
@@ -185,9 +183,8 @@ class MedMNIST(_NpzImages):
     ) -> None:
         super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
         if name not in SETS:
-            raise DataError(
-                f"name: {name!r} is not a 2-D set of MedMNIST; {known(name.lower(), list(SETS))}"
-            )
+            remedy = f"give a 2-D set of MedMNIST; {known(name.lower(), SETS)}"
+            raise refuse("name", name, remedy)
         self.name = name
         self.root = str(root)
         self.size = size
@@ -195,8 +192,7 @@ class MedMNIST(_NpzImages):
         self.verify = verify
         self._verified = False
         facts = SETS[name]
-        if size not in facts.md5:
-            raise DataError(f"size: {size} is not possible; give one of {[*facts.md5]}")
+        one_of("size", size, facts.md5)
         self.label_kind = facts.kind
         self.licence = facts.licence
         self._set_facts(facts.classes, facts.channels, size)
@@ -229,7 +225,7 @@ class MedMNIST(_NpzImages):
 
     def _absent(self, why: str) -> DataError:
         return DataError(
-            f"root: {self.root!r} holds no {self._path.name} and {why}; put the file from "
+            f"{self.root!r} holds no {self._path.name} and {why}; put the file from "
             f"{self.url} there as {self._path}"
         )
 
@@ -240,7 +236,7 @@ class MedMNIST(_NpzImages):
         if self.verify and not self._verified:
             if md5_sum(path) != SETS[self.name].md5[self.size]:
                 raise DataError(
-                    f"{path}: its md5 sum is not that of the original; fetch it again, or set "
+                    f"{shown(path)} has not the md5 sum of the original; fetch it again, or set "
                     "verify: false if it is meant to differ"
                 )
             self._verified = True
@@ -253,8 +249,8 @@ def _image_shape(path: Path, key: str) -> tuple[int, int, int, int]:
     shape, dtype = headers[key]
     if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
         raise DataError(
-            f"{path}: {key} is {dtype} of the shape {shape}; give images as uint8 (N, H, W) or "
-            "(N, H, W, 3)"
+            f"{shown(path)}: {key} is {dtype} of the shape {shape}; give images as uint8 (N, H, W) "
+            "or (N, H, W, 3)"
         )
     count, height, width, channels = (*shape, 1)[:4]
     return count, height, width, channels
@@ -271,13 +267,13 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     except DAMAGED as error:
         raise _damaged(path, error) from None
     raise DataError(
-        f"{path}: lacks {', '.join(absent)}, where an npz file of images holds "
+        f"{shown(path)} lacks {', '.join(absent)}, where an npz file of images holds "
         f"{', '.join(_KEYS)}; add what is missing"
     )
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: cannot be read as npz ({error}); save or fetch it again")
+    return DataError(f"{shown(path)} cannot be read as npz ({error}); save or fetch it again")
 
 
 def _images(path: Path, key: str, shape: tuple[int, ...]) -> Images:
@@ -307,8 +303,8 @@ def _load_labels(path: Path, key: str) -> Labels:
     labels = _load(path, key)
     if labels.dtype.kind not in "biu" or labels.ndim not in (1, 2):
         raise DataError(
-            f"{path}: {key} is {labels.dtype} of the shape {labels.shape}; give whole numbers (N,) "
-            "or, for several labels a sample, (N, C)"
+            f"{shown(path)}: {key} is {labels.dtype} of the shape {labels.shape}; give whole "
+            "numbers (N,) or, for several labels a sample, (N, C)"
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

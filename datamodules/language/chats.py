@@ -151,7 +151,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         pool = rows["train"]
         wanted = {s: some(f, len(pool)) for s, f in fractions.items() if s not in rows}
         sizes = {f"{split}_fraction": size for split, size in wanted.items()}
-        *parts, rest = self._carve(np.zeros(len(pool), dtype=np.int64), sizes)
+        *parts, rest = self._split_rows(np.zeros(len(pool), dtype=np.int64), sizes)
         drawn = {split: pool[part] for split, part in zip(wanted, parts, strict=True)}
         return {**rows, **drawn, "train": pool[rest]}
 

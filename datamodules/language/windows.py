@@ -159,7 +159,7 @@ class ContiguousBatches(EpochBatches):
     def __init__(self, size: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(size, batch_size, training=False, rank=rank, world_size=world_size)
 
-    def _cut(self) -> list[tuple[int, int]]:
+    def _find_bounds(self) -> list[tuple[int, int]]:
         lanes = min(max(self.batch_size // self.world_size, 1) * self.world_size, self.size)
         each, longer = divmod(self.size, lanes)
         lane = np.arange(self.rank, lanes, self.world_size)

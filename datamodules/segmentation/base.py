@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.core.balance import class_weights
 from datamodules.core.base import SplitDataModule, Stage
-from datamodules.core.errors import DataError, between
+from datamodules.core.errors import between, refuse
 from datamodules.core.options import plain
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.core.sampling import PositionedLoader
@@ -48,16 +48,12 @@ class PreparedMasks(PreparedImages):
     """
 
     label_kind = "mask"
+    #: What a mask holds where there is no answer.
     ignore_index: ClassVar[int] = MASK_IGNORE_INDEX
-    """What a mask holds where there is no answer."""
 
     def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
         if not 1 <= len(class_names) <= MASK_IGNORE_INDEX:
-            raise DataError(
-                f"class_names: {len(class_names)} names are not possible; give 1 to 255"
-            )
-        if len(set(class_names)) < len(class_names):
-            raise DataError(f"class_names: {list(class_names)} holds a name twice")
+            raise refuse("class_names", list(class_names), "give 1 to 255 names")
         super()._set_facts(class_names, in_channels, image_size)
 
     def prepare_batch(  # type: ignore[override]

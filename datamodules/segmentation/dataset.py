@@ -84,7 +84,7 @@ class MaskedImages(Dataset[MaskBatch]):
             image, mask = _stack(self.images, positions), _stack(self.masks, positions)
         else:
             epoch = numbers[0] // len(self)
-            image, mask = self._cut(positions, index, self.crop_size, epoch)
+            image, mask = self._crop_batch(positions, index, self.crop_size, epoch)
         return MaskBatch(torch.from_numpy(image).permute(0, 3, 1, 2), torch.from_numpy(mask), index)
 
     def __getitem__(self, number: int) -> MaskBatch:
@@ -92,7 +92,9 @@ class MaskedImages(Dataset[MaskBatch]):
         image, mask, index = self.__getitems__([number])
         return MaskBatch(image[0], mask[0], index[0])
 
-    def _cut(self, positions: Rows, index: Tensor, size: int, epoch: int) -> tuple[Array, Array]:
+    def _crop_batch(
+        self, positions: Rows, index: Tensor, size: int, epoch: int
+    ) -> tuple[Array, Array]:
         room = self.sides[positions] - size  # below 0 where the image is the smaller one
         random_bits = bits(self.crop_seed, epoch, index, _LEFT + 1)[:, [_TOP, _LEFT]]
         places = uniform_ints(random_bits, torch.from_numpy(np.abs(room) + 1)).numpy()
@@ -193,7 +195,7 @@ def to_classes(
         values: Whole numbers of any shape.
         num_classes: How many classes there are, at most 255.
         ignore_value: The value that means: no class; it becomes 255.
-        name: What to call the mask in an error.
+        name: What to call the mask in an error, quoted where it is a file.
 
     Returns:
         uint8 of the same shape.
@@ -213,7 +215,7 @@ def to_classes(
     if num_classes == 2 and MASK_IGNORE_INDEX in found:
         if 1 in found:
             raise DataError(
-                f"{name}: holds both 1 and 255, so 255 cannot stand for class 1; give "
+                f"{name} holds both 1 and 255, so 255 cannot stand for class 1; give "
                 "ignore_value: 255 if it marks pixels without a class"
             )
         values = np.where(values == MASK_IGNORE_INDEX, 1, values)
@@ -222,7 +224,7 @@ def to_classes(
     if wrong:
         more = f" and {len(wrong) - 1} other such values" if len(wrong) > 1 else ""
         raise DataError(
-            f"{name}: holds the value {wrong[0]}{more}, outside the {num_classes} classes 0 to "
+            f"{name} holds the value {wrong[0]}{more}, outside the {num_classes} classes 0 to "
             f"{num_classes - 1}; mend the mask, give class_names for all classes, or an "
             "ignore_value"
         )

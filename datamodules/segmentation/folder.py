@@ -1,7 +1,6 @@
 """Images and masks in two folders, paired by name."""
 
 import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.core.base import Stage
-from datamodules.core.errors import DataError, at_least
-from datamodules.images.decode import list_images
+from datamodules.core.errors import DataError, at_least, refuse, shown
+from datamodules.images.decode import list_images, no_images
 from datamodules.images.folder import FolderDataModule
 from datamodules.segmentation.base import SegmentationDataModule, default_names
 from datamodules.segmentation.dataset import Array, MaskedImages, Rows
@@ -90,24 +89,20 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         _check_colours(palette, ignore_value, names)
         self._set_facts(names, in_channels, at_least("image_size", image_size, 1))
         self._reader = MaskReader(self.num_classes, ignore_value, palette)
-        self._find()
+        self._list_files()
 
     @property
     def names(self) -> list[str]:
         """The images' paths; ``batch.index`` numbers them."""
         return [str(path) for path in self._files.images]
 
-    def _find(self) -> None:
+    def _list_files(self) -> None:
         """List and pair the files, and share them out; nothing is read."""
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise DataError(
-                f"root: {self.root!r} is not a folder; give one that holds images and masks"
-            )
+        root = self._found_root()
         split = (root / "train").is_dir()
         if not split and not (root / "images").is_dir():
             raise DataError(
-                f"root: {self.root!r} holds neither a folder 'images' nor a folder 'train'; put "
+                f"{self.root!r} holds neither a folder 'images' nor a folder 'train'; put "
                 "the images into one and their masks into a folder 'masks' beside it"
             )
         folders = {"train": root / "train" if split else root}
@@ -121,7 +116,7 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
             rows[name] = np.arange(first, first + len(part.images))
             self._files.images += part.images
             self._files.masks += part.masks
-        self._group(self._files.images, rows)
+        self._look_up_groups(self._files.images, rows)
         no_labels = np.zeros(len(self._files.images), dtype=np.int64)
         self._rows = self._share_out(rows, no_labels)
 
@@ -148,7 +143,13 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
                 masks.append(read[1])
                 kept.append(row)
         if broken:
-            self._report(broken, len(rows), stage)
+            whys = [str(error) for error in broken]
+            if len(broken) == len(rows):
+                raise DataError(
+                    f"{self.root!r} holds no readable pair of image and mask for the {stage} "
+                    f"split, though it lists {len(rows)}; the first of them is {whys[0]}"
+                )
+            self._report_broken(whys, len(rows), f" of the {stage} split")
         return MaskedImages(images, masks, np.array(kept, dtype=np.int64))
 
     def _read_pair(self, row: int) -> tuple[Array, Array] | DataError:
@@ -166,26 +167,10 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         if image.shape[:2] != values.shape[:2]:
             sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (values, image)]
             raise DataError(
-                f"{mask_path}: has {sizes[0]} pixels, and its image {path} has {sizes[1]} (width x "
-                "height); bring them to one size"
+                f"{shown(mask_path)} has {sizes[0]} pixels, and its image {shown(path)} has "
+                f"{sizes[1]} (width x height); bring them to one size"
             )
         return image, self._reader.classes(values, mask_path)
-
-    def _report(self, broken: list[DataError], count: int, stage: Stage) -> None:
-        if len(broken) == count:
-            raise DataError(
-                f"root: {self.root!r} holds no readable pair of image and mask for the {stage} "
-                f"split, though it lists {count}; the first of them is {broken[0]}"
-            )
-        if not self.skip_broken:
-            more = len(broken) - 1
-            others = f" ({more} more cannot be read either)" if more else ""
-            raise DataError(f"{broken[0]}{others}, or leave such images out by skip_broken: true")
-        warnings.warn(
-            f"skip_broken: left out {len(broken)} of {count} images of the {stage} split, the "
-            f"first being {broken[0]}",
-            stacklevel=2,
-        )
 
     def inputs_spec(self) -> dict[str, Any]:
         """Return the ``MaskInputs`` that prepares raw files as this object does its own.
@@ -210,7 +195,7 @@ def _pair(folder: Path) -> _Part:
     images = _by_name(folder / "images")
     masks = _by_name(folder / "masks")
     if not images:
-        raise DataError(f"{folder / 'images'}: holds no images; add some or remove the folder")
+        raise no_images(folder / "images")
     for ours, theirs, one, other in (
         (images, masks, "image", "mask"),
         (masks, images, "mask", "image"),
@@ -220,8 +205,8 @@ def _pair(folder: Path) -> _Part:
             where = folder / f"{other}s" / lonely[0]
             more = f" ({len(lonely) - 1} more {one}s have none either)" if lonely[1:] else ""
             raise DataError(
-                f"{ours[lonely[0]]}: this {one} has no {other}{more}; add {where}.png or remove "
-                f"the {one}"
+                f"{shown(ours[lonely[0]])} has no {other}{more}; add {where}.png or remove the "
+                f"{one}"
             )
     names = sorted(images)
     return _Part([images[name] for name in names], [masks[name] for name in names])
@@ -231,16 +216,16 @@ def _by_name(folder: Path) -> dict[str, Path]:
     """Return the images of a folder by their path in it, less the extension."""
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: is not a folder; images go into a folder 'images', their masks into a "
-            "folder 'masks' beside it"
+            f"{shown(folder)} is not a folder; images go into a folder 'images', their masks into "
+            "a folder 'masks' beside it"
         )
     found: dict[str, Path] = {}
     for path in list_images(folder):
         name = str(path.relative_to(folder).with_suffix(""))
         if name in found:
             raise DataError(
-                f"{path}: has the same name as {found[name]}, so that no mask belongs to one of "
-                "them alone; rename one"
+                f"{shown(path)} has the same name as {shown(found[name])}, so that no mask belongs "
+                "to one of them alone; rename one"
             )
         found[name] = path
     return found
@@ -251,33 +236,26 @@ def _check_colours(
 ) -> None:
     if palette is None:
         if isinstance(ignore_value, list):
-            raise DataError(
-                f"ignore_value: {ignore_value} is a colour, which goes with palette; give a number"
-            )
+            raise refuse("ignore_value", ignore_value, "give a number; a colour goes with palette")
         return
     if isinstance(ignore_value, int):
-        raise DataError(
-            f"ignore_value: {ignore_value} is a number, but by palette masks are read by their "
-            "colours; give the colour, such as [224, 224, 192]"
-        )
+        remedy = "give a colour, such as [224, 224, 192], as palette reads masks by their colours"
+        raise refuse("ignore_value", ignore_value, remedy)
     _check_each("palette", palette)
     if ignore_value is not None:
         _check_each("ignore_value", [ignore_value])
         if ignore_value in palette:
-            raise DataError(f"ignore_value: {ignore_value} is a class's colour in palette as well")
+            remedy = "give another colour; this one is a class's in palette"
+            raise refuse("ignore_value", ignore_value, remedy)
     if len({tuple(colour) for colour in palette}) < len(palette):
-        raise DataError(f"palette: {palette} holds a colour twice")
+        raise refuse("palette", palette, "give each class a colour of its own")
     if len(palette) != len(class_names):
-        raise DataError(
-            f"palette: {len(palette)} colours do not go with {len(class_names)} class_names; give "
-            "one for each"
-        )
+        remedy = f"give a colour for each of the {len(class_names)} class_names"
+        raise refuse("palette", palette, remedy)
 
 
 def _check_each(option: str, colours: list[list[int]]) -> None:
     for colour in colours:
         if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
-            raise DataError(
-                f"{option}: {colour} is not a colour; give three numbers from 0 to 255, red, green "
-                "and blue"
-            )
+            remedy = "give three numbers from 0 to 255 for a colour, red, green and blue"
+            raise refuse(option, colour, remedy)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, shown
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.images.decode import convert
 from datamodules.segmentation.dataset import Array, to_classes
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def read_whole_image(path: Path, channels: int, window: list[float] | None = None) -> Array:
-    """Decode an image at its own size; otherwise as ``image_files.read_image``.
+    """Decode an image at its own size; otherwise as ``decode.read_image``.
 
     Args:
         path: The file.
@@ -102,10 +102,10 @@ def _decode(path: Path, decode: "Callable[[Image], Result]") -> Result:
             return decode(opened)
     except MemoryError:
         raise
-    # Whatever else goes wrong in a decoder is a fault of the file, as in `image_files.read_image`.
+    # Whatever else goes wrong in a decoder is a fault of the file, as in `decode.read_image`.
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise DataError(f"{path}: cannot be read ({reason}); mend or remove it") from None
+        raise DataError(f"{shown(path)} cannot be read ({reason}); mend or remove it") from None
 
 
 class MaskReader:
@@ -148,7 +148,7 @@ class MaskReader:
             DataError: If a value or colour stands for no class, naming it.
         """
         if self.palette is None:
-            return to_classes(values, self.num_classes, self.ignore_value, str(path))
+            return to_classes(values, self.num_classes, self.ignore_value, shown(path))
         codes = _codes(values)
         order = np.argsort(self.palette)
         place = np.searchsorted(self.palette, codes, sorter=order).clip(max=len(order) - 1)
@@ -156,8 +156,8 @@ class MaskReader:
         wrong = self.palette[found] != codes
         if wrong.any():
             raise DataError(
-                f"{path}: holds the colour {values[wrong][0].tolist()}, which palette lacks; mend "
-                "the mask, add the colour and its class, or give it as ignore_value"
+                f"{shown(path)} holds the colour {values[wrong][0].tolist()}, which palette lacks; "
+                "mend the mask, add the colour and its class, or give it as ignore_value"
             )
         classes: Array = self._classes[found]
         return classes

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.core.base import EveryClass
-from datamodules.core.errors import DataError, at_least
+from datamodules.core.errors import DataError, at_least, refuse
 from datamodules.images.cache import DAMAGED, npy_header
 from datamodules.segmentation.base import _KINDS, _SPLITS, SegmentationDataModule, default_names
 from datamodules.segmentation.dataset import MaskedImages, to_classes
@@ -52,7 +52,7 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
         side = min(shape[1:3]) if image_size is None else at_least("image_size", image_size, 1)
         self._set_facts(default_names(class_names), shape[3] if len(shape) == 4 else 1, side)
 
-    def _place(self) -> str:
+    def _source_name(self) -> str:
         return self.path
 
     def _check(self) -> dict[str, tuple[int, ...]]:
@@ -62,8 +62,7 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
         missing = [key for key in keys if key not in headers]
         if missing:
             raise DataError(
-                f"path: {self.path!r} lacks {', '.join(missing)}; it holds "
-                f"{', '.join(headers) or 'nothing'}"
+                f"{self.path!r} holds {', '.join(headers) or 'nothing'}; add {', '.join(missing)}"
             )
         first = headers["train_images"][0]
         for key in keys:
@@ -71,18 +70,18 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
             whole = dtype == np.uint8 if key.endswith("images") else dtype.kind in "uib"
             if not whole:
                 wanted = "uint8" if key.endswith("images") else "whole numbers"
-                raise DataError(f"{self.path}: {key} is of type {dtype}; save it as {wanted}")
+                raise DataError(f"{self.path!r}: {key} is of type {dtype}; save it as {wanted}")
             wanted_shape = first[1:] if key.endswith("images") else first[1:3]
             if len(first) not in (3, 4) or (len(first) == 4 and first[3] not in (1, 3)):
                 raise DataError(
-                    f"{self.path}: train_images has shape {first}; give (N, H, W) or (N, H, W, C) "
-                    "with C 1 or 3"
+                    f"{self.path!r}: train_images has shape {first}; give (N, H, W) or (N, H, W, "
+                    "C) with C 1 or 3"
                 )
             partner = headers[key.replace("masks", "images")][0]
             if shape[1:] != wanted_shape or shape[0] != partner[0]:
                 expected = (partner[0], *wanted_shape)
                 raise DataError(
-                    f"{self.path}: {key} has shape {shape}, which does not go with the others; "
+                    f"{self.path!r}: {key} has shape {shape}, which does not go with the others; "
                     f"it should be {expected}"
                 )
         return {key: headers[key][0] for key in keys}
@@ -93,8 +92,8 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
             with np.load(Path(self.path).expanduser()) as file:
                 images, masks = (file[f"{split}_{kind}"] for kind in _KINDS)
         except DAMAGED as error:
-            raise DataError(f"path: {self.path!r} cannot be read ({error})") from None
-        name = f"{self.path}: {split}_masks"
+            raise DataError(f"{self.path!r} cannot be read ({error}); save it again") from None
+        name = f"{self.path!r}: {split}_masks"
         classes = to_classes(masks, self.num_classes, self.ignore_value, name)
         index = np.arange(len(images)) + sum(self._counts[:number])
         return MaskedImages(images.reshape(*masks.shape, self.in_channels), classes, index)
@@ -116,7 +115,7 @@ def _headers(path: str) -> dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]:
             for name in archive.namelist():
                 headers[name.removesuffix(".npy")] = npy_header(archive, name)
     except FileNotFoundError:
-        raise DataError(f"path: {path!r} does not exist; give an npz file") from None
+        raise refuse("path", path, "give an npz file that exists") from None
     except DAMAGED as error:
-        raise DataError(f"path: {path!r} cannot be read as an npz file ({error})") from None
+        raise DataError(f"{path!r} cannot be read as npz ({error}); save it again") from None
     return headers

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from datamodules.core.errors import DataError, at_least, between
+from datamodules.core.errors import at_least, between
 from datamodules.images.base import ImageDataModule
 from datamodules.images.dataset import ArrayImages
+from datamodules.images.decode import check_channels
 from datamodules.segmentation.base import SegmentationDataModule
 from datamodules.segmentation.dataset import Array, MaskedImages, Rows
 
@@ -257,7 +258,7 @@ class SyntheticCells(SegmentationDataModule):
         self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.data_seed = at_least("data_seed", data_seed, 0)
         names = ["background", *(CELL_TYPES if cell_types else ["cell"])]
-        self._set_facts(names, _channels(in_channels), at_least("image_size", image_size, 16))
+        self._set_facts(names, check_channels(in_channels), at_least("image_size", image_size, 16))
 
     def _split(self) -> list[MaskedImages]:
         images, masks = _fields(
@@ -266,7 +267,7 @@ class SyntheticCells(SegmentationDataModule):
         if not self.cell_types:
             masks = np.minimum(masks, 1)
         sizes = _sizes(self.count, self.test_fraction, self.val_fraction)
-        rows = self._carve(np.zeros(self.count, dtype=np.int64), sizes)
+        rows = self._split_rows(np.zeros(self.count, dtype=np.int64), sizes)
         return [MaskedImages(images[part], masks[part], part) for part in rows]
 
     def load_fit(self) -> tuple[MaskedImages, MaskedImages]:
@@ -316,11 +317,11 @@ class SyntheticCellTypes(ImageDataModule):
         self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.data_seed = at_least("data_seed", data_seed, 0)
         size = at_least("image_size", image_size, 16)
-        self._set_facts(CELL_TYPES, _channels(in_channels), size)
+        self._set_facts(CELL_TYPES, check_channels(in_channels), size)
 
     def _split(self) -> list[ArrayImages]:
         images, kinds = _singles(self.count, self.image_size, self.in_channels, self.data_seed)
-        rows = self._carve(kinds, _sizes(self.count, self.test_fraction, self.val_fraction))
+        rows = self._split_rows(kinds, _sizes(self.count, self.test_fraction, self.val_fraction))
         return [ArrayImages(images, kinds, part) for part in rows]
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
@@ -331,12 +332,6 @@ class SyntheticCellTypes(ImageDataModule):
     def load_test(self) -> ArrayImages:
         """Draw the test split."""
         return self._split()[0]
-
-
-def _channels(count: int) -> int:
-    if count not in (1, 3):
-        raise DataError(f"in_channels: {count} is not possible; give 1 for grey or 3 for colour")
-    return count
 
 
 def _sizes(count: int, test: float, val: float) -> dict[str, int]:

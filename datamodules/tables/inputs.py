@@ -3,7 +3,7 @@
 import numpy as np
 
 from datamodules.core.csv_file import CsvFile
-from datamodules.core.errors import DataError
+from datamodules.core.errors import refuse
 from datamodules.core.sampling import PositionedLoader
 from datamodules.tables.table import ArrayTable, PreparedTable
 
@@ -53,9 +53,9 @@ class TableInputs(PreparedTable):
         self.delimiter = delimiter
         self._set_facts(target_name)
         if not self.inputs:
-            raise DataError("inputs: the list is empty; give csv files")
+            raise refuse("inputs", inputs, "give csv files")
+        #: File and line of each row, as ``table.csv:2``; ``batch.index`` numbers them.
         self.names: list[str] = []
-        """File and line of each row, as ``table.csv:2``; ``batch.index`` numbers them."""
         features = np.concatenate([self._read(path) for path in self.inputs])
         unknown = np.full(len(features), np.nan, dtype=np.float32)
         self._table = ArrayTable(features, unknown)

@@ -11,14 +11,13 @@ from torch.utils.data import Dataset
 
 from datamodules.core.base import ArrayDataModule, SplitDataModule
 from datamodules.core.csv_file import CsvFile, Numbers, Texts
-from datamodules.core.errors import DataError, between
+from datamodules.core.errors import DataError, between, refuse, shown
 from datamodules.core.options import plain, some
-from datamodules.core.sampling import split_rows
 
 Rows = npt.NDArray[np.int64]
 
+#: More than these, and a column of texts is taken for names or identifiers.
 MOST_CATEGORIES = 1000
-"""More than these, and a column of texts is taken for names or identifiers."""
 
 
 class TableBatch(NamedTuple):
@@ -93,11 +92,11 @@ class PreparedTable(ArrayDataModule):
     """
 
     label_kind: str = "continuous"
+    #: How many outputs a net needs.
     num_classes: int = 1
-    """How many outputs a net needs."""
     image_size: None = None
+    #: How many input columns there are once they are encoded.
     in_channels: int
-    """How many input columns there are once they are encoded."""
     input_shape: tuple[int, ...]
     feature_names: list[str]
     target_name: str
@@ -115,26 +114,22 @@ class PreparedTable(ArrayDataModule):
         super().__init__(**kwargs)
         given = [value is not None for value in (means, stds, categories)]
         if any(given) != all(given):
-            raise DataError("means, stds and categories belong together; give all or none of them")
+            raise refuse("means", means, "give all or none of it, stds and categories")
         if (target_mean is None) != (target_std is None):
-            raise DataError(
-                f"target_mean: {target_mean} and target_std: {target_std} belong together; give "
-                "both or neither"
-            )
+            remedy = f"give both or neither of it and target_std, which is {shown(target_std)}"
+            raise refuse("target_mean", target_mean, remedy)
         if target_std is not None and not target_std > 0:
-            raise DataError(f"target_std: {target_std} is not possible; give a number above 0")
+            raise refuse("target_std", target_std, "give a number above 0")
         self.means = dict(means or {})
         self.stds = dict(stds or {})
         self.categories = {column: list(names) for column, names in (categories or {}).items()}
         if self.means.keys() != self.stds.keys():
-            raise DataError("means and stds name different columns; give both for each column")
+            raise refuse("means", means, f"name the columns of stds, {', '.join(self.stds)}")
         if all(given) and not self.means and not self.categories:
-            raise DataError("means and categories are empty; name a column at least")
+            raise refuse("means", means, "name a column at least, there or in categories")
         negative = [column for column, std in self.stds.items() if not std >= 0]
         if negative:
-            raise DataError(
-                f"stds: {self.stds[negative[0]]} of {negative[0]!r} is not possible; give 0 or more"
-            )
+            raise refuse("stds", stds, f"give 0 or more for {negative[0]!r}")
         self._given = all(given)
         self.target_mean, self.target_std = target_mean, target_std
 
@@ -178,8 +173,8 @@ class PreparedTable(ArrayDataModule):
 class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
     """A table with three disjoint splits.
 
-    A subclass calls ``_take`` at the end of its constructor. Whatever is found out of the data
-    (means and standard deviations, which categories there are) is the training split's.
+    A subclass calls ``_encode_splits`` at the end of its constructor. Whatever is found out of the
+    data (means and standard deviations, which categories there are) is the training split's.
 
     Args:
         val_fraction: Share of all rows for validation.
@@ -198,7 +193,7 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
         self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
         self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
 
-    def _take(
+    def _encode_splits(
         self,
         numbers: Mapping[str, Numbers],
         texts: Mapping[str, Texts],
@@ -215,7 +210,12 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
             target: Its values (N,).
             source: What messages call the table.
         """
-        test, val, train = self._cut(len(target), source)
+        sizes = {
+            "test_fraction": some(self.test_fraction, len(target)),
+            "val_fraction": some(self.val_fraction, len(target)),
+        }
+        self._check_sizes(sizes, len(target), needed=2)
+        test, val, train = self._split_rows(np.zeros(len(target), dtype=np.int64), sizes)
         if not self._given:
             for column, values in numbers.items():
                 self.means[column], self.stds[column] = _moments(values[train])
@@ -225,27 +225,14 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
             self.target_mean, self.target_std = _moments(target[train])
             if self.target_std == 0:
                 raise DataError(
-                    f"target: column {target_name!r} of {source} has one value, "
-                    f"{self.target_mean:g}, in all {len(train)} training rows, which leaves "
-                    "nothing to learn; choose another column"
+                    f"column {target_name!r} of {source} has one value, {self.target_mean:g}, in "
+                    f"all {len(train)} training rows, which leaves nothing to learn; choose "
+                    "another target"
                 )
         self._set_facts(target_name)
         features = self._encode(numbers, texts, len(target))
         labels = target.astype(np.float32)
         self._parts = [ArrayTable(features, labels, rows) for rows in (train, val, test)]
-
-    def _cut(self, count: int, source: str) -> list[Rows]:
-        """Test, validation and training rows."""
-        fractions = self.test_fraction, self.val_fraction
-        sizes = [some(part, count) for part in fractions]
-        left = count - sum(sizes)
-        if left < 2:
-            raise DataError(
-                f"test_fraction and val_fraction take {sum(sizes)} of the {count} rows of {source} "
-                f"and leave {max(left, 0)} to train on, where 2 are needed; choose smaller ones or "
-                "add rows"
-            )
-        return split_rows(np.zeros(count, dtype=np.int64), sizes, self.split_seed)
 
     def load_fit(self) -> tuple[ArrayTable, ArrayTable]:
         """Return the training and the validation split."""
@@ -299,7 +286,7 @@ class CSVTable(TableDataModule):
         file.read([*columns, target])
         texts = [column for column in columns if self._is_categorical(file, column)]
         remedy = "mend them, or list the column in categorical or in ignore"
-        self._take(
+        self._encode_splits(
             {name: file.numbers(name, remedy) for name in columns if name not in texts},
             {name: file.texts(name) for name in texts},
             target,
@@ -315,10 +302,10 @@ class CSVTable(TableDataModule):
             for column in names:
                 file.check_column(option, column)
             if self.target in names:
-                raise DataError(f"{option}: {self.target!r} is the target; remove it from the list")
+                raise refuse(option, names, f"remove the target, {self.target!r}")
         both = [column for column in categorical if column in ignore]
         if both:
-            raise DataError(f"categorical: {both[0]!r} is in ignore, too; remove it from one")
+            raise refuse("categorical", categorical, f"remove {both[0]!r} there or from ignore")
         if self._given:
             return self._given_columns()
         columns = [name for name in file.columns if name != self.target and name not in ignore]
@@ -342,9 +329,11 @@ class CSVTable(TableDataModule):
         }
         for option, names in refused.items():
             for column in sorted(names):
-                raise DataError(
-                    f"{option}: {column!r} is an input by means or categories; give another, or "
-                    "leave means, stds and categories to be found"
+                raise refuse(
+                    option,
+                    getattr(self, option),
+                    f"give another column than {column!r}, an input by means or categories, or "
+                    "leave means, stds and categories to be found",
                 )
         return [*self.means, *self.categories]
 
@@ -386,8 +375,9 @@ class Diabetes(TableDataModule):
         columns = dict(zip(data.feature_names, data.data.T, strict=True))
         absent = [name for name in self.means if name not in columns] + [*self.categories]
         if absent:
-            raise DataError(f"means: {absent[0]!r} is no numeric column of Diabetes; remove it")
-        self._take(columns, {}, "progression", data.target, "the diabetes data")
+            remedy = f"remove {absent[0]!r}, which is no numeric column of Diabetes"
+            raise refuse("means", self.means, remedy)
+        self._encode_splits(columns, {}, "progression", data.target, "the diabetes data")
 
 
 def _moments(values: Numbers) -> tuple[float, float]:

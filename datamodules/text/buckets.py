@@ -76,7 +76,7 @@ class BucketBatches(EpochBatches):
             position=position,
         )
 
-    def _cut(self) -> list[tuple[int, int]]:
+    def _find_bounds(self) -> list[tuple[int, int]]:
         """(start, stop) of each batch in the texts sorted by bucket, or by length in this shard."""
         if not self.training:
             self._sorted = np.argsort(-self.lengths, kind="stable")[self.rank :: self.world_size]

@@ -168,7 +168,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         fractions: dict[Split, float] = {"test": self.test_fraction, "val": self.val_fraction}
         wanted = [split for split in fractions if split not in rows]
         sizes = {f"{split}_fraction": some(fractions[split], len(pool)) for split in wanted}
-        *parts, rest = self._carve(self._labels[pool], sizes)
+        *parts, rest = self._split_rows(self._labels[pool], sizes)
         drawn = {split: pool[part] for split, part in zip(wanted, parts, strict=True)}
         cut: dict[Split, Rows] = {**rows, "train": pool[rest]}
         cut.update(drawn)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules import Digits
-from datamodules.core.errors import DataError
+from datamodules.core.errors import OptionError
 from datamodules.core.randomness import permutation
 
 
@@ -141,6 +141,6 @@ def test_resumed_run_is_the_uninterrupted_one(
 def test_batch_that_processes_cannot_share(arrays) -> None:
     data = arrays("fit", batch_size=9)
     data._shard = lambda: (0, 2)
-    with pytest.raises(DataError, match="batch_size: 9"):
+    with pytest.raises(OptionError, match="option batch_size is 9"):
         data.train_dataloader()
     assert sum(len(b.index) for b in data.val_dataloader()) == 10

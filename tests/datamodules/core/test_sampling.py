@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, OptionError
 from datamodules.core.sampling import EpochBatches, split_rows, training_position
 
 
@@ -84,7 +84,7 @@ def test_evaluation_shards(size: int, world: int) -> None:
 
 
 def test_what_cannot_be_shared() -> None:
-    with pytest.raises(DataError, match=r"batch_size: 10 .* 3 processes; 9 can"):
+    with pytest.raises(OptionError, match=r"batch_size is 10; give 9, .* 3 processes"):
         training(100, 10, world_size=3)
     with pytest.raises(DataError, match="2 samples cannot be shared by 3"):
         EpochBatches(2, 12, training=False, world_size=3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import OptionError
 from datamodules.core.randomness import bits, uniform_floats
 from datamodules.images.augment import Augmentation
 
@@ -166,7 +166,7 @@ def test_two_epochs_in_a_row_show_both_sides(arrays, resident) -> None:
 
 
 def test_a_flip_that_is_not_known(arrays) -> None:
-    with pytest.raises(DataError, match=r"horizontal_flip: 'alternat' .*'alternate'"):
+    with pytest.raises(OptionError, match=r"horizontal_flip is 'alternat'; .*'alternate'"):
         arrays(horizontal_flip="alternat")
 
 

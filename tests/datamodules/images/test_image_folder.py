@@ -11,7 +11,7 @@ from PIL import Image
 
 from datamodules import ImageFolder, ImageInputs
 from datamodules.core.cache import cache_folder
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, OptionError, UserError
 from datamodules.images import cache as image_cache
 from datamodules.images import image_folder
 from datamodules.images.cache import decoded
@@ -99,7 +99,7 @@ def test_folders_for_splits(root, tmp_path) -> None:
     data = build(split, allow_missing_classes=True)
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [27, 3, 4]
     save(split / "test" / "cow" / "0.png")
-    with pytest.raises(DataError, match=r"test/cow: the training images lack this class"):
+    with pytest.raises(DataError, match=r"test/cow' is a class that the training images lack"):
         ImageFolder(str(split))
 
 
@@ -110,18 +110,18 @@ def test_class_names(root) -> None:
     assert Path(data.names[first.index[0]]).parent.name == "dog"
     assert first.label[0] == 0
     for names, words in (
-        (["cat"], "lacks 'dog'"),
-        (["cat", "dog", "cow"], "'cow' has no folder"),
-        (["cat", "dog", "cat"], "a name twice"),
+        (["cat"], "add 'dog'"),
+        (["cat", "dog", "cow"], "remove 'cow', which has no folder"),
+        (["cat", "dog", "cat"], "name each class once"),
     ):
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(OptionError, match=f"class_names is .*{words}"):
             ImageFolder(str(root), class_names=names)
 
 
 def test_wrong_folders(tmp_path, root) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match=r"root: .*absent' is not a folder"):
+    with pytest.raises(OptionError, match=r"root is .*absent'; give a folder that exists"):
         ImageFolder(str(tmp_path / "absent"))
     with pytest.raises(DataError, match="holds no class folders"):
         ImageFolder(str(empty))
@@ -130,7 +130,7 @@ def test_wrong_folders(tmp_path, root) -> None:
         ImageFolder(str(empty))
     (root / "cow").mkdir()
     (root / "cow" / "readme.md").write_text("soon")
-    with pytest.raises(DataError, match=r"cow: holds no images"):
+    with pytest.raises(DataError, match=r"cow' holds no images"):
         ImageFolder(str(root))
     (empty / "val").mkdir()
     (empty / "test").mkdir()
@@ -154,7 +154,7 @@ def test_broken_images(root, monkeypatch, fault) -> None:
     else:
         path.write_bytes(b"" if fault == "empty" else b"\x89PNG\r\n\x1a\n garbage" * 9)
     for _ in range(2):
-        with pytest.raises(DataError, match=rf"cat/{path.name}: .*skip_broken: true"):
+        with pytest.raises(DataError, match=rf"cat/{path.name}' .*skip_broken: true"):
             build(root, "fit")
     with pytest.warns(UserWarning, match=rf"left out 1 of 30 images.*cat/{path.name}") as caught:
         data = build(root, skip_broken=True)
@@ -168,9 +168,7 @@ def test_broken_images(root, monkeypatch, fault) -> None:
 def test_folder_in_which_every_file_is_broken(root, skip_broken) -> None:
     for path in (root / "dog").iterdir():
         path.write_bytes(b"nothing")
-    words = (
-        r"dog: every file in it is broken \(10 of 10\), the first being .*dog/00\.png: cannot be"
-    )
+    words = r"dog' holds broken files alone \(10 of 10\), the first being .*dog/00\.png' cannot be"
     with pytest.raises(DataError, match=words):
         build(root, "fit", skip_broken=skip_broken)
 
@@ -179,7 +177,7 @@ def test_class_that_a_split_lacks(root, tmp_path) -> None:
     for path in sorted((root / "dog").iterdir())[2:]:
         path.unlink()
     for options in ({"val_fraction": 0.1}, {"val_fraction": 0.3, "test_fraction": 0.3}):
-        with pytest.raises(DataError, match=r"the \w+ split has no image of class 'dog'; add some"):
+        with pytest.raises(DataError, match=r"no image of class 'dog' in its \w+ split; add some"):
             build(root, **options)
     data = build(root, allow_missing_classes=True)
     assert set(data.split("test").labels[data.split("test").rows]) == {0}
@@ -194,7 +192,7 @@ def test_class_that_a_split_lacks(root, tmp_path) -> None:
         build(split, skip_broken=True)
     (split / "test" / "dog" / "0.png").unlink()
     with (
-        pytest.raises(DataError, match="split: the test split has no image of class 'dog'; add"),
+        pytest.raises(DataError, match="split' has no image of class 'dog' in its test split; add"),
         pytest.warns(UserWarning, match="left out"),
     ):
         build(split, skip_broken=True)
@@ -330,7 +328,7 @@ def test_window(tmp_path) -> None:
     Image.fromarray(flat).save(path)
     assert np.array_equal(read_image(path, 8, 1, window=[5, 95])[..., 0], (flat > 700) * 255)
     Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)).save(tmp_path / "n.tif")
-    with pytest.raises(DataError, match=r"n\.tif: .*not finite"):
+    with pytest.raises(DataError, match=r"n\.tif' .*not finite"):
         read_image(tmp_path / "n.tif", 8, 1, window=[5, 95])
 
 
@@ -350,7 +348,7 @@ def test_window_is_the_same_in_prediction(tmp_path) -> None:
     assert raw[0].float().std() > 50
     assert ImageInputs(**inputs.resolved()["init_args"]).window == [1, 99]
     for wrong in ([99, 1], [5], [-1, 50], [0, 101], [5, 5]):
-        with pytest.raises(DataError, match=r"window: .* not possible; give two percentiles"):
+        with pytest.raises(OptionError, match=r"window is .*; give two percentiles"):
             ImageFolder(str(tmp_path / "images"), window=wrong)
 
 
@@ -402,10 +400,10 @@ def test_orientation(tmp_path) -> None:
 
 def test_floats_are_refused(tmp_path) -> None:
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "f.tif")
-    with pytest.raises(DataError, match=r"f\.tif: .*floating-point"):
+    with pytest.raises(DataError, match=r"f\.tif' .*floating-point"):
         read_image(tmp_path / "f.tif", 8, 1)
     Image.fromarray(np.full((8, 8), 70_000, dtype=np.int32)).save(tmp_path / "i.tif")
-    with pytest.raises(DataError, match=r"i\.tif: .*16 bits"):
+    with pytest.raises(DataError, match=r"i\.tif' .*16 bits"):
         read_image(tmp_path / "i.tif", 8, 1)
 
 
@@ -519,7 +517,7 @@ def test_patient_in_two_folders(root, tmp_path, patients) -> None:
 
 def test_wrong_tables_of_patients(root, tmp_path, patients) -> None:
     def refuse(words: str, rows: dict[str, str], **options: str) -> None:
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(UserError, match=words):
             build(root, groups=write_csv(tmp_path / "p.csv", rows), **options)
 
     refuse(
@@ -537,7 +535,9 @@ def test_wrong_tables_of_patients(root, tmp_path, patients) -> None:
         "names '00.png', but 2 files are called so; write", {Path(f).name: "P" for f in patients}
     )
     everyone = dict.fromkeys(patients, "P")
-    refuse("'patient' takes 1 different value, too few for 3 splits", everyone)
+    refuse(
+        "'patient'; lower .* to 0, or add some: 3 splits cannot share 1 different value", everyone
+    )
     table = Path(write_csv(tmp_path / "two.csv", patients))
     table.write_text(table.read_text() + "\ncat/03.png,P5")
     with pytest.raises(DataError, match=r"gives 'cat/03.png' two values .*'P3' and 'P5'; keep one"):
@@ -545,7 +545,7 @@ def test_wrong_tables_of_patients(root, tmp_path, patients) -> None:
     with pytest.raises(DataError, match=r"groups: .*absent.csv' does not exist; give a csv file"):
         ImageFolder(str(root), groups="absent.csv")
     refuse(
-        "test_fraction and val_fraction: .* would leave none",
+        "test_fraction is .*; lower it or val_fraction, .* would leave too few",
         patients,
         val_fraction=0.9,
         test_fraction=0.9,

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from datamodules import CIFAR10, Digits, ImageFolder, ImageInputs
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, OptionError
 
 OPTIONS = {
     "class_names": ["a", "b"],
@@ -66,7 +66,7 @@ def test_prepared_as_the_sets_own_images(tmp_path) -> None:
 
 
 def test_what_cannot_be_read(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"inputs: '.*absent' does not exist"):
+    with pytest.raises(DataError, match=r"'.*absent' does not exist"):
         ImageInputs([str(tmp_path / "absent")], **OPTIONS)
     with pytest.raises(DataError, match="no image found"):
         ImageInputs([str(tmp_path)], **OPTIONS)
@@ -77,7 +77,7 @@ def test_what_cannot_be_read(tmp_path) -> None:
     data = ImageInputs([str(tmp_path)], **OPTIONS)
     with pytest.raises(DataError, match=r"broken\.jpg"):
         next(iter(data.predict_dataloader()))
-    with pytest.raises(DataError, match="for each of 3 channels"):
+    with pytest.raises(OptionError, match="for each of 3 channels"):
         ImageInputs([str(broken)], **{**OPTIONS, "mean": [0.5]})
 
 

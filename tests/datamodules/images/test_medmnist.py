@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, OptionError
 from datamodules.images import medmnist
 from datamodules.images.medmnist import ImageNpz, MedMNIST
 from datamodules.images.medmnist_sets import CITATION, SETS, about
@@ -144,7 +144,7 @@ def test_real_files(real_images) -> None:
         assert tuple(counts) == SETS[name].samples
         test = data.split("test")
         assert int(test.labels.sum()) == ones
-    with pytest.raises(DataError, match=r"breastmnist\.npz: its md5 sum .* verify: false"):
+    with pytest.raises(DataError, match=r"breastmnist\.npz' has not the md5 sum .* verify: false"):
         MedMNIST("breastmnist", root=root).setup("fit")
 
 
@@ -166,7 +166,7 @@ def test_md5(tmp_path, monkeypatch) -> None:
     MedMNIST("breastmnist", root=str(tmp_path)).setup()
     with path.open("ab") as file:
         file.write(b"x")
-    with pytest.raises(DataError, match=r"breastmnist\.npz: its md5 sum"):
+    with pytest.raises(DataError, match=r"breastmnist\.npz' has not the md5 sum"):
         MedMNIST("breastmnist", root=str(tmp_path)).setup()
 
 
@@ -277,17 +277,17 @@ def damage(content: dict[str, np.ndarray], change: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("keys", r"x\.npz: lacks val_labels, test_images, where .* holds train_images, "),
-        ("floats", r"x\.npz: train_images is float64 of the shape \(30, 28, 28\); give .* uint8"),
-        ("objects", r"x\.npz: cannot be read as npz \(Object arrays cannot be loaded"),
-        ("label floats", r"x\.npz: train_labels is float64 .*; give whole numbers"),
+        ("keys", r"x\.npz' lacks val_labels, test_images, where .* holds train_images, "),
+        ("floats", r"x\.npz': train_images is float64 of the shape \(30, 28, 28\); give .* uint8"),
+        ("objects", r"x\.npz' cannot be read as npz \(Object arrays cannot be loaded"),
+        ("label floats", r"x\.npz': train_labels is float64 .*; give whole numbers"),
         ("oblong", r"images of 20 x 28 pixels; make them square"),
         ("sizes", r"val_images holds images of 20 x 20 x 1 values, but 28 x 28 x 1 are expected"),
-        ("counts", r"x\.npz: val_images holds 12 images but val_labels 5 labels; mend the file"),
+        ("counts", r"x\.npz': val_images holds 12 images but val_labels 5 labels; mend the file"),
         ("columns", r"val_labels has the shape \(12, 3\), but multiclass .* want \(12,\)"),
         ("outside", r"val split holds 1 labels outside its 3 classes.*: 7 for one"),
-        ("absent", r"x\.npz: the val split has no image of class '1'; add some, or set allow_mis"),
-        ("absent in training", r"x\.npz: the train split has no image of class '1'; add some$"),
+        ("absent", r"x\.npz' has no image of class '1' in its val split; add some, or set allow_m"),
+        ("absent in training", r"x\.npz' has no image of class '1' in its train split; add some$"),
     ],
 )
 def test_wrong_content(tmp_path, change, words) -> None:
@@ -304,14 +304,18 @@ def test_wrong_content(tmp_path, change, words) -> None:
 
 
 def test_wrong_files_and_options(tmp_path, monkeypatch) -> None:
-    with pytest.raises(DataError, match=r"path: .*absent\.npz' is not a file; give an npz"):
+    with pytest.raises(OptionError, match=r"path is .*absent\.npz'; give an npz file that exists"):
         ImageNpz(str(tmp_path / "absent.npz"))
     path = Path(write(tmp_path / "x.npz", arrays(size=64)))
-    with pytest.raises(DataError, match=r"names 2 classes, but the labels of .* take 3; name"):
+    with pytest.raises(
+        OptionError, match=r"class_names is \['a', 'b'\]; name all 3 .* that the labels of .* take"
+    ):
         ImageNpz(str(path), ["a", "b"])
-    with pytest.raises(DataError, match="holds a name twice"):
+    with pytest.raises(OptionError, match=r"class_names is .* name each class once"):
         ImageNpz(str(path), ["a", "b", "a"])
-    with pytest.raises(DataError, match=r"label_kind: binary means 2 classes, but .* has 3"):
+    with pytest.raises(
+        OptionError, match=r"label_kind is 'binary'; give another, as .* has 3 classes, not 2"
+    ):
         ImageNpz(str(path), label_kind="binary")
     several = arrays(several=True)
     several["val_labels"][0, 0] = 2
@@ -320,14 +324,14 @@ def test_wrong_files_and_options(tmp_path, monkeypatch) -> None:
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"no zip at all"):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"x\.npz: cannot be read as npz"):
+        with pytest.raises(DataError, match=r"x\.npz' cannot be read as npz"):
             ImageNpz(str(path))
     # the directory at the end is whole, but what it points to is not
     middle = whole.index(b"val_images") + 20_000
     path.write_bytes(whole[:middle] + b"\0" * 200 + whole[middle + 200 :])
     for limit in (2**30, 0):
         monkeypatch.setattr(medmnist, "IN_MEMORY", limit)
-        with pytest.raises(DataError, match=r"x\.npz: cannot be read as npz"):
+        with pytest.raises(DataError, match=r"x\.npz' cannot be read as npz"):
             ImageNpz(str(path)).setup("fit")
 
 
@@ -337,10 +341,10 @@ def test_unknown_names() -> None:
         ("BreastMNIST", "breastmnist"),
         ("organmnist3d", "organ.mnist"),
     ):
-        words = rf"name: '{name}' is not a 2-D set of MedMNIST; did you mean '{near}'"
-        with pytest.raises(DataError, match=words):
+        words = rf"name is '{name}'; give a 2-D set of MedMNIST; did you mean '{near}'"
+        with pytest.raises(OptionError, match=words):
             MedMNIST(name)
-    with pytest.raises(DataError, match=r"size: 32 is not possible; give one of \[28, 64, 128"):
+    with pytest.raises(OptionError, match=r"option size is 32; give one of 28, 64, 128"):
         MedMNIST("breastmnist", size=32)
 
 
@@ -427,7 +431,7 @@ def test_download_that_fails(tmp_path, site, monkeypatch, fault) -> None:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(medmnist, "RECORD", "http://no-such-host.invalid/files")
         monkeypatch.setattr(medmnist, "PROBE_S", 2.0)
-    words = rf"root: .* holds no breastmnist_64\.npz and .*{words}.*; put the file from http"
+    words = rf"'.*' holds no breastmnist_64\.npz and .*{words}.*; put the file from http"
     data = MedMNIST("breastmnist", root=str(tmp_path), size=64)
     with pytest.raises(DataError, match=words):
         data.prepare_data()

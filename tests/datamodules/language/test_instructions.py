@@ -545,7 +545,7 @@ BAD = [
     ),
     ({"share_prefix": True}, "share_prefix: true needs rows of several samples; set packing"),
     ({"splits": {"train": "a"}}, "is one file; give the folder"),
-    ({"val_fraction": 0.6, "test_fraction": 0.5}, "would leave none to train on"),
+    ({"val_fraction": 0.6, "test_fraction": 0.5}, "would leave too few to train on"),
 ]
 
 

@@ -142,7 +142,7 @@ def test_resolved_rebuilds_the_object(build) -> None:
     [
         ({"count": 2}, "option count is 2"),
         ({"image_size": 8}, "option image_size is 8"),
-        ({"in_channels": 2}, "in_channels: 2"),
+        ({"in_channels": 2}, "option in_channels is 2"),
         ({"data_seed": -1}, "option data_seed is -1"),
         ({"val_fraction": 1.0}, "option val_fraction is 1.0"),
     ],
@@ -153,7 +153,7 @@ def test_options_that_are_not_possible(kind, options, said) -> None:
 
 
 def test_splits_that_are_not_possible() -> None:
-    with pytest.raises(DataError, match="would leave none to train on"):
+    with pytest.raises(UserError, match="would leave too few to train on"):
         cells(val_fraction=0.5, test_fraction=0.5)
     with pytest.raises(DataError, match="val split is empty; give a larger val_fraction"):
         cells(val_fraction=0.0)

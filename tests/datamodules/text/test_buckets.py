@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, OptionError
 from datamodules.text.buckets import BucketBatches, buckets
 
 RNG = np.random.default_rng(3)
@@ -150,7 +150,7 @@ def test_what_cannot_be_shared() -> None:
         training(np.array([59, 3, 4]), max_tokens=90, world_size=2)
     with pytest.raises(DataError, match="max_tokens: 58 leaves no room"):
         training(np.array([59, 3, 4]), max_tokens=58)
-    with pytest.raises(DataError, match="batch_size: 9"):
+    with pytest.raises(OptionError, match="option batch_size is 9"):
         training(batch_size=9, world_size=2)
     with pytest.raises(DataError, match="cannot be shared by 4 processes"):
         training(np.array([3, 4]), max_tokens=100, world_size=4)
