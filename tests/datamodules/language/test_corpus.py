@@ -386,7 +386,7 @@ BAD = [
     ({"windows": "sequential", "windows_per_epoch": 3}, "windows_per_epoch: 3 is for random"),
     ({"windows": "sequential", "batch_size": 1000}, "batch_size: 1000 sequences of 16 tokens"),
     ({"windows_per_epoch": 0}, "option windows_per_epoch is 0; give 1 or more"),
-    ({"val_fraction": 0.5, "test_fraction": 0.5}, "would leave too few to train on"),
+    ({"val_fraction": 0.5, "test_fraction": 0.5}, "would leave none to train on"),
     ({"tokenizer": "chars"}, "did you mean 'char'"),
     ({"tokenizer": "bpe", "vocab_size": 200}, "vocab_size: 200 is too small"),
     ({"end_token": "</s>"}, "end_token: '</s>' is for a tokenizer that exists"),

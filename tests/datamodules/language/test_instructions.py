@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules import Instructions, Preferences, PromptInputs
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, UserError
 from datamodules.core.protocols import IGNORE_INDEX
 from datamodules.language.batch import TokenBatch
 from datamodules.language.chat_template import NAMED_TEMPLATES
@@ -551,7 +551,7 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_bad_options(model, rows, options: dict, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         Instructions(rows(), **{"tokenizer": model(), **options}).setup()
 
 

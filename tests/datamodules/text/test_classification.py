@@ -599,7 +599,7 @@ BAD_OPTIONS = {
     "class_names: .* lacks the label 'pos'": {"class_names": ["neg", "good"]},
     "class_names: .* holds a name twice": {"class_names": ["neg", "pos", "neg"]},
     "option val_fraction is 1.5; give a number from 0 to and below 1": {"val_fraction": 1.5},
-    "test_fraction and val_fraction: .* leave none to train on": {
+    "test_fraction is .*; lower it or val_fraction, .* leave too few to train on": {
         "val_fraction": 0.6,
         "test_fraction": 0.6,
     },
