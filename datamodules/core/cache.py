@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from datamodules.core.errors import DataError
 
+#: Counts the changes to what is cached.
 STORE_VERSION = 1
-"""Counts the changes to what is cached."""
 
 T = TypeVar("T")
 
@@ -34,47 +34,63 @@ def cached(kind: str, key: object, load: Callable[[Path], T], build: Callable[[P
     Raises:
         DataError: If neither folder can be written.
     """
-    from filelock import FileLock
-
-    digest = hashlib.sha256(json.dumps([STORE_VERSION, key]).encode()).hexdigest()[:32]
-    target = cache_folder() / "text" / kind / digest
-    found = _load(target, load)
-    if found is not None:
-        return found
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            found = _load(target, load)  # another process may have been first
-            if found is not None:
-                return found
-            scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
-            try:
-                build(scratch)
-                shutil.rmtree(target, ignore_errors=True)  # one that could not be read
-                os.replace(scratch, target)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-        return load(target)
+        return build_once(kind, key, load, build)
     except OSError as error:
         reason = error
-    temporary = Path(tempfile.mkdtemp(prefix="zoo_text_"))
+    temporary = Path(tempfile.mkdtemp(prefix="zoo_"))
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    warnings.warn(
-        f"{target.parent} cannot be written ({reason}), so the texts are prepared in {temporary} "
-        "for this run alone; set ZOO_CACHE to a folder that can",
-        stacklevel=2,
-    )
+    warn_unwritable(kind, reason, f"it is built in {temporary} for this run alone")
     try:
         build(temporary)
         return load(temporary)
     except OSError as error:
         raise DataError(
-            f"neither {str(target.parent)!r} nor {str(temporary)!r} can be written ({error}); set "
-            "ZOO_CACHE to a folder that can"
+            f"neither {str(cache_folder() / kind)!r} nor {str(temporary)!r} can be written "
+            f"({error}); set ZOO_CACHE to a folder that can"
         ) from None
 
 
-def _load(folder: Path, load: Callable[[Path], T]) -> T | None:
+def build_once(
+    kind: str, key: object, load: Callable[[Path], T], build: Callable[[Path], None]
+) -> T:
+    """Load or build as ``cached`` does, but without a temporary folder.
+
+    Raises:
+        OSError: If the cache cannot be written.
+    """
+    from filelock import FileLock
+
+    digest = hashlib.sha256(json.dumps([STORE_VERSION, key]).encode()).hexdigest()[:32]
+    target = cache_folder() / kind / digest
+    found = _load_whole(target, load)
+    if found is not None:
+        return found
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        found = _load_whole(target, load)  # another process may have been first
+        if found is not None:
+            return found
+        scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+        try:
+            build(scratch)
+            shutil.rmtree(target, ignore_errors=True)  # one that could not be read
+            os.replace(scratch, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return load(target)
+
+
+def warn_unwritable(kind: str, reason: OSError, instead: str) -> None:
+    """Warn that a folder of the cache cannot be written, and say what is done instead."""
+    warnings.warn(
+        f"{cache_folder() / kind} cannot be written ({reason}), so {instead}; set ZOO_CACHE to a "
+        "folder that can",
+        stacklevel=3,
+    )
+
+
+def _load_whole(folder: Path, load: Callable[[Path], T]) -> T | None:
     try:
         return load(folder)
     except (OSError, ValueError):
@@ -82,12 +98,17 @@ def _load(folder: Path, load: Callable[[Path], T]) -> T | None:
 
 
 def cache_folder() -> Path:
-    """``$ZOO_CACHE``, or ``~/.cache/lightning_zoo``."""
+    """Return ``$ZOO_CACHE``, or ``~/.cache/lightning_zoo``."""
     chosen = os.environ.get("ZOO_CACHE")
     return Path(chosen) if chosen else Path("~/.cache/lightning_zoo").expanduser()
 
 
-def _need_space(folder: Path, needed: int) -> None:
+def need_space(folder: Path, needed: int) -> None:
+    """Refuse to write a mapped file on a full disk, which would kill the process without a word.
+
+    Raises:
+        OSError: If there is not so much space, in bytes.
+    """
     free = shutil.disk_usage(folder).free
     if needed + 2**26 > free:
         raise OSError(f"{needed / 1e9:.1f} GB wanted, {free / 1e9:.1f} GB free")

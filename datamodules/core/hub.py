@@ -222,7 +222,7 @@ def _from_wheel(wheel: _Wheel) -> Path | None:
         return None
     version = metadata.version(wheel.distribution)
     key = [_CONVERSION, wheel.distribution, version, file.name, file.stat().st_size]
-    return cached("models", key, _whole, lambda folder: _convert(file, folder))
+    return cached("text/models", key, _whole, lambda folder: _convert(file, folder))
 
 
 def _whole(folder: Path) -> Path:

@@ -1,24 +1,21 @@
 """Decoded images on disk, so that each is decoded once."""
 
-import hashlib
 import json
 import os
 import shutil
-import tempfile
-import uuid
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.cache import _need_space, cache_folder
+from datamodules.core.cache import build_once, need_space, warn_unwritable
 from datamodules.core.errors import DataError
 from datamodules.images.dataset import channel_sums
 from datamodules.images.decode import READER_VERSION
@@ -58,23 +55,37 @@ def decoded(
         reader: Called only if there is decoding to do; what it returns gives row i as uint8
             (size, size, channels), or raises DataError.
     """
-    text = json.dumps([READER_VERSION, size, channels, count, key])
-    target = cache_folder() / "images" / hashlib.sha256(text.encode()).hexdigest()[:32]
     shape = (count, size, size, channels)
-    found = _load(target, shape)
-    if found is not None:
-        return found
-    try:
-        return _build(target, shape, reader)
-    except OSError as error:
-        warnings.warn(
-            f"{target.parent} cannot be written ({error}), so the images are decoded into "
-            "memory for this run alone; set ZOO_CACHE to a folder that can",
-            stacklevel=2,
+
+    def build(folder: Path) -> None:
+        need_space(folder, int(np.prod(shape)))
+        images = np.lib.format.open_memmap(
+            folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape
         )
+        sums, broken = _decode_into(images, reader())
+        images.flush()
+        np.save(folder / "sums.npy", sums)
+        (folder / "broken.json").write_text(json.dumps(broken), encoding="utf-8")
+
+    try:
+        whole_key = [READER_VERSION, size, channels, count, key]
+        return build_once("images", whole_key, partial(_load_decoded, shape), build)
+    except OSError as error:
+        instead = "the images are decoded into memory for this run alone"
+        warn_unwritable("images", error, instead)
     images = np.zeros(shape, dtype=np.uint8)
-    sums, broken = _fill(images, reader())
+    sums, broken = _decode_into(images, reader())
     return DecodedImages(images, sums, broken)
+
+
+def _load_decoded(shape: tuple[int, ...], folder: Path) -> DecodedImages:
+    # "c", copy on write, because torch warns of arrays that cannot be written to.
+    images = np.load(folder / "images.npy", mmap_mode="c" if shape[0] else None)
+    sums = np.load(folder / "sums.npy")
+    broken = json.loads((folder / "broken.json").read_text(encoding="utf-8"))
+    if images.shape != shape or len(sums) != shape[0]:
+        raise ValueError("not whole")
+    return DecodedImages(images, sums, {int(row): why for row, why in broken.items()})
 
 
 #: What a damaged npz file makes zipfile and numpy raise.
@@ -111,91 +122,31 @@ def unpacked(archive: Path, member: str, shape: tuple[int, ...]) -> Array | None
         The images, or None where the cache cannot be written.
     """
     stat = archive.stat()
-    text = json.dumps([str(archive.resolve()), stat.st_size, stat.st_mtime_ns, member, shape])
-    target = cache_folder() / "npz" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
+    key = [str(archive.resolve()), stat.st_size, stat.st_mtime_ns, member, shape]
     try:
-        return _unpack(archive, member, shape, target)
+        return build_once("npz", key, _load_unpacked, partial(_unpack, archive, member, shape))
     except OSError as error:
-        warnings.warn(
-            f"{target.parent} cannot be written ({error}), so all of {archive} is held in memory; "
-            "set ZOO_CACHE to a folder that can",
-            stacklevel=2,
-        )
+        warn_unwritable("npz", error, f"all of {archive} is held in memory")
         return None
 
 
-def _unpack(archive: Path, member: str, shape: tuple[int, ...], target: Path) -> Array:
-    if not target.is_file():
-        from filelock import FileLock
-
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            if not target.is_file():  # another process may have been first
-                _copy(archive, member, shape, target)
+def _load_unpacked(folder: Path) -> Array:
     # "c", copy on write, because torch warns of arrays that cannot be written to.
-    images: Array = np.load(target, mmap_mode="c")
+    images: Array = np.load(folder / "images.npy", mmap_mode="c")
     return images
 
 
-def _copy(archive: Path, member: str, shape: tuple[int, ...], target: Path) -> None:
-    _need_space(target.parent, int(np.prod(shape)))
-    scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with zipfile.ZipFile(archive) as opened, opened.open(member) as source:
-            _, fortran, dtype = _npy_header(source)
-            header = {"descr": dtype.str, "fortran_order": fortran, "shape": shape}
-            with scratch.open("xb") as file:
-                np.lib.format.write_array_header_1_0(file, header)
-                shutil.copyfileobj(source, file, 2**20)
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
+def _unpack(archive: Path, member: str, shape: tuple[int, ...], folder: Path) -> None:
+    need_space(folder, int(np.prod(shape)))
+    with zipfile.ZipFile(archive) as opened, opened.open(member) as source:
+        _, fortran, dtype = _npy_header(source)
+        header = {"descr": dtype.str, "fortran_order": fortran, "shape": shape}
+        with (folder / "images.npy").open("xb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(source, file, 2**20)
 
 
-def _load(target: Path, shape: tuple[int, ...]) -> DecodedImages | None:
-    try:
-        # "c", copy on write, because torch warns of arrays that cannot be written to.
-        images = np.load(target / "images.npy", mmap_mode="c" if shape[0] else None)
-        sums = np.load(target / "sums.npy")
-        broken = json.loads((target / "broken.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if images.shape != shape or len(sums) != shape[0]:
-        return None
-    return DecodedImages(images, sums, {int(row): why for row, why in broken.items()})
-
-
-def _build(target: Path, shape: tuple[int, ...], reader: Callable[[], Reader]) -> DecodedImages:
-    from filelock import FileLock
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        found = _load(target, shape)  # another process may have been first
-        if found is not None:
-            return found
-        # Writing to a mapped file on a full disk would kill the process without a word.
-        _need_space(target.parent, int(np.prod(shape)))
-        scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
-        try:
-            images = np.lib.format.open_memmap(
-                scratch / "images.npy", mode="w+", dtype=np.uint8, shape=shape
-            )
-            sums, broken = _fill(images, reader())
-            images.flush()
-            del images
-            np.save(scratch / "sums.npy", sums)
-            (scratch / "broken.json").write_text(json.dumps(broken), encoding="utf-8")
-            shutil.rmtree(target, ignore_errors=True)  # one that could not be read
-            os.replace(scratch, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    found = _load(target, shape)
-    if found is None:
-        raise OSError("what was written cannot be read back")
-    return found
-
-
-def _fill(images: Array, read: Reader) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
+def _decode_into(images: Array, read: Reader) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
     """Decode into the array by threads; on large images decoders release the interpreter's lock."""
     from tqdm import tqdm
 

@@ -96,7 +96,7 @@ def chat_store(sources: Sequence[Records], reader: Reader, template: ChatTemplat
         hashlib.sha256(template.tokenizer.json.encode()).hexdigest(),
         template.text,
     ]
-    return cached("chats", key, ChatStore.open, partial(_build, sources, reader, template))
+    return cached("text/chats", key, ChatStore.open, partial(_build, sources, reader, template))
 
 
 def _build(

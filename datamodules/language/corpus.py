@@ -265,7 +265,7 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         sources = [source.key() for source in self._sources]
         key = [__version__, vocabulary, sources, self._division.key()]
         build = partial(self._train_tokenizer, vocabulary)
-        return LanguageTokenizer(cached("tokenizers", key, read_tokenizer, build))
+        return LanguageTokenizer(cached("text/tokenizers", key, read_tokenizer, build))
 
     def _train_tokenizer(self, vocabulary: Vocabulary, folder: Path) -> None:
         # of a very long training split every k-th text alone

@@ -152,7 +152,7 @@ class Survey:
 def survey(sources: Sequence[Documents]) -> Survey:
     """Read all documents once, or find what an earlier run has noted of them."""
     key = [source.key() for source in sources]
-    return cached("documents", key, _load_survey, partial(_survey, sources))
+    return cached("text/documents", key, _load_survey, partial(_survey, sources))
 
 
 def _survey(sources: Sequence[Documents], folder: Path) -> None:

@@ -106,7 +106,7 @@ def token_streams(
         mark,
     ]
     build = partial(_build, sources, division, tokenizer, mark)
-    return cached("streams", key, _open, build)
+    return cached("text/streams", key, _open, build)
 
 
 def _open(folder: Path) -> dict[Split, TokenStore]:

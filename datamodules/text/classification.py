@@ -194,7 +194,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         # Digests are of texts in NFC; a tokenizer that is not has to know the texts as they are.
         raw = None if self.nfc else part_keys(self._parts)
         key = [__version__, vocabulary, content, raw]
-        return TextTokenizer(cached("tokenizers", key, read_tokenizer, build))
+        return TextTokenizer(cached("text/tokenizers", key, read_tokenizer, build))
 
     def texts(self, index: Sequence[int]) -> list[str]:
         """Return the raw texts of some numbers, as a batch's ``index`` gives them.

@@ -43,7 +43,7 @@ class Corpus:
 
 def survey(parts: Sequence[SplitSource]) -> Corpus:
     """Read all rows once, or find what an earlier run has noted of them."""
-    return cached("corpora", part_keys(parts), _load_corpus, partial(_survey, parts))
+    return cached("text/corpora", part_keys(parts), _load_corpus, partial(_survey, parts))
 
 
 def part_keys(parts: Sequence[SplitSource]) -> list[object]:

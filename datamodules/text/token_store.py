@@ -175,7 +175,7 @@ def tokenised(parts: Sequence[SplitSource], tokenizer: TextTokenizer, count: int
         count: How many rows there are, for the progress bar.
     """
     key = [part_keys(parts), hashlib.sha256(tokenizer.json.encode()).hexdigest()]
-    return cached("tokens", key, TokenStore.open, partial(_tokenise, parts, tokenizer, count))
+    return cached("text/tokens", key, TokenStore.open, partial(_tokenise, parts, tokenizer, count))
 
 
 def _tokenise(

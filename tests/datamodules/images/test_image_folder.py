@@ -12,7 +12,6 @@ from PIL import Image
 from datamodules import ImageFolder, ImageInputs
 from datamodules.core.cache import cache_folder
 from datamodules.core.errors import DataError, OptionError, UserError
-from datamodules.images import cache as image_cache
 from datamodules.images import image_folder
 from datamodules.images.cache import decoded
 from datamodules.images.decode import read_image
@@ -209,7 +208,7 @@ def test_second_run_decodes_nothing(root, monkeypatch) -> None:
     first = build(root, "fit")
     assert len(calls) == 30
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache, "_build", None)  # a cache that is only to be read will do
+        patch.setattr("filelock.FileLock", None)  # a cache that is only to be read will do
         second = build(root, "fit")
     assert len(calls) == 30
     assert isinstance(second.split("train").images, np.memmap)
