@@ -163,9 +163,9 @@ OPTIONS = {
     "give a larger val_fraction or more images",
     "--data.test_fraction 0": "Digits's test split is empty; "
     "give a larger test_fraction or more images",
-    "--data.val_fraction 0.9": "data.test_fraction and val_fraction: 1976 of 1797 images would "
-    "leave none to train on; choose smaller ones or add images",
-    "--data.crop_padding 99": "data.crop_padding: 99 is more than the image's side; give at most 8",
+    "--data.val_fraction 0.9": "option data.test_fraction is 0.2; lower it or val_fraction, or add "
+    "images: 1976 of 1797 would leave too few to train on",
+    "--data.crop_padding 99": "option data.crop_padding is 99; give at most 8, the image's side",
     "--model.lr -1": "model.lr is -1.0; it must not be negative",
     "--model.warmup_steps -1": "model.warmup_steps is -1; give 0 or more optimiser steps",
     "--model.label_smoothing 2": "option model.label_smoothing is 2.0; "
@@ -488,26 +488,22 @@ FOLDER = FIT + "--data ImageFolder --data.root images --data.image_size 16 --dat
 
 
 def test_data_folder_is_missing_or_empty(refuse: Refuse) -> None:
-    assert refuse(FOLDER) == (
-        "data.root: 'images' is not a folder; give one that holds a folder per class"
-    )
+    assert refuse(FOLDER) == ("option data.root is 'images'; give a folder that exists")
     Path("images").mkdir()
-    assert refuse(FOLDER) == (
-        "data.root: 'images' holds no class folders; put each class's images in one"
-    )
+    assert refuse(FOLDER) == ("'images' holds no class folders; put each class's images in one")
     sentence = refuse(FIT + "--data CIFAR10 --data.root images --data.download false")
-    assert sentence.startswith("data.root: 'images' holds no CIFAR-10 and download is false; ")
+    assert sentence.startswith("'images' holds no CIFAR-10 and download is false; ")
 
 
 def test_class_without_images(refuse: Refuse, folder: Path) -> None:
     (folder / "emu").mkdir()
-    assert refuse(FOLDER) == "images/emu: holds no images; add some or remove the folder"
+    assert refuse(FOLDER) == "'images/emu' holds no images; add some or remove the folder"
 
 
 def test_truncated_image(refuse: Refuse, folder: Path, zoo: Callable[[str], Any]) -> None:
     broken = folder / "cat" / "3.png"
     broken.write_bytes(broken.read_bytes()[:300])
-    refuse(FOLDER, "images/cat/3.png: cannot be read as an image", "skip_broken: true")
+    refuse(FOLDER, "'images/cat/3.png' cannot be read as an image", "skip_broken: true")
     with pytest.warns(UserWarning, match="left out 1 of 24 images, the first being .*cat/3.png"):
         assert zoo(FOLDER + "--data.skip_broken true").code == 0
 
@@ -546,7 +542,7 @@ def test_cifar_of_another_sum(refuse: Refuse, zoo: Callable[[str], Any]) -> None
     cifar_pickles(Path("data/cifar-10-batches-py"), [*range(10)] * 2)
     command = FIT + "--data CIFAR10 --data.val_size 10 --data.batch_size 8 "
     assert refuse(command) == (
-        "data/cifar-10-batches-py/data_batch_1: its md5 sum is not that of the original; "
+        "'data/cifar-10-batches-py/data_batch_1' has not the md5 sum of the original; "
         "fetch it again, or set verify: false if it is meant to differ"
     )
     assert zoo(command + "--data.verify false").code == 0
@@ -556,7 +552,7 @@ def test_cifar_pickle_runs_nothing(refuse: Refuse) -> None:
     cifar_pickles(Path("data/cifar-10-batches-py"), Touch())
     refuse(
         FIT + "--data CIFAR10 --data.verify false",
-        "data/cifar-10-batches-py/data_batch_1: is no CIFAR-10 file",
+        "'data/cifar-10-batches-py/data_batch_1' is no CIFAR-10 file",
     )
     assert not Path("CANARY").exists()
 
@@ -567,7 +563,7 @@ def test_no_network(refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
     start = time.monotonic()
     refuse(
         FIT + "--data CIFAR10 --data.root empty",
-        "data.root: 'empty' holds no CIFAR-10 and 127.0.0.1 cannot be reached",
+        "'empty' holds no CIFAR-10 and 127.0.0.1 cannot be reached",
         "unpack cifar-10-python.tar.gz",
     )
     assert time.monotonic() - start < 15
@@ -685,30 +681,28 @@ def owners(folder: Path, **changes: str) -> None:
 def test_image_without_mask(refuse: Refuse, cells: Path) -> None:
     (cells / "val" / "masks" / "3.png").unlink()
     assert refuse(MASKS) == (
-        "cells/val/images/3.png: this image has no mask; add cells/val/masks/3.png or remove the "
-        "image"
+        "'cells/val/images/3.png' has no mask; add cells/val/masks/3.png or remove the image"
     )
 
 
 def test_mask_without_image(refuse: Refuse, cells: Path) -> None:
     (cells / "val" / "images" / "3.png").unlink()
     assert refuse(MASKS) == (
-        "cells/val/masks/3.png: this mask has no image; add cells/val/images/3.png or remove the "
-        "mask"
+        "'cells/val/masks/3.png' has no image; add cells/val/images/3.png or remove the mask"
     )
 
 
 def test_mask_outside_the_classes(refuse: Refuse, cells: Path) -> None:
     Image.fromarray(MASK * 7).save(cells / "train" / "masks" / "3.png")
     assert refuse(MASKS).startswith(
-        "cells/train/masks/3.png: holds the value 7, outside the 2 classes 0 to 1; mend the mask"
+        "'cells/train/masks/3.png' holds the value 7, outside the 2 classes 0 to 1; mend the mask"
     )
 
 
 def test_mask_of_another_size(refuse: Refuse, cells: Path) -> None:
     Image.fromarray(MASK[:, :20]).save(cells / "train" / "masks" / "3.png")
     assert refuse(MASKS) == (
-        "cells/train/masks/3.png: has 20x24 pixels, and its image cells/train/images/3.png has "
+        "'cells/train/masks/3.png' has 20x24 pixels, and its image 'cells/train/images/3.png' has "
         "24x24 (width x height); bring them to one size"
     )
 
@@ -719,8 +713,8 @@ def test_masks_that_cannot_be_read(refuse: Refuse, cells: Path) -> None:
     for flag in ("", " --data.skip_broken true"):
         refuse(
             MASKS + flag,
-            "data.root: 'cells' holds no readable pair of image and mask for the train split, "
-            "though it lists 6; the first of them is cells/train/masks/0.png: cannot be read",
+            "'cells' holds no readable pair of image and mask for the train split, "
+            "though it lists 6; the first of them is 'cells/train/masks/0.png' cannot be read",
         )
 
 
@@ -729,14 +723,14 @@ def test_class_in_which_every_image_is_broken(refuse: Refuse, folder: Path) -> N
         path.write_bytes(b"nothing")
     refuse(
         FOLDER + "--data.skip_broken true",
-        "images/dog: every file in it is broken (12 of 12), the first being images/dog/",
+        "'images/dog' holds broken files alone (12 of 12), the first being 'images/dog/",
     )
 
 
 def test_ignored_number_among_colours(refuse: Refuse, cells: Path) -> None:
     flags = " --data.palette [[0,0,0],[1,1,1]] --data.ignore_value "
     assert refuse(f"{MASKS}{flags}255").startswith(
-        "data.ignore_value: 255 is a number, but by palette masks are read by their colours; give"
+        "option data.ignore_value is 255; give a colour, such as [224, 224, 192], as palette reads"
     )
     assert refuse(f"{MASKS}{flags}red") == (
         "option data.ignore_value is 'red'; give a whole number, a list of whole numbers ([1, 2]) "
@@ -749,7 +743,7 @@ def test_class_that_a_split_of_masks_lacks(split: str, refuse: Refuse, cells: Pa
     for path in (cells / split / "masks").iterdir():
         Image.fromarray(MASK * 0).save(path)
     assert refuse(MASKS) == (
-        f"cells: the {split} split has no pixel of class 'foreground'; add some, or set "
+        f"'cells' has no pixel of class 'foreground' in its {split} split; add some, or set "
         "allow_missing_classes: true"
     )
 
@@ -762,7 +756,7 @@ def test_class_that_a_split_of_images_lacks(split: str, refuse: Refuse, tmp_path
                 for number in range(4):
                     picture(tmp_path / "images" / each / name / f"{number}.png")
     assert refuse(FOLDER) == (
-        f"images: the {split} split has no image of class 'dog'; add some, or set "
+        f"'images' has no image of class 'dog' in its {split} split; add some, or set "
         "allow_missing_classes: true"
     )
 
@@ -770,7 +764,7 @@ def test_class_that_a_split_of_images_lacks(split: str, refuse: Refuse, tmp_path
 def test_patient_in_two_splits(refuse: Refuse, cells: Path, tmp_path: Path) -> None:
     owners(cells, train2="Kim", test5="Kim")
     assert refuse(f"{MASKS} --data.groups owners.csv") == (
-        "data.groups: patient 'Kim' stands in two splits, with 'train/images/2.png' in train and "
+        "patient 'Kim' stands in two splits, with 'train/images/2.png' in train and "
         "'test/images/5.png' in test; move its images into one"
     )
     for each in ("train", "val", "test"):
@@ -778,7 +772,7 @@ def test_patient_in_two_splits(refuse: Refuse, cells: Path, tmp_path: Path) -> N
             picture(tmp_path / "images" / each / name / "0.png")
     owners(tmp_path / "images", val0="Lee", test0="Lee")
     assert refuse(f"{FOLDER} --data.groups owners.csv").startswith(
-        "data.groups: patient 'Lee' stands in two splits, with 'val/cat/0.png' in val and 'test/"
+        "patient 'Lee' stands in two splits, with 'val/cat/0.png' in val and 'test/"
     )
 
 
@@ -786,17 +780,18 @@ def test_npz_without_all_its_keys(refuse: Refuse) -> None:
     stack = np.stack([MASK] * 4)
     np.savez("x.npz", train_images=stack, train_masks=stack, val_images=stack, test_masks=stack)
     assert refuse(f"fit --config unet{SMALL} --data SegmentationNpz --data.path x.npz") == (
-        "data.path: 'x.npz' lacks val_masks, test_images; it holds train_images, train_masks, "
-        "val_images, test_masks"
+        "'x.npz' holds train_images, train_masks, val_images, test_masks; add val_masks, "
+        "test_images"
     )
     assert refuse(FIT + "--data ImageNpz --data.path x.npz").startswith(
-        "x.npz: lacks train_labels, val_labels, test_images, test_labels, where an npz file of "
+        "'x.npz' lacks train_labels, val_labels, test_images, test_labels, where an npz file of "
     )
 
 
 def test_set_that_medmnist_has_not(refuse: Refuse) -> None:
     assert refuse("fit --config medmnist/resnet18 --wandb off --data.name pnuemoniamnist") == (
-        "data.name: 'pnuemoniamnist' is not a 2-D set of MedMNIST; did you mean 'pneumoniamnist'?"
+        "option data.name is 'pnuemoniamnist'; give a 2-D set of MedMNIST; did you mean "
+        "'pneumoniamnist'?"
     )
 
 
@@ -1062,10 +1057,10 @@ def test_inputs(refuse: Refuse, checkpoint: Path) -> None:
     predict = f"predict --ckpt_path {checkpoint} --wandb off --inputs"
     assert refuse(predict) == "option --inputs needs at least one file or folder"
     assert refuse(f"{predict} nowhere.png") == (
-        "data.inputs: 'nowhere.png' does not exist; give image files or folders"
+        "'nowhere.png' does not exist; give image files or folders"
     )
     Path("empty").mkdir()
-    refuse(f"{predict} empty", "data.inputs: no image found in 'empty'")
+    refuse(f"{predict} empty", "no image found in 'empty'")
 
 
 def test_inputs_cannot_be_read(zoo: Callable[[str], Any], checkpoint: Path) -> None:
@@ -1075,7 +1070,7 @@ def test_inputs_cannot_be_read(zoo: Callable[[str], Any], checkpoint: Path) -> N
         ended = zoo(f"predict --ckpt_path {checkpoint} --wandb off --inputs {name}")
         assert ended.code == 2
         last = name.split()[-1]
-        assert ended.err.startswith(f"zoo: {last}: cannot be read as an image (")
+        assert ended.err.startswith(f"zoo: {last!r} cannot be read as an image (")
         assert ended.err.count("\n") == 1
         assert not Path("runs").exists()
 
@@ -1097,7 +1092,7 @@ def test_in_a_process_of_its_own(zoo: Callable[[str], Any], folder: Path) -> Non
     command = [sys.executable, "-m", "zoo", *FOLDER.split()]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("zoo: images/cat/3.png: cannot be read as an image (")
+    assert ended.stderr.startswith("zoo: 'images/cat/3.png' cannot be read as an image (")
     assert ended.stderr.count("\n") == 1
     assert ended.stdout == ""
     assert not Path("runs").exists()

@@ -73,7 +73,7 @@ def test_facts_are_the_authors(info) -> None:
         assert ours.channels == facts["n_channels"]
         assert ours.licence == facts["license"]
         assert dict(zip(COUNTS, ours.samples, strict=True)) == facts["n_samples"]
-        assert ours.classes == tuple(facts["label"][str(i)] for i in range(len(facts["label"])))
+        assert ours.classes == [facts["label"][str(i)] for i in range(len(facts["label"]))]
         for size, suffix in ((28, ""), (64, "_64"), (128, "_128"), (224, "_224")):
             data = MedMNIST(name, root="nowhere", size=size)
             assert data.url == facts[f"url{suffix}"]
@@ -141,7 +141,7 @@ def test_real_files(real_images) -> None:
         data.prepare_data()
         data.setup()
         counts = [len(data.split(split)) for split in COUNTS]
-        assert tuple(counts) == SETS[name].samples
+        assert list(counts) == SETS[name].samples
         test = data.split("test")
         assert int(test.labels.sum()) == ones
     with pytest.raises(DataError, match=r"breastmnist\.npz' has not the md5 sum .* verify: false"):
