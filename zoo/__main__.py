@@ -27,8 +27,9 @@ earlier ones, options over files. Try: zoo fit --config inception
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and gives its exit code."""
+    """Run one command and give its exit code."""
     argv = sys.argv[1:] if arguments is None else arguments
+    from datamodules.core.errors import did_you_mean
     from zoo.errors import UserError
 
     try:
@@ -51,12 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
 
             return results(argv[1:])
         if argv[0] not in VERBS:
-            import difflib
-
             verbs = [*VERBS, "export", "list", "results"]
-            near = difflib.get_close_matches(argv[0], verbs, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(verbs)}"
-            raise UserError(f"there is no verb {argv[0]!r}; {hint}")
+            hint = did_you_mean(argv[0], verbs) or f"; give one of {', '.join(verbs)}"
+            raise UserError(f"there is no verb {argv[0]!r}{hint}")
         from zoo.cli.cli import run
 
         return run(argv)
@@ -80,7 +78,7 @@ def _list(argv: list[str]) -> int:
 
 
 def entry() -> None:
-    """Return the console script."""
+    """Run the console script."""
     sys.exit(main())
 
 

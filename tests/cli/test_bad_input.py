@@ -18,9 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
+import zoo as zoo_package
 from datamodules.text import sources as text_sources
 from datamodules.text import tokenizer as tokenization
 from zoo.nets.pretrained import encoder as pretrained_encoder
+from zoo.run.checkpoint import LAYOUT
 from zoo.run.folder import RunFolder
 
 Refuse = Callable[..., str]
@@ -173,8 +175,8 @@ OPTIONS = {
     "--model.class_weights [1.0,2.0]": "model.class_weights has 2 numbers, "
     "but there are 10 classes",
     "--model.net.dropout 3": "model.net.dropout=3.0 must be at least 0 and less than 1",
-    "--checkpoint.monitor val/nope": "option checkpoint.monitor is 'val/nope', "
-    "but validation gives val/loss, val/acc, val/balanced_acc, val/f1, val/top5",
+    "--checkpoint.monitor val/nope": "option checkpoint.monitor is 'val/nope'; "
+    "give one of val/loss, val/acc, val/balanced_acc, val/f1, val/top5",
     "--checkpoint.every_n_train_steps -1": "checkpoint.every_n_train_steps is -1; "
     "give 0 (off) or more",
     "--trainer.max_epochs -5": "option trainer.max_epochs is -5; "
@@ -186,19 +188,19 @@ OPTIONS = {
     "--trainer.val_check_interval 7.5": "option trainer.val_check_interval is 7.5: You have "
     "passed invalid value 7.5 for val_check_interval, it has to be in [0.0, 1.0] or an int.",
     "--trainer.accelerator gqu": "option trainer.accelerator is 'gqu'; "
-    "choose one of auto, cpu, cuda, gpu, mps, tpu",
-    "--trainer.strategy dpp": "option trainer.strategy is 'dpp', which there is not; "
-    "did you mean 'ddp'?",
+    "give one of auto, cpu, cuda, gpu, mps, tpu",
+    "--trainer.strategy dpp": "option trainer.strategy is 'dpp'; "
+    "give auto for the one that fits; did you mean 'ddp'?",
     "--trainer.devices x": "option trainer.devices is 'x'; give auto or a number",
     "--trainer.default_root_dir=": "option trainer.default_root_dir is ''; "
     "give a folder on this machine",
     "--trainer.default_root_dir s3://bucket/runs": "option trainer.default_root_dir is "
     "'s3://bucket/runs'; give a folder on this machine",
     # what the data decides
-    "--model.num_classes 7": "model.num_classes is set to '7', but the data says what it is; "
-    "leave it out",
-    "--model.net.num_classes=7": "model.net.num_classes is set to '7', but the data says what "
-    "it is; leave it out",
+    "--model.num_classes 7": "option model.num_classes is '7'; leave it out, as the data says what "
+    "it is",
+    "--model.net.num_classes=7": "option model.net.num_classes is '7'; leave it out, as the data "
+    "says what it is",
     # of another verb
     "--inputs x.png": "option --inputs belongs to predict, not to fit",
 }
@@ -273,7 +275,7 @@ def test_option_of_a_recipe_is_refused_with_the_file(text: str, refuse: Refuse) 
         ),
         (
             "model: {init_args: {num_classes: 3}}",
-            "model.num_classes is set to 3, but the data says what it is; leave it out",
+            "option model.num_classes is 3; leave it out, as the data says what it is",
         ),
     ],
 )
@@ -287,7 +289,7 @@ def test_argument_is_missing_or_too_many(text: str, sentence: str, refuse: Refus
     [
         ("fti", "did you mean 'fit'?"),
         ("lst", "did you mean 'list'?"),
-        ("xyz", "give one of fit, validate, test, predict, export, list"),
+        ("xyz", "give one of fit, validate, test, predict, export, list, results"),
     ],
 )
 def test_verb(verb: str, end: str, refuse: Refuse) -> None:
@@ -305,14 +307,14 @@ def test_verb(verb: str, end: str, refuse: Refuse) -> None:
     ],
 )
 def test_recipe_is_not_there(name: str, end: str, refuse: Refuse) -> None:
-    sentence = f"recipe {name!r} is neither a file nor the name of a packaged recipe; {end}"
+    sentence = f"option config is {name!r}; give a file or the name of a packaged recipe; {end}"
     assert refuse(f"fit --config {name}") == sentence
 
 
 def test_recipe_is_a_folder(refuse: Refuse) -> None:
     Path("recipes").mkdir()
     assert refuse("fit --config recipes") == (
-        "recipe 'recipes' is a folder; give a YAML file in it"
+        "option config is 'recipes'; it is a folder: give a YAML file in it"
     )
 
 
@@ -913,16 +915,17 @@ def test_a_hub_that_does_not_answer(
 
 def test_too_many_devices(refuse: Refuse) -> None:
     sentence = refuse(FIT + "--trainer.accelerator cpu --trainer.devices 99999")
-    assert sentence.startswith("option trainer.devices is 99999, but there are ")
-    assert "CPU cores; give a number from 1 to " in sentence
+    assert re.fullmatch(
+        r"option trainer.devices is 99999; give a number from 1 to \d+, the CPU cores", sentence
+    )
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="has an accelerator")
 @pytest.mark.parametrize("name", ["gpu", "cuda", "tpu"])
 def test_no_accelerator(name: str, refuse: Refuse) -> None:
     assert refuse(FIT + f"--trainer.accelerator {name} --trainer.devices 2") == (
-        f"option trainer.accelerator is {name!r}, but this machine has none that torch can use; "
-        "give auto for the best that it has, or cpu"
+        f"option trainer.accelerator is {name!r}; give auto for the best that this machine has, or "
+        "cpu: it has no other that torch can use"
     )
 
 
@@ -968,14 +971,15 @@ def test_no_checkpoint(verb: str, refuse: Refuse) -> None:
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_no_run_to_go_on_with(which: str, refuse: Refuse) -> None:
     assert refuse(FIT + f"--ckpt_path {which}") == (
-        f"ckpt_path '{which}': there is no run of 'r' in 'runs'; leave ckpt_path out to start one"
+        f"option ckpt_path is '{which}'; leave it out to start a run of 'r', of which there is "
+        "none in 'runs'"
     )
 
 
 @pytest.mark.parametrize("url", ["http://a.b/c.ckpt", "s3://b/c.ckpt", "file:///tmp/c.ckpt"])
 def test_checkpoint_is_a_url(url: str, refuse: Refuse) -> None:
     sentence = (
-        f"ckpt_path '{url}' is a URL; download the file, check where it comes from, and give its "
+        f"option ckpt_path is '{url}'; download the file, check where it comes from, and give its "
         "local path"
     )
     assert refuse(FIT + f"--ckpt_path {url}") == sentence
@@ -987,23 +991,27 @@ def test_checkpoint_is_a_url(url: str, refuse: Refuse) -> None:
 def test_checkpoint_is_no_checkpoint(refuse: Refuse, checkpoint: Path) -> None:
     def says(*words: str) -> None:
         for verb in ("fit --config r.yaml", "test"):
-            refuse(f"{verb} --ckpt_path mine.ckpt --wandb off", "ckpt_path 'mine.ckpt'", *words)
+            refuse(
+                f"{verb} --ckpt_path mine.ckpt --wandb off",
+                "option ckpt_path is 'mine.ckpt'; ",
+                *words,
+            )
 
-    says("is not there; runs keep theirs in <run folder>/checkpoints")
+    says("give a file that is there: runs keep theirs in RUN/checkpoints")
     mine = Path("mine.ckpt")
     content = checkpoint.read_bytes()
     for kept in (0, 100, len(content) // 2, len(content) - 1):
         mine.write_bytes(content[:kept])
-        says("is damaged, or is no checkpoint; give a file that `fit` saved")
+        says("it is damaged, or is no checkpoint: give a file that `fit` saved")
     for content in (b"some text\n", bytes(range(256)) * 9):
         mine.write_bytes(content)
-        says("is damaged, or is no checkpoint; give a file that `fit` saved")
+        says("it is damaged, or is no checkpoint: give a file that `fit` saved")
     for content in ({"weight": torch.zeros(3)}, [1, 2], torch.zeros(3)):
         torch.save(content, mine)
-        says("is not a training checkpoint: it has no 'state_dict'; give a file that `fit` saved")
+        says("no training checkpoint, as it has no 'state_dict': give a file that `fit` saved")
     mine.unlink()
     mine.mkdir()
-    says("is a folder; give a file in it")
+    says("it is a folder: give a file in it")
 
 
 @pytest.mark.parametrize("place", ["top", "hyper_parameters", "state_dict"])
@@ -1014,8 +1022,8 @@ def test_checkpoint_holds_objects(place: str, value: Any, refuse: Refuse) -> Non
     torch.save(content, "mine.ckpt")
     for verb in ("fit --config r.yaml", "test", "predict --inputs r.yaml"):
         assert refuse(f"{verb} --ckpt_path mine.ckpt --wandb off") == (
-            "ckpt_path 'mine.ckpt' holds objects that are not plain data, and is not opened; "
-            "save it again with tensors, numbers, strings, lists and dictionaries only"
+            "option ckpt_path is 'mine.ckpt'; it holds objects that are not plain data, and is not "
+            "opened: save it again with tensors, numbers, strings, lists and dictionaries only"
         )
     assert not Path("CANARY").exists()
 
@@ -1023,10 +1031,12 @@ def test_checkpoint_holds_objects(place: str, value: Any, refuse: Refuse) -> Non
 def test_checkpoint_of_another_net(refuse: Refuse, checkpoint: Path) -> None:
     for verb in ("test", "fit --config r.yaml"):
         sentence = refuse(f"{verb} --ckpt_path {checkpoint} --wandb off --model.net.layout paper")
-        assert sentence.startswith(f"ckpt_path '{checkpoint}' does not fit the net of this run: ")
+        assert sentence.startswith(f"option ckpt_path is '{checkpoint}'; it does not fit the net ")
     for net in ("torchvision.models.alexnet", "torch.nn.Identity"):
         command = f"test --ckpt_path {checkpoint} --wandb off --model.net {net}"
-        refuse(command, f"ckpt_path '{checkpoint}' does not fit the net of this run: ")
+        refuse(
+            command, f"option ckpt_path is '{checkpoint}'; it does not fit the net of this run, as "
+        )
 
 
 @pytest.mark.parametrize(
@@ -1036,7 +1046,7 @@ def test_checkpoint_of_another_net(refuse: Refuse, checkpoint: Path) -> None:
         {"loops": None, "optimizer_states": None, "lr_schedulers": None},
         {"pytorch-lightning_version": None},
         {"hyper_parameters": [1]},
-        {"zoo": {"data": 3}},
+        {"zoo": {"layout": LAYOUT, "data": 3}},
     ],
     ids=str,
 )
@@ -1047,7 +1057,30 @@ def test_checkpoint_lacks_a_part(changed: dict[str, Any], refuse: Refuse, checkp
         if value is None:
             del content[name]
     torch.save(content, "mine.ckpt")
-    refuse("fit --config r.yaml --ckpt_path mine.ckpt --wandb off", "ckpt_path 'mine.ckpt'")
+    refuse(
+        "fit --config r.yaml --ckpt_path mine.ckpt --wandb off", "option ckpt_path is 'mine.ckpt'; "
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "maker"), [({}, "0.1.0"), ({"version": "9.1", "layout": 9}, "9.1")]
+)
+def test_checkpoint_of_another_version(
+    facts: dict[str, Any], maker: str, refuse: Refuse, checkpoint: Path
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["zoo"]["version"] == zoo_package.__version__
+    assert content["zoo"]["layout"] == LAYOUT
+    for name in ("version", "layout"):
+        del content["zoo"][name]
+    content["zoo"] |= facts
+    content["hyper_parameters"]["_class_path"] = "zoo.tasks.image_classifier.ImageClassifier"
+    torch.save(content, "mine.ckpt")
+    for command in ("fit --config r.yaml", "test", "predict --inputs r.yaml"):
+        assert refuse(f"{command} --ckpt_path mine.ckpt --wandb off") == (
+            f"option ckpt_path is 'mine.ckpt'; it was made by lightning-zoo {maker}, whose layout "
+            "differs: use it with that version, or train again with its run's recipe.yaml"
+        )
 
 
 # -------------------------------------------------------------------------------- inputs

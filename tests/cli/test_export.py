@@ -155,12 +155,21 @@ def test_refusals(fit, zoo, checkpoint, tiny_llama, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for command, said in (
-        (f"--ckpt_path {best} --to hf full", "'full' is there and not empty; name another folder"),
+        (
+            f"--ckpt_path {best} --to hf full",
+            "option --to is 'full'; it is there and not empty: name another folder",
+        ),
         (f"--ckpt_path {best} --to onnx out", "option --to is 'onnx'; give one of hf"),
         (f"--ckpt_path {best}", "the following arguments are required: --to"),
-        ("--ckpt_path none.ckpt --to hf out", "'none.ckpt' is not there"),
+        (
+            "--ckpt_path none.ckpt --to hf out",
+            "option ckpt_path is 'none.ckpt'; give a file that is there",
+        ),
         (f"--ckpt_path {checkpoint} --to hf out", "transformers has no form for GoogLeNet"),
-        (f"--ckpt_path {best} --to hf full/file/out", "'full/file/out' cannot be written"),
+        (
+            f"--ckpt_path {best} --to hf full/file/out",
+            "option --to is 'full/file/out'; it cannot be written",
+        ),
         (f"--ckpt_path {best} --to hf out --model.net.lorra true", "lorra"),
         (f"--ckpt_path {best} --to hf out --model.net.lora_rank 4", "does not fit the net"),
     ):

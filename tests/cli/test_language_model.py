@@ -111,7 +111,7 @@ def test_a_vocabulary_of_another_size(fit: Callable[..., Path], zoo: Callable[[s
     Path("text.txt").write_text("abc" * 2000, encoding="utf-8")
     ended = zoo(f"fit --config lm.yaml --wandb off --ckpt_path {run}/checkpoints/last.ckpt")
     assert ended.code == 2
-    assert "does not fit the net of this run: net.embedding.weight is" in ended.err
+    assert "does not fit the net of this run, as net.embedding.weight is" in ended.err
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import torch
 import yaml
 from PIL import Image
 
+import datamodules
+from zoo.cli.catalog import exports
 from zoo.tasks import ImageClassifier
 
 Zoo = Callable[[str], Any]
@@ -78,9 +81,6 @@ def test_list_says_what_there_is(zoo: Zoo) -> None:
 
 
 def test_list_shows_under_which_terms_data_may_be_used(zoo: Zoo) -> None:
-    import datamodules
-    from zoo.cli.catalog import exports
-
     kinds = [getattr(datamodules, name) for name, _ in exports("data")]
     stated = [kind for kind in kinds if isinstance(vars(kind).get("licence"), str)]
     assert len(stated) >= 6
@@ -142,6 +142,30 @@ def test_test_is_run_once_on_the_best_checkpoint(zoo: Zoo, monkeypatch: pytest.M
     (again,) = Path("runs/test").iterdir()
     first, second = (json.loads((f / "summary.json").read_text())["test"] for f in (run, again))
     assert first == second
+
+
+def test_a_checkpoint_is_read_once(
+    zoo: Zoo, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load = torch.load
+
+    def counted(path: str, *args: Any, **kwargs: Any) -> Any:
+        read.append(Path(path).name)
+        return load(path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", counted)
+    Image.new("L", (8, 8)).save("a.png")
+    for command in ("validate", "test", "predict --inputs a.png"):
+        read.clear()
+        assert zoo(f"{command} --ckpt_path {checkpoint} --wandb off").code == 0
+        assert read == ["last.ckpt"]
+    copy = Path(shutil.copy(checkpoint, "mine.ckpt"))
+    read.clear()
+    assert (
+        zoo(f"fit --config r.yaml --trainer.max_epochs 2 --ckpt_path {copy} --wandb off").code == 0
+    )
+    assert read == ["mine.ckpt", "best.ckpt"]  # the second is what was trained
 
 
 def test_the_checkpoint_alone_is_enough_to_predict(zoo: Zoo) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import StrategyRegistry
 from torch import Tensor, nn
 
-from zoo.cli.messages import nearest
+from datamodules.core.errors import did_you_mean, refuse
 from zoo.errors import UserError
 from zoo.nets.cost import _dry_run
 from zoo.tasks import Task
@@ -49,18 +49,15 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and value < lowest:
             unlimited = " (-1 sets no limit)" if lowest == -1 else ""
-            raise UserError(f"option trainer.{name} is {value:g}; give {lowest} or more{unlimited}")
+            raise refuse(f"trainer.{name}", value, f"give {lowest} or more{unlimited}")
     root = options.get("default_root_dir")
     if not root or "://" in str(root):
-        raise UserError(
-            f"option trainer.default_root_dir is {root!r}; give a folder on this machine"
-        )
+        raise refuse("trainer.default_root_dir", root, "give a folder on this machine")
     strategy = options.get("strategy")
     names = ["auto", *StrategyRegistry.available_strategies()]
     if isinstance(strategy, str) and strategy not in names:
-        near = nearest(strategy, names)
-        hint = f"; did you mean {near!r}?" if near else "; give auto for the one that fits"
-        raise UserError(f"option trainer.strategy is {strategy!r}, which there is not{hint}")
+        remedy = f"give auto for the one that fits{did_you_mean(strategy, names)}"
+        raise refuse("trainer.strategy", strategy, remedy)
     accelerator = options.get("accelerator")
     if isinstance(accelerator, str):
         _check_accelerator(accelerator)
@@ -82,20 +79,20 @@ def check_monitor(monitor: str | None, model: LightningModule) -> None:
     known = ["val/loss", *map(str, model.build_metrics("val"))]
     known += [f"val/{name}" for name in model.derived]
     if monitor not in known:
-        raise UserError(
-            f"option checkpoint.monitor is {monitor!r}, but validation gives {', '.join(known)}"
-        )
+        raise refuse("checkpoint.monitor", monitor, f"give one of {', '.join(known)}")
 
 
 def _check_accelerator(name: str) -> None:
     known = sorted(["auto", "gpu", *AcceleratorRegistry.available_accelerators()])
     if name not in known:
-        raise UserError(f"option trainer.accelerator is {name!r}; choose one of {', '.join(known)}")
+        raise refuse("trainer.accelerator", name, f"give one of {', '.join(known)}")
     kinds = {"auto": [], "gpu": ["cuda", "mps"]}.get(name, [name])
     if kinds and not any(AcceleratorRegistry[kind]["accelerator"].is_available() for kind in kinds):
-        raise UserError(
-            f"option trainer.accelerator is {name!r}, but this machine has none that torch can "
-            "use; give auto for the best that it has, or cpu"
+        raise refuse(
+            "trainer.accelerator",
+            name,
+            "give auto for the best that this machine has, or cpu: it has no other that torch can "
+            "use",
         )
 
 
@@ -116,15 +113,12 @@ def _check_devices(devices: Any, *, on_cpu: bool) -> None:
     numbers = [number.strip() for number in text.split(",") if number.strip()]
     is_list = isinstance(devices, list) or "," in text
     if not numbers or not all(n.isdigit() for n in numbers) or (is_list and on_cpu):
-        raise UserError(f"option trainer.devices is {devices!r}; give {forms}")
+        raise refuse("trainer.devices", devices, f"give {forms}")
     if not is_list and not 1 <= int(text) <= have:
-        raise UserError(
-            f"option trainer.devices is {text}, but there are {have} {name}; "
-            f"give a number from 1 to {have}"
-        )
+        raise refuse("trainer.devices", int(text), f"give a number from 1 to {have}, the {name}")
     if is_list and max(map(int, numbers)) >= have:
-        raise UserError(
-            f"option trainer.devices is {devices}, but the {name} are numbered from 0 to {have - 1}"
+        raise refuse(
+            "trainer.devices", devices, f"the {name} are numbered from 0 to {have - 1}: give those"
         )
 
 

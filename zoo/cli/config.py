@@ -7,18 +7,17 @@ written wins. Choosing another optimiser in a later layer drops the earlier laye
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from zoo.cli.catalog import exports, recipe_names, recipes_folder
-from zoo.errors import OptionError, UserError
+from datamodules.core.errors import refuse
+from zoo.cli.catalog import exports
+from zoo.errors import UserError
 
 #: What the data says about itself; the command line hands it to the arguments of the same name.
 FACTS = (
@@ -41,117 +40,6 @@ _CLASS_KEYS = {"class_path", "model", "net", "data"}
 _NOT_IN_RECIPES = ("trust", "config", "inputs")
 
 Layer = dict[str, Any]
-
-
-@dataclass
-class Request:
-    """A command line, taken apart but not yet parsed.
-
-    Args:
-        verb: ``fit``, ``validate``, ``test`` or ``predict``.
-        argv: The command line as given.
-        layers: What each recipe and checkpoint says, by what it is called in a message.
-        recipes: The files behind ``--config``, in order.
-        flags: All other arguments.
-        trust: Packages that ``--trust`` adds to those a recipe may name classes of.
-        ckpt_path: As given, ``last`` and ``best`` included.
-        inputs: What to predict.
-    """
-
-    verb: str
-    argv: list[str] = field(default_factory=list)
-    layers: dict[str, Layer] = field(default_factory=dict)
-    recipes: list[Path] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)
-    trust: list[str] = field(default_factory=list)
-    ckpt_path: str | None = None
-    inputs: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The recipe's name, under which its runs are kept."""
-        if not self.recipes:
-            return "unnamed"
-        path = self.recipes[0].resolve()
-        folders = [path.parent.name] if path.parent.parent.name == "recipes" else []
-        if path.name == "recipe.yaml":  # a run's own recipe, run again
-            return path.parent.parent.name
-        return "-".join([*folders, path.stem])
-
-
-def take_apart(argv: list[str]) -> Request:
-    """Read the arguments that decide what the rest is parsed against.
-
-    Raises:
-        UserError: A recipe that is not there, or an option without its value.
-    """
-    request = Request(argv[0], argv)
-    arguments = iter(argv[1:])
-    pending: str | None = next(arguments, None)
-    while pending is not None:
-        argument, pending = pending, None
-        name, equals, value = argument.partition("=")
-        if name in ("--config", "-c", "--trust", "--ckpt_path"):
-            given = value if equals else next(arguments, None)
-            if not given or (not equals and given.startswith("--")):
-                raise UserError(f"option {name} needs a value")
-            if name == "--trust":
-                names = given.split(".")
-                # jsonargparse itself could change what is trusted
-                if names[0] == "jsonargparse" or not all(map(str.isidentifier, names)):
-                    raise UserError(f"option --trust is {given!r}; give the name of a package")
-                request.trust.append(given)
-            elif name == "--ckpt_path":
-                request.ckpt_path = given
-            else:
-                request.recipes.append(find_recipe(given))
-        elif name == "--inputs":
-            request.inputs += [value] if equals else []
-            for argument in arguments:
-                if argument.startswith("--"):
-                    pending = argument
-                    break
-                request.inputs.append(argument)
-            if not request.inputs:
-                raise UserError("option --inputs needs at least one file or folder")
-            if request.verb != "predict":
-                raise UserError(f"option --inputs belongs to predict, not to {request.verb}")
-            continue
-        else:
-            request.flags.append(argument)
-            pending = next(arguments, None)
-            if _lacks_value(argument, pending):
-                raise UserError(f"option {argument} needs a value")
-        pending = pending if pending is not None else next(arguments, None)
-    return request
-
-
-def _lacks_value(argument: str, following: str | None) -> bool:
-    """Whether an option of a class stands alone, for which the parser would blame the section."""
-    alone = following is None or following.startswith("--")
-    lists_classes = argument in ("--model.help", "--data.help")
-    section = argument.startswith(("--model", "--data")) and not lists_classes
-    return section and alone and "=" not in argument
-
-
-def find_recipe(name: str) -> Path:
-    """Return a file of that path, or else a packaged recipe of that name.
-
-    Raises:
-        UserError: Neither is there.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    key = name.removesuffix(".yaml").removeprefix("recipes/")
-    packaged = recipes_folder() / f"{key}.yaml"
-    if packaged.is_file():
-        return packaged
-    if path.is_dir():
-        raise UserError(f"recipe {name!r} is a folder; give a YAML file in it")
-    near = difflib.get_close_matches(key, recipe_names(), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "`zoo list recipes` shows what there is"
-    raise UserError(f"recipe {name!r} is neither a file nor the name of a packaged recipe; {hint}")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -253,34 +141,6 @@ def _check_layer(path: Path, content: Layer) -> None:
         )
 
 
-def locate(error: OptionError, layers: dict[str, Layer]) -> str:
-    """Return the sentence of a refused option, with the file that it stands in.
-
-    Args:
-        error: The refusal.
-        layers: What each file says, in order.
-    """
-    likely = [
-        (_depth(layer, error.key.split(".")), error.value in json.dumps(layer), number, name)
-        for number, (name, layer) in enumerate(layers.items())
-    ]
-    if not error.in_file or not any(depth for depth, *_ in likely):
-        return str(error)
-    return f"{max(likely)[-1]}: {error}"
-
-
-def _depth(node: Any, key: list[str]) -> int:
-    """How many parts of a dotted key a layer holds."""
-    if isinstance(node, list):
-        return max((_depth(item, key) for item in node), default=0)
-    if not isinstance(node, dict) or not key:
-        return 0
-    for name in (key[0], f"{key[0]}+"):
-        if name in node:
-            return 1 + _depth(node[name], key[1:])
-    return _depth(node.get("init_args"), key)
-
-
 def class_paths() -> dict[str, str]:
     """Short names of our classes and where they are; they win over equal names elsewhere."""
     return {
@@ -367,10 +227,8 @@ def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
             value = value_of(key, layers, flags)
             value = value_of(key.replace(".init_args.", "."), [], flags) if value is None else value
             if value is not None:
-                raise UserError(
-                    f"{key.replace('.init_args', '')} is set to {value!r}, but the data says what "
-                    "it is; leave it out"
-                )
+                option = key.replace(".init_args", "")
+                raise refuse(option, value, "leave it out, as the data says what it is")
 
 
 def checkpoint_layer(
@@ -388,9 +246,11 @@ def checkpoint_layer(
         layer = _sections(checkpoint, inputs, verb)
         json.dumps(layer)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"ckpt_path {path!r} does not hold model and data as `fit` saves them, at least not "
-            f"for this; give another checkpoint ({type(error).__name__}: {error})"
+        raise refuse(
+            "ckpt_path",
+            path,
+            "give a file that holds model and data as `fit` saves them, for this at least "
+            f"({type(error).__name__}: {error})",
         ) from error
     return layer
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from datamodules.core.errors import refuse
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
+    from huggingface_hub import ModelCard
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from zoo.tasks.base import Task
@@ -57,13 +59,8 @@ def export(argv: list[str]) -> int:
     options, flags = parser.parse_known_args(argv)
     kind, out = options.to
     if kind not in KINDS:
-        raise UserError(f"option --to is {kind!r}; give one of {', '.join(KINDS)}")
-    from datamodules.core.errors import DataError
-
-    try:
-        KINDS[kind](options.ckpt_path, Path(out), flags, options.trust)
-    except DataError as error:
-        raise UserError(str(error)) from error
+        raise refuse("--to", kind, f"give one of {', '.join(KINDS)}")
+    KINDS[kind](options.ckpt_path, Path(out), flags, options.trust)
     print(f"written to {os.path.relpath(out)}", flush=True)
     return 0
 
@@ -83,7 +80,7 @@ def to_hf(path: str, out: Path, flags: list[str], packages: list[str]) -> None:
     from zoo.run.checkpoint import read_checkpoint
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"option --to: {str(out)!r} is there and not empty; name another folder")
+        raise refuse("--to", str(out), "it is there and not empty: name another folder")
     checkpoint = read_checkpoint(path)
     task = load_task(path, checkpoint, flags, packages)
     model, tokenizer = _model(task), _tokenizer(path, checkpoint, task)
@@ -93,8 +90,7 @@ def to_hf(path: str, out: Path, flags: list[str], packages: list[str]) -> None:
         model.save_pretrained(folder)
         tokenizer.fast.save_pretrained(folder, save_jinja_files=False)
         _rename_tokenizer(folder / "tokenizer_config.json")
-        card = _card(Path(path), checkpoint, model)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        _card(Path(path), checkpoint, model).save(folder / "README.md")
 
 
 #: How ``--to`` writes.
@@ -118,8 +114,8 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
     hparams = dict(checkpoint.get("hyper_parameters") or {})
     class_path = hparams.get("_class_path")
     if class_path is None or "net" not in hparams:
-        raise UserError(
-            f"ckpt_path {path!r} does not say which net it holds; give a file that `fit` saved"
+        raise refuse(
+            "ckpt_path", path, "it does not say which net it holds: give a file that `fit` saved"
         )
     given = {name: value for name, value in hparams.items() if not name.startswith("_")}
     parser = ZooParser()
@@ -128,12 +124,10 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
     config = parser.parse_args([f"--model={spec}", *expand_flags(flags)])
     try:
         task: Task = parser.instantiate_classes(config).model
-    except UserError:
-        raise
     except (ValueError, OSError) as error:
-        from zoo.cli.messages import root_of, sentence_of
+        from zoo.cli.messages import refusal
 
-        raise UserError(f"ckpt_path {path!r}: {sentence_of(root_of(error))}") from error
+        raise refusal(error, config) from error
     from zoo.run.checkpoint import check_fits
 
     check_fits(checkpoint, task, path)
@@ -196,9 +190,11 @@ class _Tokenizer:
 def _tokenizer(path: str, checkpoint: dict[str, Any], task: Task) -> _Tokenizer:
     spec = checkpoint.get("zoo", {}).get("inputs") or {}
     if "tokenizer" not in spec.get("init_args", {}):
-        raise UserError(
-            f"ckpt_path {path!r} holds no tokenizer, so that the exported model could not be used; "
-            "train with a data module of the zoo"
+        raise refuse(
+            "ckpt_path",
+            path,
+            "it holds no tokenizer, without which the exported model could not be used: train with "
+            "a data module of the zoo",
         )
     return _Tokenizer(spec, getattr(task.net, "max_length", None))
 
@@ -231,61 +227,79 @@ def _fresh_folder(out: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
-        raise UserError(
-            f"option --to: {str(out)!r} cannot be written ({error.strerror or error}); name "
-            "another folder"
+        raise refuse(
+            "--to",
+            str(out),
+            f"it cannot be written ({error.strerror or error}): name another folder",
         ) from error
 
 
-def _card(path: Path, checkpoint: dict[str, Any], model: PreTrainedModel) -> str:
+_CARD = """\
+---
+{{ card_data }}
+---
+
+# {{ name }}
+
+A {{ kind }} of {{ parameters }} parameters, trained by lightning-zoo.
+
+- Base model: {{ base or "none, trained from random weights" }}
+- {{ licence }}
+- Data: {{ data }}
+- Checkpoint: {{ file }} of step {{ step }}
+
+## Figures
+
+{{ figures }}
+
+## Recipe
+
+```yaml
+{{ recipe }}
+```
+
+## Versions
+
+{{ versions }}
+"""
+
+
+def _card(path: Path, checkpoint: dict[str, Any], model: PreTrainedModel) -> ModelCard:
     """Return the model's card: what it is, how it came about, how good it is."""
+    from huggingface_hub import ModelCard, ModelCardData
+
     from datamodules.core.hub import read_licence
 
     recipe = _recipe(path, checkpoint)
-    net = checkpoint["hyper_parameters"]["net"]
-    base = net["init_args"].get("model")
+    base = checkpoint["hyper_parameters"]["net"]["init_args"].get("model")
     licence = read_licence(base) if base else None
-    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    if licence:
-        head["license"] = licence
-    if base and not Path(base).is_absolute():
-        head["base_model"] = base
-    head["tags"] = ["lightning-zoo"]
     data = recipe.get("data") or {}
-    lines = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False).rstrip(),
-        "---",
-        "",
-        f"# {path.resolve().parent.parent.parent.name}",
-        "",
-        f"A {type(model).__name__} of {sum(p.numel() for p in model.parameters()):,} parameters, "
-        "trained by lightning-zoo.",
-        "",
-        f"- Base model: {base or 'none, trained from random weights'}",
-        f"- Licence of the base model: {licence or 'not known here; see its card'}"
+    source = (data.get("init_args") or {}).get("path")
+    kind = data.get("class_path", "unknown").rpartition(".")[2]
+    card: ModelCard = ModelCard.from_template(
+        ModelCardData(
+            library_name="transformers",
+            pipeline_tag="text-generation",
+            license=licence,
+            base_model=base if base and not Path(base).is_absolute() else None,
+            tags=["lightning-zoo"],
+        ),
+        template_str=_CARD,
+        name=path.resolve().parent.parent.parent.name,
+        kind=type(model).__name__,
+        parameters=f"{sum(p.numel() for p in model.parameters()):,}",
+        base=base,
+        licence=f"Licence of the base model: {licence or 'not known here; see its card'}"
         if base
-        else "- Licence: none is stated; the data's own terms apply",
-        f"- Data: {data.get('class_path', 'unknown').rpartition('.')[2]}"
-        + (f", {source}" if (source := (data.get("init_args") or {}).get("path")) else ""),
-        f"- Checkpoint: {path.name} of step {checkpoint.get('global_step', 'unknown')}",
-        "",
-        "## Figures",
-        "",
-        *_figures(path),
-        "",
-        "## Recipe",
-        "",
-        "```yaml",
-        yaml.safe_dump(_short(recipe), sort_keys=False, allow_unicode=True).rstrip(),
-        "```",
-        "",
-        "## Versions",
-        "",
-        *(f"- {name} {version}" for name, version in _versions(path).items() if version),
-        "",
-    ]
-    return "\n".join(lines)
+        else "Licence: none is stated; the data's own terms apply",
+        data=f"{kind}, {source}" if source else kind,
+        file=path.name,
+        step=checkpoint.get("global_step", "unknown"),
+        figures="\n".join(_figures(path)),
+        recipe=yaml.safe_dump(_short(recipe), sort_keys=False, allow_unicode=True).rstrip(),
+        versions="\n".join(f"- {name} {v}" for name, v in _versions(path).items() if v),
+    )
+    return card
 
 
 def _recipe(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -7,17 +7,16 @@ further level adds its part of the option's dotted name.
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from datamodules.core.errors import did_you_mean, nearest
 from zoo.cli.catalog import exports
 from zoo.errors import OptionError, UserError
 
-_VERBS = ("fit", "validate", "test", "predict")
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -32,7 +31,7 @@ _TYPES = {
     "Module": "a net (see `zoo list nets`)",
 }
 #: Options that a recipe cannot set.
-_NOT_SHOWN = ("h", "help", "c", "config", "print_config", "print_shtab", "trust", "inputs")
+_NOT_SHOWN = {"config", "trust", "inputs"}
 _VALUES = {"bool": ["true", "false"], "NoneType": ["null"]}
 #: What an option's short names stand for, by the last part of the option's name.
 _KINDS = {"model": "tasks", "net": "nets", "data": "data"}
@@ -48,7 +47,7 @@ def explain(message: str, error: BaseException | None, options: Iterable[str]) -
         options: The options that this parser accepts.
     """
     text = " ".join(message.split())
-    key = re.match(r'Parser key "([^"]+)"', text)
+    key = re.match(r'Parser key "(?!config")([^"]+)"', text)
     place = key[1] if key else ""
     inner = next((each for each in _chain(error) if isinstance(each, UserError)), None)
     if inner is not None:
@@ -56,9 +55,7 @@ def explain(message: str, error: BaseException | None, options: Iterable[str]) -
     for pattern, sentence in _SENTENCES:
         found = re.search(pattern, text)
         if found:
-            return sentence(found, place, sorted({name.rstrip("+") for name in options})).inside(
-                place
-            )
+            return sentence(found, place, list(options)).inside(place)
     reason = sentence_of(root_of(error)) if error is not None else text
     return OptionError("", f": {reason[:300]}").inside(place) if place else UserError(reason)
 
@@ -75,7 +72,7 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
-def refusal(error: BaseException, config: Mapping[str, Any]) -> UserError:
+def refusal(error: BaseException, config: Any) -> UserError:
     """Return what the user is told where a class refuses its arguments.
 
     A class does not know in which section of a recipe its arguments stand; it is added here to the
@@ -100,13 +97,13 @@ def refusal(error: BaseException, config: Mapping[str, Any]) -> UserError:
     if ours is not None:
         return ours
     # Lightning's Trainer names its arguments anywhere in a sentence.
-    for name, value in config["trainer"].items():
+    for name, value in (config.get("trainer") or {}).items():
         if value is not None and re.search(rf"\b{name}\b", sentence):
             return UserError(f"option trainer.{name} is {value!r}: {sentence}")
     return UserError(sentence)
 
 
-def _section_of(option: str, config: Mapping[str, Any]) -> str | None:
+def _section_of(option: str, config: Any) -> str | None:
     """Return the section, such as ``model.net``, whose class takes an option of that name."""
     for section in ("data", "model", "model.init_args.net", "checkpoint"):
         node: Any = config
@@ -117,17 +114,15 @@ def _section_of(option: str, config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that is meant.
+def nearest_option(name: str, options: Iterable[str]) -> str | None:
+    """Return the option that is meant: one that starts like it, is spelt nearly like it or ends so.
 
-    One that starts like it, else one that is spelt nearly like it.
+    ``trainer.max_epochs`` for ``max_epochs``.
     """
-    known = list(names)
+    known = list(options)
     longer = [each for each in known if len(name) > 2 and each.startswith(name)]
-    near = longer or difflib.get_close_matches(name, known, n=1)
-    # max_epochs for trainer.max_epochs
-    near = near or [each for each in known if each.split(".")[-1] == name]
-    return near[0] if near else None
+    near = longer[0] if longer else nearest(name, known)
+    return near or next((each for each in known if each.split(".")[-1] == name), None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -143,19 +138,37 @@ def _needs_value(found: re.Match[str], place: str, options: list[str]) -> Option
     return OptionError(f"--{found['name']}", " needs a value")
 
 
+def refuse_unknown(layer: Mapping[str, Any], options: list[str], section: str = "") -> None:
+    """Check the names of a layer, down to those of classes' own arguments.
+
+    Raises:
+        OptionError: If there is no such option.
+    """
+    for key, value in layer.items():
+        name = f"{section}{key}"
+        inner = any(option.startswith(f"{name}.") for option in options)
+        if isinstance(value, dict) and (inner or name not in options):
+            refuse_unknown(value, options, f"{name}.")
+        elif not inner and name.rstrip("+") not in options:
+            raise _unknown_name(name, options)
+
+
 def _unknown(found: re.Match[str], place: str, options: list[str]) -> OptionError:
-    near = nearest(found["name"], options)
-    known = ", ".join(name for name in options if "." not in name and name not in _NOT_SHOWN)
+    return _unknown_name(found["name"], options)
+
+
+def _unknown_name(name: str, options: list[str]) -> OptionError:
+    near = nearest_option(name, options)
+    known = ", ".join(sorted({name.split(".")[0] for name in options} - _NOT_SHOWN))
     among = "" if near else f"; there are {textwrap.shorten(known, 250, placeholder=' ...')}"
-    in_file = "Subcommand" in found[0]
-    return OptionError(found["name"], f" is not known{among}", near, in_file=in_file)
+    return OptionError(name, f" is not known{among}", near)
 
 
 def _unrecognised(found: re.Match[str], place: str, options: list[str]) -> OptionError:
     name = found["name"].lstrip("-").partition("=")[0]
     if not found["name"].startswith("--") or not name:
         return OptionError("", f" names start with two dashes, unlike {found['name']!r}")
-    near = nearest(name, options)
+    near = nearest_option(name, options)
     if near is not None:
         return OptionError(f"--{name}", " is not known", f"--{near}")
     return OptionError(
@@ -178,13 +191,12 @@ def _type(found: re.Match[str], place: str, options: list[str]) -> OptionError:
         else:
             short = name.rsplit(".", 1)[-1]
             wanted.append(_TYPES.get(name) or _TYPES.get(short) or f"a {short.rstrip(']')}")
-    near = difflib.get_close_matches(value, values, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(value, values)
     words = list(dict.fromkeys([*wanted, *values]))
     either = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
     if value.startswith("NestedArg("):
         return OptionError("", f" has no options of its own; give {either}")
-    return OptionError("", f" is {_shown(value)}; give {either}{hint}", value=value)
+    return OptionError("", f" is {_shown(value)}; give {either}{hint}")
 
 
 def _shown(value: str) -> str:
@@ -220,7 +232,7 @@ def _unknown_class(found: re.Match[str], place: str, options: list[str]) -> Opti
     whole = ".".join(filter(None, [module, near]))
     hint = f"; did you mean {whole!r}?" if near else "; give the whole path, package.module.Class"
     reason = f": there is no class {found['name']!r}{hint}"
-    return OptionError("", reason, value=found["name"])
+    return OptionError("", reason)
 
 
 def _not_trusted(found: re.Match[str], place: str, options: list[str]) -> OptionError:
@@ -229,25 +241,22 @@ def _not_trusted(found: re.Match[str], place: str, options: list[str]) -> Option
         found["option"] or "",
         f" names {found['name']!r}, which is not among the packages that a recipe may use; "
         f"if you trust it, add --trust {package}",
-        value=found["name"],
     )
 
 
 def _no_subclass(found: re.Match[str], place: str, options: list[str]) -> OptionError:
     wanted = _TYPES.get(found["base"], f"a {found['base']}")
     reason = f" is {found['name']!r}, which is not {wanted}"
-    return OptionError("", reason, value=found["name"])
+    return OptionError("", reason)
 
 
 def _wrong_class(found: re.Match[str], place: str, options: list[str]) -> OptionError:
     reason = f" cannot take {found['name']!r}: {found['why']}"
-    return OptionError("", reason, value=found["name"])
+    return OptionError("", reason)
 
 
 def _missing(found: re.Match[str], place: str, options: list[str]) -> OptionError:
-    first, *rest = found["name"].split(".")
-    name = ".".join(rest) if first in _VERBS else found["name"]
-    return OptionError(name, " is missing; set it in a recipe or on the command line")
+    return OptionError(found["name"], " is missing; set it in a recipe or on the command line")
 
 
 def _no_mapping(found: re.Match[str], place: str, options: list[str]) -> OptionError:
@@ -269,7 +278,7 @@ _SENTENCES: list[tuple[str, _Sentence]] = [
         r".* Given value: (?P<name>\S+)",
         _no_subclass,
     ),
-    (r"(?:Subcommand .* does not accept o|O)ption '(?P<name>[^']+)'", _unknown),
+    (r"(?:does not accept o|O)ption '(?P<name>[^']+)'", _unknown),
     (r"(?:Key|Option) [\"'](?P<name>[^\"']+)[\"'] is required", _missing),
     (r"arguments are required: (?P<name>[\w.]+)", _missing),
     (r"Unable to load config '(?P<value>[^']*)'", _no_mapping),

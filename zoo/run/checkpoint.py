@@ -7,15 +7,21 @@ import pickle
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import LightningModule
 
+from datamodules.core.errors import refuse
 from zoo.errors import UserError
+
+#: How the parts of a checkpoint are named; another number where an older version misreads them.
+LAYOUT = 2
+
+_SAVED = "give a file that `fit` saved"
 
 #: How torch says that a file names a class or function that it does not know to be harmless.
 _OBJECTS = re.compile(r"unsupported (global|class)|not an allowed global|instantiate", re.I)
@@ -37,33 +43,54 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     """
     text = os.fspath(path)
     if "://" in text:
-        raise UserError(
-            f"ckpt_path {text!r} is a URL; download the file, check where it comes from, "
-            "and give its local path"
+        raise refuse(
+            "ckpt_path",
+            text,
+            "download the file, check where it comes from, and give its local path",
         )
     if os.path.isdir(text):
-        raise UserError(f"ckpt_path {text!r} is a folder; give a file in it, best.ckpt say")
+        raise refuse("ckpt_path", text, "it is a folder: give a file in it, best.ckpt say")
     if not os.path.isfile(text):
-        raise UserError(
-            f"ckpt_path {text!r} is not there; runs keep theirs in <run folder>/checkpoints"
+        raise refuse(
+            "ckpt_path", text, "give a file that is there: runs keep theirs in RUN/checkpoints"
         )
     try:
         checkpoint = torch.load(text, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged file raises nearly anything
         if isinstance(error, pickle.UnpicklingError) and _OBJECTS.search(str(error)):
-            raise UserError(
-                f"ckpt_path {text!r} holds objects that are not plain data, and is not opened; "
-                "save it again with tensors, numbers, strings, lists and dictionaries only"
+            raise refuse(
+                "ckpt_path",
+                text,
+                "it holds objects that are not plain data, and is not opened: save it again with "
+                "tensors, numbers, strings, lists and dictionaries only",
             ) from error
-        raise UserError(
-            f"ckpt_path {text!r} is damaged, or is no checkpoint; give a file that `fit` saved"
+        raise refuse(
+            "ckpt_path",
+            text,
+            f"it is damaged, or is no checkpoint: {_SAVED}",
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise UserError(
-            f"ckpt_path {text!r} is not a training checkpoint: it has no 'state_dict'; "
-            "give a file that `fit` saved"
+        raise refuse(
+            "ckpt_path", text, f"it is no training checkpoint, as it has no 'state_dict': {_SAVED}"
         )
+    _check_layout(checkpoint, text)
     return checkpoint
+
+
+def _check_layout(checkpoint: dict[str, Any], path: str) -> None:
+    """Tell the files of other versions, whose parts have other names.
+
+    Raises:
+        OptionError: If this version cannot read the checkpoint.
+    """
+    facts = checkpoint.get("zoo")
+    if not isinstance(facts, dict) or facts.get("layout") == LAYOUT:
+        return  # Lightning's own, or as written here
+    maker = facts.get("version", "0.1.0")  # the first did not say
+    remedy = "use it with that version, or train again with its run's recipe.yaml"
+    raise refuse(
+        "ckpt_path", path, f"it was made by lightning-zoo {maker}, whose layout differs: {remedy}"
+    )
 
 
 def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
@@ -77,10 +104,7 @@ def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
         needed += ["epoch", "global_step", "loops", "optimizer_states", "lr_schedulers"]
     missing = [name for name in needed if name not in checkpoint]
     if missing:
-        raise UserError(
-            f"ckpt_path {path!r} has no {missing[0]!r}, which {verb} needs; "
-            "give a file that `fit` saved"
-        )
+        raise refuse("ckpt_path", path, f"it has no {missing[0]!r}, which {verb} needs: {_SAVED}")
 
 
 def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -> None:
@@ -100,9 +124,11 @@ def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -
             difference = f"{name} is {shapes[0]} there and {shapes[1]} in the net"
         else:
             continue
-        raise UserError(
-            f"ckpt_path {path!r} does not fit the net of this run: {difference}; "
-            "leave the net's options as they were when it was saved"
+        raise refuse(
+            "ckpt_path",
+            path,
+            f"it does not fit the net of this run, as {difference}: leave the net's options as "
+            "they were when it was saved",
         )
 
 
@@ -111,10 +137,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     A kill, a full disk or a crash at any moment leaves the earlier file whole. Reading goes
     through :func:`read_checkpoint`.
+
+    Args:
+        read: Checkpoints by their paths that are read already; each is handed out once.
     """
 
+    def __init__(self, read: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self._read = dict(read or {})
+
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,
     ) -> None:
         """Save atomically.
 
@@ -148,10 +184,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(
-        self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = None,
+        weights_only: bool | None = None,
     ) -> dict[str, Any]:
         """Load plain data only, whatever ``weights_only`` says."""
-        return read_checkpoint(path, map_location or "cpu")
+        checkpoint: dict[str, Any] | None = self._read.pop(os.fspath(path), None)
+        return read_checkpoint(path, map_location or "cpu") if checkpoint is None else checkpoint
 
 
 def link_checkpoint(source: Path, target: Path) -> None:

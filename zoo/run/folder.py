@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from datamodules.core.errors import refuse
 from zoo.errors import UserError
 
 _SHARED_ID = "ZOO_RUN_ID"
@@ -129,15 +130,18 @@ def latest_checkpoint(root: Path, recipe: str, which: str) -> Path:
     """
     runs = sorted(path.parent for path in (root / recipe).glob("*/recipe.yaml"))
     if not runs:
-        raise UserError(
-            f"ckpt_path {which!r}: there is no run of {recipe!r} in {str(root)!r}; "
-            "leave ckpt_path out to start one"
+        raise refuse(
+            "ckpt_path",
+            which,
+            f"leave it out to start a run of {recipe!r}, of which there is none in {str(root)!r}",
         )
     path = runs[-1] / "checkpoints" / f"{which}.ckpt"
     if not path.is_file():
-        raise UserError(
-            f"ckpt_path {which!r}: the newest run {str(runs[-1])!r} has no {which}.ckpt; "
-            "name the file of another run, or leave ckpt_path out to start anew"
+        raise refuse(
+            "ckpt_path",
+            which,
+            f"the newest run {str(runs[-1])!r} has no {which}.ckpt: name the file of another run, "
+            "or leave it out to start anew",
         )
     return path
 

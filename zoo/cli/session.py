@@ -1,0 +1,58 @@
+"""What a command has open while it runs, and how it is ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from zoo.run.folder import RunFolder, is_first_process
+from zoo.run.wandb_logger import RunWandb, WandbMode
+
+
+class Session:
+    """Owns the run folder and the W&B run, and finishes both however the command ends."""
+
+    def __init__(self) -> None:
+        self.folder: RunFolder | None = None
+        self.wandb: RunWandb | None = None
+
+    def start_wandb(self, asked: WandbMode, recipe: dict[str, Any], *, uploads: bool) -> RunWandb:
+        """Start a W&B run in the run folder.
+
+        Args:
+            asked: The option ``wandb``.
+            recipe: The resolved recipe.
+            uploads: Whether a checkpoint will be uploaded, which may be large.
+        """
+        assert self.folder is not None
+        name = f"{self.folder.recipe}-{self.folder.id}"
+        upload_s = 600 if uploads else 60
+        self.wandb = RunWandb(self.folder.path, self.folder.id, name, asked, upload_s)
+        if is_first_process():
+            self.wandb.start()
+            self.wandb.log_hyperparams(recipe)
+        return self.wandb
+
+    def last_good(self) -> str:
+        """Say from which checkpoint to go on after a loss that was not finite."""
+        last = (self.folder.path if self.folder else Path()) / "checkpoints" / "last.ckpt"
+        if not last.is_file():
+            return "no checkpoint was saved before; try a lower model.lr"
+        return (
+            f"the last good checkpoint is {os.path.relpath(last)}; "
+            "go on from it with a lower model.lr"
+        )
+
+    def finish(self, code: int) -> None:
+        """End W&B's run, and give the folder back; one in which nothing began is removed.
+
+        Args:
+            code: The command's exit code.
+        """
+        if self.wandb is not None:
+            self.wandb.finish(code)
+        if self.folder is not None:
+            if code == 2:
+                self.folder.discard()
+            self.folder.close()
