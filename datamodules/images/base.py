@@ -347,7 +347,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
         Args:
             stage: The split; "train" shows augmented images.
         """
-        from datamodules.images.plot import draw_images
+        from datamodules.core.plot import draw_images
 
         dataset = self.split(stage)
         if stage == "train":

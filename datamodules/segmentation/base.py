@@ -12,6 +12,7 @@ from datamodules.core.balance import class_weights
 from datamodules.core.base import SplitDataModule, Stage
 from datamodules.core.errors import between, refuse
 from datamodules.core.options import plain
+from datamodules.core.plot import overlay
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.core.sampling import PositionedLoader
 from datamodules.images.augment import Augmentation
@@ -24,7 +25,6 @@ from datamodules.segmentation.dataset import (
     Rows,
     SameSizeBatches,
 )
-from datamodules.segmentation.plot import overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -248,7 +248,7 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         Args:
             stage: The split; "train" shows augmented images, others those of the first one's size.
         """
-        from datamodules.images.plot import draw_images
+        from datamodules.core.plot import draw_images
 
         dataset = self.split(stage)
         if stage == "train":

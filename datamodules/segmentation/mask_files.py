@@ -11,7 +11,6 @@ from datamodules.core.errors import DataError, shown
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.images.decode import convert
 from datamodules.segmentation.dataset import Array, to_classes
-from datamodules.segmentation.plot import class_colours
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,20 +76,6 @@ def read_mask_values(path: Path, *, colours: bool) -> npt.NDArray[Any]:
         return visible[:, :, 0]
 
     return _decode(path, decode)
-
-
-def write_mask(path: Path, mask: Array) -> None:
-    """Save a mask as a palette PNG: its pixels are class numbers, and viewers show colours.
-
-    Args:
-        path: The file.
-        mask: Uint8 (H, W).
-    """
-    from PIL import Image
-
-    image = Image.fromarray(mask, mode="P")
-    image.putpalette(class_colours().tobytes())
-    image.save(path)
 
 
 def _decode(path: Path, decode: "Callable[[Image], Result]") -> Result:

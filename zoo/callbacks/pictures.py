@@ -103,7 +103,7 @@ class Pictures(Callback):
             self._draw_wrong(trainer, class_names(trainer, pl_module), views["wrong"])
 
     def _draw_masks(self, trainer: Trainer, samples: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-        from datamodules.segmentation.plot import overlay
+        from datamodules.core.plot import overlay
         from zoo.callbacks.plots import draw_masks
 
         drawn = []
@@ -139,7 +139,7 @@ class Pictures(Callback):
             logger.log_rows("wrong_texts", columns, rows, trainer.global_step)
 
     def _draw_wrong(self, trainer: Trainer, names: list[str], view: dict[str, Tensor]) -> None:
-        from datamodules.images.plot import draw_images
+        from datamodules.core.plot import draw_images
 
         # torchmetrics takes the dimension away from a single value
         wrong = {name: v.cpu()[None] if v.ndim == 0 else v.cpu() for name, v in view.items()}

@@ -141,7 +141,7 @@ def _class_rows(probabilities: list[torch.Tensor], classes: list[str], *, severa
 def _save_masks(
     folder: RunFolder, names: list[str], masks: list[torch.Tensor], classes: list[str]
 ) -> _Table:
-    from datamodules.segmentation.mask_files import write_mask
+    from datamodules.core.plot import write_mask
 
     rows, lines = [], []
     taken: set[str] = set()

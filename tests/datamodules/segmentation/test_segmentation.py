@@ -12,12 +12,12 @@ from PIL import Image
 from torch import nn
 
 from datamodules.core.errors import DataError, OptionError
+from datamodules.core.plot import overlay
 from datamodules.segmentation.augment import FlipsAndRotations
 from datamodules.segmentation.dataset import MaskBatch, MaskedImages, SameSizeBatches, to_classes
 from datamodules.segmentation.folder import SegmentationFolder
 from datamodules.segmentation.inputs import MaskInputs
 from datamodules.segmentation.npz import SegmentationNpz
-from datamodules.segmentation.plot import overlay
 
 SPLITS = ("train", "val", "test")
 PLAIN = {"mean": [0.0], "std": [1 / 255]}  # prepared images keep their values

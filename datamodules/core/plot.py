@@ -1,0 +1,87 @@
+"""Images, and masks over them, as pictures."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from datamodules.core.protocols import MASK_IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_images(images: Tensor, titles: list[str], headline: str = "") -> "Figure":
+    """Draw uint8 images (B, C, H, W) with 1 or 3 channels in a square grid, each under its title.
+
+    pyplot is left alone: it would pick a window system and keep every figure alive.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    side = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / side)
+    figure = Figure(figsize=(1.4 * side, 1.6 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    if headline:
+        figure.suptitle(headline, fontsize=10)
+    axes = list(figure.subplots(rows, side, squeeze=False).flat)  # the iterator serves only once
+    for axis in axes:
+        axis.axis("off")
+    for axis, image, title in zip(
+        axes, images.cpu().permute(0, 2, 3, 1).numpy(), titles, strict=False
+    ):
+        if image.shape[2] == 1:
+            axis.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        else:
+            axis.imshow(image, interpolation="nearest")
+        lines = [line if len(line) <= 16 else line[:15] + "…" for line in title.split("\n")]
+        axis.set_title("\n".join(lines), fontsize=9)
+    return figure
+
+
+def class_colours() -> npt.NDArray[np.uint8]:
+    """Return a colour for each class of a mask, uint8 (256, 3): black for class 0, grey for 255."""
+    colours = np.full((256, 3), 128, dtype=np.uint8)
+    colours[0] = 0
+    for number in range(1, MASK_IGNORE_INDEX):
+        # From yellow on in steps of the golden ratio, which keeps neighbours apart on the wheel.
+        hue = 6 * ((1 / 6 + (number - 1) * 0.618) % 1)
+        wheel = [abs(hue - 3) - 1, 2 - abs(hue - 2), 2 - abs(hue - 4)]
+        colours[number] = [round(255 * min(max(part, 0.0), 1.0)) for part in wheel]
+    return colours
+
+
+def overlay(images: Tensor, masks: Tensor) -> Tensor:
+    """Tint images by their masks: class 0 not at all, each other class in a colour of its own.
+
+    Args:
+        images: Uint8 (B, 1 or 3, H, W).
+        masks: Whole numbers (B, H, W); 255 turns grey.
+
+    Returns:
+        uint8 (B, 3, H, W).
+    """
+    colours = torch.from_numpy(class_colours()).to(images.device, torch.float32)
+    tints = colours[masks.long()].permute(0, 3, 1, 2)
+    colour_images = images.expand(-1, 3, -1, -1).float()
+    mixed = torch.where(masks[:, None] == 0, colour_images, 0.6 * colour_images + 0.4 * tints)
+    return mixed.round().to(torch.uint8)
+
+
+def write_mask(path: Path, mask: npt.NDArray[np.uint8]) -> None:
+    """Save a mask as a palette PNG: its pixels are class numbers, and viewers show colours.
+
+    Args:
+        path: The file.
+        mask: Uint8 (H, W).
+    """
+    from PIL import Image
+
+    image = Image.fromarray(mask, mode="P")
+    image.putpalette(class_colours().tobytes())
+    image.save(path)
