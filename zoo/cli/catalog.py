@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import importlib
 import importlib.util
 import re
 import runpy
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from zoo.errors import UserError
@@ -50,6 +52,12 @@ def entries(kind: str) -> Iterator[tuple[str, str]]:
         return
     for name, module in exports(kind):
         yield name, _first_line(module, name)
+
+
+def import_all() -> None:
+    """Import all nets, tasks and data: the parser knows the classes that are imported."""
+    for package in chain.from_iterable(_PACKAGES.values()):
+        importlib.import_module(package)
 
 
 def listing(kind: str | None, pattern: str | None) -> str:

@@ -20,18 +20,12 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 
-import datamodules.images
-import datamodules.language
-import datamodules.segmentation
-import datamodules.tables
-import datamodules.text  # noqa: F401  the parser lists the classes of a kind that are imported
-import zoo.nets
-import zoo.tasks  # noqa: F401
 from datamodules.core.errors import refuse
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.pictures import Pictures
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
+from zoo.cli.catalog import import_all
 from zoo.cli.chat import write_texts
 from zoo.cli.checks import check_monitor, check_net, check_trainer
 from zoo.cli.config import FACTS
@@ -54,6 +48,8 @@ from zoo.run.folder import RunFolder, is_first_process, new_run, run_of
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
 from zoo.tasks.language_model import LanguageModel
+
+import_all()
 
 #: The verbs that run something, and their help.
 VERBS = {

@@ -158,15 +158,18 @@ class _Tokenizer:
     """
 
     def __init__(self, spec: dict[str, Any], max_length: int | None) -> None:
-        import datamodules.language.inputs
-        from datamodules.language.tokenizer import LanguageTokenizer
+        import lightning as L
 
-        init_args = spec["init_args"]
-        data = datamodules.language.inputs.PromptInputs(["prompt"], **init_args)
-        known: LanguageTokenizer = data.text_tokenizer
+        from zoo.cli.parser import ZooParser
+
+        parser = ZooParser()
+        parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
+        whole = {**spec, "init_args": {**spec["init_args"], "inputs": ["prompt"]}}
+        config = parser.parse_args([f"--data={json.dumps(whole)}"])
+        data: Any = parser.instantiate_classes(config).data
         self.stop_ids: list[int] = data.stop_ids
         self.pad_id: int = data.pad_id
-        self.fast = self._fast(known, init_args.get("chat_template"), max_length)
+        self.fast = self._fast(data.text_tokenizer, data.chat_template, max_length)
 
     def _fast(
         self, known: Any, chat_template: str | None, max_length: int | None
