@@ -26,7 +26,7 @@ FLOORS = {
         {"__init__"},
     ],
     "zoo": [
-        {"errors"},
+        {"errors", "version"},
         {"nets", "losses", "optim", "metrics", "inference"},
         {"run"},
         {"callbacks"},

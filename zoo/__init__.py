@@ -6,17 +6,13 @@ Importing this package loads neither torch nor Lightning; a name is imported whe
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from zoo.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from zoo.nets import *  # noqa: F403
     from zoo.tasks import *  # noqa: F403
-
-try:
-    __version__ = version("lightning-zoo")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+source"
 
 
 def __getattr__(name: str) -> Any:

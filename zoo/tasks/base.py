@@ -17,7 +17,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
-import zoo
 from datamodules.core.options import public_path
 from zoo.callbacks.average import _Average
 from zoo.callbacks.train_log import TrainLog
@@ -29,6 +28,7 @@ from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
 from zoo.tasks.meters import Meters, TrainSums
 from zoo.tasks.net_spec import HEAD_NAMES, accepted_arguments, head_parameters, net_spec
+from zoo.version import __version__
 
 Stage = Literal["val", "test"]
 
@@ -383,7 +383,7 @@ class Task(L.LightningModule):
         hparams["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = hparams
         facts: dict[str, Any] = {
-            "version": zoo.__version__,
+            "version": __version__,
             "layout": LAYOUT,
             "monitor": self.monitor,
             "train_sums": self.train_sums.state(self._over_processes),
