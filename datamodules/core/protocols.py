@@ -1,7 +1,265 @@
-"""What a task may ask of the data, and what both sides agree on."""
+"""What a task, a callback or the command line may ask of the data, and what both sides agree on.
+
+Data of somebody else's need nothing of it: whoever asks checks by ``isinstance`` first. Numbers of
+samples are N, of a batch B; shapes are those of images ``(B, C, H, W)`` and of tokens ``(B, T)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: The label of a token that has no loss; torch's own default.
 IGNORE_INDEX = -100
 
 #: The class of a pixel that has no loss; a mask is uint8, which -100 does not fit.
 MASK_IGNORE_INDEX = 255
+
+
+def data_of(trainer: object) -> object:
+    """Return the data module that a Trainer was given; None where it was given loaders."""
+    return getattr(trainer, "datamodule", None)
+
+
+# ---------------------------------------------------------------- facts
+
+
+@runtime_checkable
+class HasClassNames(Protocol):
+    """Data of classes: ``class_names`` holds one name a class, in the order of their numbers."""
+
+    class_names: Sequence[str]
+
+
+@runtime_checkable
+class HasLabelKind(Protocol):
+    """Data that say what their labels are: ``label_kind`` is one of ``zoo.losses.TargetKind``."""
+
+    label_kind: str
+
+
+@runtime_checkable
+class HasTargetName(Protocol):
+    """Data of numbers to predict: ``target_name`` is what the number is called."""
+
+    target_name: str
+
+
+@runtime_checkable
+class HasInputShape(Protocol):
+    """Data of one shape: a sample is ``input_shape``, ``(C, H, W)`` or ``(F,)``."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of a sample, without the batch's axis."""
+        ...
+
+
+@runtime_checkable
+class HasNumClasses(Protocol):
+    """Data that know how many numbers a net gives for a sample, or a pixel: ``num_classes``."""
+
+    num_classes: int
+
+
+@runtime_checkable
+class HasMaxLength(Protocol):
+    """Rows of tokens: ``T`` is at most ``max_length``."""
+
+    max_length: int
+
+
+@runtime_checkable
+class HasNames(Protocol):
+    """Inputs that have names, such as those of their files."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return N names, by the samples' numbers."""
+        ...
+
+
+@runtime_checkable
+class HasTokenizer(Protocol):
+    """Texts as tokens."""
+
+    @property
+    def text_tokenizer(self) -> Vocabulary:
+        """The tokenizer, ready to use."""
+        ...
+
+
+class Vocabulary(Protocol):
+    """The words of a tokenizer."""
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """Return every token's number."""
+        ...
+
+    def token(self, number: int) -> str:
+        """Return the token of a number."""
+        ...
+
+
+# ---------------------------------------------------------------- what a task asks for
+
+
+@runtime_checkable
+class SupportsClassWeights(Protocol):
+    """Data that can count their classes."""
+
+    def class_weights(self) -> list[float]:
+        """Return a factor for each class, inverse to its share of the training split."""
+        ...
+
+
+@runtime_checkable
+class SupportsSampleImages(Protocol):
+    """Images that a net may be started from."""
+
+    def sample_images(self, count: int) -> Tensor:
+        """Return some training images as a net sees them: floats (count, C, H, W), normalised."""
+        ...
+
+
+@runtime_checkable
+class SupportsTokenSizes(Protocol):
+    """Tokens whose texts are known."""
+
+    def token_sizes(self) -> Tensor | None:
+        """Return the bytes and the characters of each token, ``(V, 2)``; None if not known."""
+        ...
+
+
+@runtime_checkable
+class SupportsRebuilding(Protocol):
+    """Data that can be made again from a checkpoint."""
+
+    def resolved(self) -> dict[str, Any]:
+        """Return class path and arguments of the data, as a recipe has them."""
+        ...
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """Return class path and arguments of what prepares new inputs alike, for ``predict``."""
+        ...
+
+
+# ---------------------------------------------------------------- what callbacks ask for
+
+
+@runtime_checkable
+class SupportsPrompts(Protocol):
+    """Texts that a language model goes on from."""
+
+    @property
+    def stop_ids(self) -> Sequence[int]:
+        """The tokens at which a text ends."""
+        ...
+
+    def default_prompts(self) -> list[str]:
+        """Return the texts to go on from where the user gives none."""
+        ...
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Return a text's tokens, within its chat template where there is one."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens."""
+        ...
+
+
+@runtime_checkable
+class SupportsDrawBatch(Protocol):
+    """Data that can show themselves."""
+
+    def draw_batch(self, stage: Any = ...) -> Figure:
+        """Draw a batch of a split, as the net sees it."""
+        ...
+
+
+@runtime_checkable
+class SupportsDenormalize(Protocol):
+    """Normalised images."""
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Return images (B, C, H, W) as they were before: uint8."""
+        ...
+
+
+@runtime_checkable
+class SupportsTexts(Protocol):
+    """Texts that can be looked up."""
+
+    def texts(self, index: Sequence[int]) -> list[str]:
+        """Return the texts of some samples' numbers."""
+        ...
+
+
+# ---------------------------------------------------------------- what the command line asks for
+
+
+@runtime_checkable
+class SupportsReport(Protocol):
+    """Data that have figures of their own."""
+
+    def report(self) -> dict[str, float | int]:
+        """Return figures for ``summary.json``, by name."""
+        ...
+
+
+@runtime_checkable
+class HasSmallestBatch(Protocol):
+    """Data that know their smallest training batch, which a net must be able to take."""
+
+    @property
+    def smallest_train_batch(self) -> int:
+        """Samples of the epoch's smallest batch in one process."""
+        ...
+
+
+# ---------------------------------------------------------------- batches
+
+
+@runtime_checkable
+class HasLengths(Protocol):
+    """A batch of texts: ``lengths`` (B,), int64, are each row's tokens without padding."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """Return the lengths, from 1 to T."""
+        ...
+
+
+@runtime_checkable
+class PackedTokens(Protocol):
+    """A batch of tokens that knows which texts share a row."""
+
+    @property
+    def position_ids(self) -> Tensor | None:
+        """Int64 (B, T), the place of each token in its own text; None: 0 to T - 1 in each row."""
+        ...
+
+    @property
+    def segment_ids(self) -> Tensor | None:
+        """Int64 (B, T), which text of its row a token belongs to; None: one text a row."""
+        ...
+
+    @property
+    def shared_prefix_len(self) -> int:
+        """How many tokens at the start of each row belong to all of its texts."""
+        ...
+
+
+def sample_numbers(batch: Any) -> Tensor | None:
+    """Return the numbers (B,) of a batch's samples, where the data counts them.
+
+    The ``index`` of a plain list or tuple is another thing: a method.
+    """
+    index = getattr(batch, "index", None)
+    return index if isinstance(index, Tensor) else None

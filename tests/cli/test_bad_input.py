@@ -168,16 +168,16 @@ OPTIONS = {
     "--data.val_fraction 0.9": "option data.test_fraction is 0.2; lower it or val_fraction, or add "
     "images: 1976 of 1797 would leave too few to train on",
     "--data.crop_padding 99": "option data.crop_padding is 99; give at most 8, the image's side",
-    "--model.lr -1": "model.lr is -1.0; it must not be negative",
-    "--model.warmup_steps -1": "model.warmup_steps is -1; give 0 or more optimiser steps",
+    "--model.lr -1": "option model.lr is -1.0; give 0 or more",
+    "--model.warmup_steps -1": "option model.warmup_steps is -1; give 0 or more",
     "--model.label_smoothing 2": "option model.label_smoothing is 2.0; "
     "give a number from 0 to below 1",
-    "--model.class_weights [1.0,2.0]": "model.class_weights has 2 numbers, "
-    "but there are 10 classes",
+    "--model.class_weights [1.0,2.0]": "option model.class_weights is [1.0, 2.0]; "
+    "give 10 numbers, one for each class",
     "--model.net.dropout 3": "model.net.dropout=3.0 must be at least 0 and less than 1",
     "--checkpoint.monitor val/nope": "option checkpoint.monitor is 'val/nope'; "
     "give one of val/loss, val/acc, val/balanced_acc, val/f1, val/top5",
-    "--checkpoint.every_n_train_steps -1": "checkpoint.every_n_train_steps is -1; "
+    "--checkpoint.every_n_train_steps -1": "option checkpoint.every_n_train_steps is -1; "
     "give 0 (off) or more",
     "--trainer.max_epochs -5": "option trainer.max_epochs is -5; "
     "give -1 or more (-1 sets no limit)",
@@ -619,14 +619,14 @@ def test_net_does_not_fit_the_data(refuse: Refuse) -> None:
             ["option model.loss is 'binary_cross_entropy'", "data's labels are multiclass"],
         ),
         ("--model.loss cros_entropy", ["model.loss", "did you mean 'cross_entropy'?"]),
-        ("--model.adaptive_clip -1", ["model.adaptive_clip is -1.0", "above 0"]),
+        ("--model.adaptive_clip -1", ["option model.adaptive_clip is -1.0; give a number above 0"]),
         (
             "--model.net torch.nn.Flatten --model.freeze backbone",
-            ["Flatten has none named fc, classifier"],
+            ["option model.freeze is 'backbone'", "Flatten has no last layer named fc, classifier"],
         ),
         (
             "--model Regressor --model.net GoogLeNet",
-            ["model.label_kind is multiclass", "ImageClassifier"],
+            ["option model.label_kind is 'multiclass'", "ImageClassifier"],
         ),
         ("--data Diabetes", ["the data is a table", "MLP"]),
     ],

@@ -104,7 +104,7 @@ def test_learns_synthetic_cells(trainer):
 
 def test_auto_weights_need_data_that_counts(trainer, sample):
     loader = DataLoader(TensorDataset(*sample))
-    with pytest.raises(UserError, match="class_weights is auto"):
+    with pytest.raises(UserError, match="class_weights is 'auto'; give 3 numbers"):
         trainer().fit(ImageSegmenter(Bright(), class_weights="auto"), loader)
 
 

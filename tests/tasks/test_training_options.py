@@ -31,7 +31,10 @@ def test_a_frozen_backbone_keeps_weights_and_running_averages(trainer, digits):
 
 def test_freezing_needs_to_know_the_last_layer():
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(ValueError, match=r"Sequential has none named fc, classifier"):
+    with pytest.raises(
+        ValueError,
+        match=r"freeze is 'backbone'; .* Sequential has no last layer named fc, classifier",
+    ):
         ImageClassifier(net, num_classes=10, freeze="backbone")
 
 

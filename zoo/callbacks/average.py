@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins import DoublePrecision, HalfPrecision
 
 
-class _Average(WeightAveraging):
+class WeightAverage(WeightAveraging):
     """Lightning's average of the weights, also where training runs in another precision."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -7,15 +7,33 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from datamodules.core.errors import one_of, refuse
 from zoo.callbacks.train_log import log_interval
-from zoo.errors import Interrupted, UserError
+from zoo.errors import Interrupted
 from zoo.run.checkpoint import link_checkpoint
+
+
+@runtime_checkable
+class MonitoredTask(Protocol):
+    """A task that says which of its figures picks the best checkpoint, ``min`` or ``max`` of it."""
+
+    monitor: str
+    mode: Literal["min", "max"]
+
+
+@runtime_checkable
+class WatchedTask(Protocol):
+    """A task that watches its loss."""
+
+    def check_finite(self) -> None:
+        """Raise an error if a training loss was not finite."""
+        ...
 
 
 class Checkpoints(Checkpoint):
@@ -45,7 +63,7 @@ class Checkpoints(Checkpoint):
         every_n_train_steps: int = 0,
     ) -> None:
         if every_n_train_steps < 0:
-            raise ValueError(f"every_n_train_steps is {every_n_train_steps}; give 0 (off) or more")
+            raise refuse("every_n_train_steps", every_n_train_steps, "give 0 (off) or more")
         self.monitor = monitor
         self.mode = mode
         self.every_n_train_steps = every_n_train_steps
@@ -60,10 +78,11 @@ class Checkpoints(Checkpoint):
     # ---------------------------------------------------------------- saving
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Settles where the files go and what is monitored."""
+        """Settle where the files go and what is monitored."""
         self.folder = Path(trainer.default_root_dir) / "checkpoints"
-        self.monitor = self.monitor or getattr(pl_module, "monitor", None)
-        self.mode = self.mode or getattr(pl_module, "mode", "min")
+        if isinstance(pl_module, MonitoredTask):
+            self.monitor = self.monitor or pl_module.monitor
+            self.mode = self.mode or pl_module.mode
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -83,11 +102,8 @@ class Checkpoints(Checkpoint):
         """Note whether this validation is the best so far."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or self.monitor is None:
             return
-        score = trainer.callback_metrics.get(self.monitor)
-        if score is None:
-            known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
-            raise UserError(f"checkpoint.monitor is {self.monitor!r}, but validation gives {known}")
-        best, now = self.best_model_score, score.item()
+        one_of("checkpoint.monitor", self.monitor, sorted(trainer.callback_metrics))
+        best, now = self.best_model_score, trainer.callback_metrics[self.monitor].item()
         # Of equals the later one: it has learnt for longer, and small sets tie often.
         if best is None or (now >= best if self.mode == "max" else now <= best):
             self.best_model_score = now
@@ -96,7 +112,7 @@ class Checkpoints(Checkpoint):
                 self._save_best(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save both files; stops here if a signal came since the epoch's last batch."""
+        """Save both files; stop here if a signal came since the epoch's last batch."""
         if self._best_is_due:
             self._save_best(trainer, pl_module)
             self.last_model_path = str(self.folder / "last.ckpt")
@@ -112,8 +128,8 @@ class Checkpoints(Checkpoint):
         self._save(trainer, pl_module, "best")
 
     def _save(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
-        if hasattr(pl_module, "check_finite"):
-            pl_module.check_finite()  # type: ignore[operator]
+        if isinstance(pl_module, WatchedTask):
+            pl_module.check_finite()
         path = str(self.folder / f"{name}.ckpt")
         # Set first, so that the file knows its own name.
         setattr(self, f"{name}_model_path", path)
@@ -125,7 +141,7 @@ class Checkpoints(Checkpoint):
         return {"best_model_score": self.best_model_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on comparing with the best figure of the earlier session, if its file is here."""
+        """Go on comparing with the best figure of the earlier session, if its file is here."""
         best = self.folder / "best.ckpt"
         if best.is_file():
             self.best_model_score = state_dict["best_model_score"]

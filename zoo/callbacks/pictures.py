@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -12,11 +12,27 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.core.protocols import (
+    HasClassNames,
+    HasTargetName,
+    HasTokenizer,
+    SupportsDenormalize,
+    SupportsDrawBatch,
+    SupportsTexts,
+    data_of,
+)
 from zoo.run.csv_logger import read_metrics
 from zoo.run.wandb_logger import active_wandb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@runtime_checkable
+class DrawnTask(Protocol):
+    """A task that keeps what a test's pictures are drawn from, by the pictures' names."""
+
+    test_artifacts: dict[str, Any]
 
 
 class Pictures(Callback):
@@ -30,21 +46,20 @@ class Pictures(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws a training batch."""
-        data: Any = getattr(trainer, "datamodule", None)
-        if hasattr(data, "draw_batch"):
+        """Draw a training batch."""
+        if isinstance(data := data_of(trainer), SupportsDrawBatch):
             self._keep(trainer, "batch", data.draw_batch("train"))
 
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the curves."""
+        """Draw the curves."""
         self._draw_curves(trainer)
 
     @rank_zero_only
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Draws the curves as far as they go."""
+        """Draw the curves as far as they go."""
         self._draw_curves(trainer)
 
     def _draw_curves(self, trainer: Trainer) -> None:
@@ -56,7 +71,7 @@ class Pictures(Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws what the task kept of the test."""
+        """Draw what the task kept of the test."""
         from zoo.callbacks.plots import readable_names
 
         with readable_names():
@@ -70,37 +85,39 @@ class Pictures(Callback):
             draw_scatter,
         )
 
-        views: dict[str, Any] = getattr(pl_module, "test_artifacts", {})
+        if not isinstance(pl_module, DrawnTask):
+            return
+        data, artifacts = data_of(trainer), pl_module.test_artifacts
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if "confusion" in views:
+        if "confusion" in artifacts:
             names = class_names(trainer, pl_module)
-            self._keep(trainer, "confusion", draw_confusion(_array(views["confusion"]), names))
-        if "reliability" in views:
-            plain, scaled = map(_array, views["reliability"])
+            self._keep(trainer, "confusion", draw_confusion(_array(artifacts["confusion"]), names))
+        if "reliability" in artifacts:
+            plain, scaled = map(_array, artifacts["reliability"])
             temperature = f"temperature {figures['test/temperature']:.2f}"
             stages = {
                 "as trained": (plain, figures["test/ece"]),
                 temperature: (scaled, figures["test/ece_scaled"]),
             }
             self._keep(trainer, "reliability", draw_reliability(stages))
-        if "scatter" in views:
-            predicted, target = (_array(values.reshape(-1)) for values in views["scatter"])
-            name = getattr(getattr(trainer, "datamodule", None), "target_name", "target")
+        if "scatter" in artifacts:
+            predicted, target = (_array(values.reshape(-1)) for values in artifacts["scatter"])
+            name = data.target_name if isinstance(data, HasTargetName) else "target"
             picture = draw_scatter(predicted, target, name, figures["test/r2"])
             self._keep(trainer, "scatter", picture)
-        if "wrong_texts" in views:
-            self._write_wrong_texts(trainer, class_names(trainer, pl_module), views["wrong_texts"])
-        tokenizer = getattr(getattr(trainer, "datamodule", None), "text_tokenizer", None)
-        if views.get("attention") and tokenizer is not None:
+        if "wrong_texts" in artifacts:
+            names = class_names(trainer, pl_module)
+            self._write_wrong_texts(trainer, names, artifacts["wrong_texts"])
+        if artifacts.get("attention") and isinstance(data, HasTokenizer):
             texts = [
-                ([tokenizer.token(number) for number in tokens.tolist()], _array(weights))
-                for tokens, weights in views["attention"]
+                ([data.text_tokenizer.token(number) for number in tokens.tolist()], _array(weights))
+                for tokens, weights in artifacts["attention"]
             ]
             self._keep(trainer, "attention", draw_attention(texts))
-        if views.get("masks"):
-            self._draw_masks(trainer, views["masks"])
-        if "wrong" in views:
-            self._draw_wrong(trainer, class_names(trainer, pl_module), views["wrong"])
+        if artifacts.get("masks"):
+            self._draw_masks(trainer, artifacts["masks"])
+        if "wrong" in artifacts:
+            self._draw_wrong(trainer, class_names(trainer, pl_module), artifacts["wrong"])
 
     def _draw_masks(self, trainer: Trainer, samples: list[tuple[Tensor, Tensor, Tensor]]) -> None:
         from datamodules.core.plot import overlay
@@ -115,11 +132,11 @@ class Pictures(Callback):
         self._keep(trainer, "masks", draw_masks(drawn))
 
     def _write_wrong_texts(
-        self, trainer: Trainer, names: list[str], view: dict[str, Tensor]
+        self, trainer: Trainer, names: list[str], found: dict[str, Tensor]
     ) -> None:
-        data: Any = getattr(trainer, "datamodule", None)
-        wrong = {name: v.cpu().reshape(-1).tolist() for name, v in view.items()}
-        if not wrong["label"] or not hasattr(data, "texts"):
+        data = data_of(trainer)
+        wrong = {name: v.cpu().reshape(-1).tolist() for name, v in found.items()}
+        if not wrong["label"] or not isinstance(data, SupportsTexts):
             return
         rows = [
             [text, names[label], names[prediction], probability]
@@ -138,11 +155,11 @@ class Pictures(Callback):
         for logger in active_wandb(trainer):
             logger.log_rows("wrong_texts", columns, rows, trainer.global_step)
 
-    def _draw_wrong(self, trainer: Trainer, names: list[str], view: dict[str, Tensor]) -> None:
+    def _draw_wrong(self, trainer: Trainer, names: list[str], found: dict[str, Tensor]) -> None:
         from datamodules.core.plot import draw_images
 
         # torchmetrics takes the dimension away from a single value
-        wrong = {name: v.cpu()[None] if v.ndim == 0 else v.cpu() for name, v in view.items()}
+        wrong = {name: v.cpu()[None] if v.ndim == 0 else v.cpu() for name, v in found.items()}
         if not len(wrong["label"]):
             return
         images = visible(trainer, wrong["image"])
@@ -172,20 +189,21 @@ class Pictures(Callback):
 
 def class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     """Return the data's class names, or numbers where it has none."""
-    names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+    data = data_of(trainer)
+    names = data.class_names if isinstance(data, HasClassNames) else ()
     return list(names or map(str, range(pl_module.num_classes)))  # type: ignore[arg-type]
 
 
 def _array(values: Tensor) -> NDArray[Any]:
-    """Values on the host, as matplotlib takes them."""
+    """Return values on the host, as matplotlib takes them."""
     return values.detach().cpu().double().numpy()
 
 
 def visible(trainer: Trainer, images: Tensor) -> Tensor:
-    """Images as a person sees them: uint8 ``(B, C, H, W)`` with 1 or 3 channels."""
-    data: Any = getattr(trainer, "datamodule", None)
-    if hasattr(data, "denormalize"):
-        shown: Tensor = data.denormalize(images)
+    """Return images as a person sees them: uint8 ``(B, C, H, W)`` with 1 or 3 channels."""
+    data = data_of(trainer)
+    if isinstance(data, SupportsDenormalize):
+        shown = data.denormalize(images)
     else:  # somebody else's data: stretch each image's values
         low = images.amin((1, 2, 3), keepdim=True)
         high = images.amax((1, 2, 3), keepdim=True)

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import csv
 import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.core.protocols import SupportsPrompts, data_of
 from zoo.run.wandb_logger import active_wandb
 
-if TYPE_CHECKING:
-    from zoo.tasks.language_model import LanguageModel
-
 _COLUMNS = ["step", "prompt", "text"]
+
+
+@runtime_checkable
+class WritingTask(Protocol):
+    """A task whose net writes."""
+
+    #: What the user wants to see continued; None leaves it to the data.
+    prompts: list[str] | None
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the net could write before this training."""
+        ...
+
+    def write(self, prompt: Sequence[int], *, stop_ids: Sequence[int] = ()) -> Iterator[int]:
+        """Return the tokens that follow a prompt's, up to one of ``stop_ids``."""
+        ...
 
 
 class Samples(Callback):
@@ -33,7 +49,7 @@ class Samples(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what a pretrained net writes before it is trained."""
-        pretrained = getattr(cast("Any", pl_module).net, "is_pretrained", False)
+        pretrained = isinstance(pl_module, WritingTask) and pl_module.is_pretrained
         if pretrained and trainer.global_step == 0:
             texts = self._write(trainer, pl_module)
             self.before = [text for _, text in texts]
@@ -60,13 +76,12 @@ class Samples(Callback):
             print("\n".join(_entry(name, part) for name, part in parts), flush=True)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> list[tuple[str, str]]:
-        task = cast("LanguageModel", pl_module)
-        data: Any = getattr(trainer, "datamodule", None)
-        if not hasattr(data, "encode_prompt"):
+        data = data_of(trainer)
+        if not isinstance(data, SupportsPrompts) or not isinstance(pl_module, WritingTask):
             return []
-        prompts = data.default_prompts() if task.prompts is None else task.prompts
+        prompts = data.default_prompts() if pl_module.prompts is None else pl_module.prompts
         return [
-            (prompt, data.decode(list(task.write(tokens, stop_ids=data.stop_ids))))
+            (prompt, data.decode(list(pl_module.write(tokens, stop_ids=data.stop_ids))))
             for prompt in prompts
             if (tokens := data.encode_prompt(prompt))
         ]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Literal, Protocol, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-if TYPE_CHECKING:
-    from zoo.tasks.base import Task
+
+class LoggedTask(Protocol):
+    """A task that keeps sums of its training figures on the device."""
+
+    def take_train_figures(self, since: Literal["log", "epoch"]) -> tuple[dict[str, float], float]:
+        """Return the means since the last log point or epoch, and of how many samples they are."""
+        ...
+
+    def throughput(self, seen: float, seconds: float) -> dict[str, float]:
+        """Return figures of speed, from the samples seen in so many seconds."""
+        ...
 
 
 class TrainLog(Callback):
@@ -41,9 +50,8 @@ class TrainLog(Callback):
         if step == self._logged_step or step % log_interval(trainer):
             return
         self._logged_step = step
-        task = cast("Task", pl_module)
-        row, seen = task.train_figures("log")
-        task.train_sums.restart("log")
+        task = cast("LoggedTask", pl_module)
+        row, seen = task.take_train_figures("log")
         now = time.monotonic()
         speed = task.throughput(seen, now - self._mark[0])
         if self._mark[1]:  # the first interval includes the start-up
@@ -59,9 +67,7 @@ class TrainLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch's training means."""
-        task = cast("Task", pl_module)
-        row, _ = task.train_figures("epoch")
-        task.train_sums.restart("epoch")
+        row, _ = cast("LoggedTask", pl_module).take_train_figures("epoch")
         self._write(trainer, {f"{name}_epoch": value for name, value in row.items()})
 
     def _write(self, trainer: Trainer, row: dict[str, float]) -> None:
@@ -78,12 +84,12 @@ class TrainLog(Callback):
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on counting from an earlier session."""
+        """Go on counting from an earlier session."""
         self.seconds = state_dict["seconds"]
 
 
 def log_interval(trainer: Trainer) -> int:
-    """Optimiser steps between two log points."""
+    """Return the optimiser steps between two log points."""
     return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
 

@@ -77,7 +77,7 @@ def check_monitor(monitor: str | None, model: LightningModule) -> None:
     if monitor is None or not isinstance(model, Task):
         return
     known = ["val/loss", *map(str, model.build_metrics("val"))]
-    known += [f"val/{name}" for name in model.derived]
+    known += [f"val/{name}" for name in model.derived_names]
     if monitor not in known:
         raise refuse("checkpoint.monitor", monitor, f"give one of {', '.join(known)}")
 

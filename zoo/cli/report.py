@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from datamodules.core.protocols import HasLabelKind, HasNames, HasTargetName, SupportsReport
 from zoo.errors import UserError
 from zoo.nets.cost import Profile
 from zoo.run.folder import RunFolder, provenance
@@ -18,7 +19,7 @@ from zoo.run.folder import RunFolder, provenance
 def describe(
     model: L.LightningModule, data: L.LightningDataModule | None, cost: Profile | None
 ) -> str:
-    """One line about what is trained on what."""
+    """Return one line about what is trained on what."""
     net = getattr(model, "net", model)
     words = [type(net).__name__]
     if cost is not None:
@@ -31,7 +32,7 @@ def describe(
 
 
 def test_figures(trainer: L.Trainer) -> dict[str, float]:
-    """The figures of the stage that just ended, without the stage's name."""
+    """Return the figures of the stage that just ended, without the stage's name."""
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     for prefix in ("test/", "val/"):
         chosen = {k.removeprefix(prefix): v for k, v in figures.items() if k.startswith(prefix)}
@@ -42,14 +43,13 @@ def test_figures(trainer: L.Trainer) -> dict[str, float]:
 
 def data_figures(data: L.LightningDataModule | None) -> dict[str, float | int]:
     """Return what a data module's own ``report`` says of its samples; nothing where it has none."""
-    report = getattr(data, "report", None)
-    return dict(report()) if callable(report) else {}
+    return dict(data.report()) if isinstance(data, SupportsReport) else {}
 
 
 def write_report(
     folder: RunFolder, report: dict[str, Any], cost: Profile | None, seed: int | bool
 ) -> None:
-    """Print the short table and writes ``summary.json``."""
+    """Print the short table and write ``summary.json``."""
     parameters = cost.parameters if cost else None
     flops = cost.flops if cost else None
     folder.write_summary(
@@ -81,7 +81,7 @@ def write_report(
 
 
 def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: Any) -> None:
-    """Print what was predicted for each input and writes ``predictions.csv``.
+    """Print what was predicted for each input and write ``predictions.csv``.
 
     The file has a row for each input: its name and, from a classifier, the label, its probability
     and the probability of every class (of several labels, those above one half); from a regressor
@@ -96,15 +96,15 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
     numbers = numbers or list(range(len(predicted)))
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     predicted = [predicted[place] for place in order]
-    given = getattr(data, "names", None)
+    given = data.names if isinstance(data, HasNames) else None
     names = [given[numbers[place]] if given else str(numbers[place]) for place in order]
     if kind == "masks":
         columns, rows, lines = _save_masks(folder, names, predicted, list(data.class_names))
     elif kind == "probabilities":
-        several = getattr(data, "label_kind", None) == "multilabel"
+        several = isinstance(data, HasLabelKind) and data.label_kind == "multilabel"
         columns, rows, lines = _class_rows(predicted, list(data.class_names), several=several)
     else:
-        columns = [str(getattr(data, "target_name", "prediction"))]
+        columns = [data.target_name if isinstance(data, HasTargetName) else "prediction"]
         lines = [f"{float(value):.6g}" for value in predicted]
         rows = [[line] for line in lines]
     width = max(map(len, names))

@@ -17,8 +17,15 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
+from datamodules.core.errors import at_least, refuse
 from datamodules.core.options import public_path
-from zoo.callbacks.average import _Average
+from datamodules.core.protocols import (
+    SupportsClassWeights,
+    SupportsRebuilding,
+    data_of,
+    sample_numbers,
+)
+from zoo.callbacks.average import WeightAverage
 from zoo.callbacks.train_log import TrainLog
 from zoo.errors import NonFiniteLoss, UserError
 from zoo.losses.base import LabelKind
@@ -69,15 +76,15 @@ class Task(L.LightningModule):
             compilation, rarely worth it on a CPU.
 
     Raises:
-        ValueError: An option lies outside what it may be, or it is not known which layers of the
-            net are the last.
+        OptionError: If an option lies outside what it may be, or it is not known which layers of
+            the net are the last.
     """
 
     #: The metric that picks the best checkpoint, and whether more or less of it is better.
     monitor: ClassVar[str] = "val/loss"
     mode: ClassVar[Literal["min", "max"]] = "min"
     #: Names of the validation's figures that :meth:`derived_metrics` gives.
-    derived: ClassVar[tuple[str, ...]] = ()
+    derived_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -99,16 +106,14 @@ class Task(L.LightningModule):
     ) -> None:
         super().__init__()
         for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum)):
-            if value is not None and value < 0:
-                raise ValueError(f"{name} is {value}; it must not be negative")
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {warmup_steps}; give 0 or more optimiser steps")
+            if value is not None:
+                at_least(name, value, 0)
+        at_least("warmup_steps", warmup_steps, 0)
         if ema_decay is not None and not 0 < ema_decay < 1:
-            raise ValueError(f"ema_decay is {ema_decay}; give a number between 0 and 1, 0.999 say")
+            raise refuse("ema_decay", ema_decay, "give a number between 0 and 1, 0.999 say")
         if adaptive_clip is not None and adaptive_clip <= 0:
-            raise ValueError(f"adaptive_clip is {adaptive_clip}; give a number above 0, 0.01 say")
-        if backbone_lr_factor < 0:
-            raise ValueError(f"backbone_lr_factor is {backbone_lr_factor}; give 0 or more")
+            raise refuse("adaptive_clip", adaptive_clip, "give a number above 0, 0.01 say")
+        at_least("backbone_lr_factor", backbone_lr_factor, 0)
         # From the command line these are the recipe's words, the net's specification included; in
         # Python they would be the net itself, which is no plain data.
         from_recipe = _given_hyperparameters.get() is not None
@@ -130,16 +135,20 @@ class Task(L.LightningModule):
         needs_head = freeze == "backbone" or backbone_lr_factor != 1
         self.head = head_parameters(net) if needs_head or adaptive_clip else set()
         if needs_head and not self.head:
-            raise ValueError(
-                f"freeze and backbone_lr_factor need to know the last layer, and "
-                f"{type(net).__name__} has none named {', '.join(HEAD_NAMES)}; leave them alone, "
-                "or give the net an attribute head_names"
+            option = "freeze" if self.backbone_is_frozen else "backbone_lr_factor"
+            raise refuse(
+                option,
+                freeze if self.backbone_is_frozen else backbone_lr_factor,
+                f"leave it out, as {type(net).__name__} has no last layer named "
+                f"{', '.join(HEAD_NAMES)}, or give the net an attribute head_names",
             )
         if freeze == "backbone":
             if getattr(net, "lora", False):
-                raise ValueError(
-                    "freeze is backbone, which would freeze the adapters of lora too; leave it "
-                    "out, as lora trains nothing else of the backbone"
+                raise refuse(
+                    "freeze",
+                    freeze,
+                    "leave it out: it would freeze the adapters of lora too, which trains nothing "
+                    "else of the backbone",
                 )
             for name, parameter in net.named_parameters():
                 if name not in self.head:
@@ -158,11 +167,14 @@ class Task(L.LightningModule):
         return MetricCollection({})
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """More that is kept of a stage: what pictures are drawn from, by the pictures' names."""
+        """Return what else is kept of a stage: what pictures are drawn from, by their names."""
         return {}
 
-    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
-        """More figures of a stage, from its views; takes out the views that no picture needs."""
+    def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
+        """Return more figures of a stage, from what its collectors gave.
+
+        Takes out of ``artifacts`` what no picture needs; a test's rest is ``test_artifacts``.
+        """
         return {}
 
     # ---------------------------------------------------------------- optimisation
@@ -172,9 +184,10 @@ class Task(L.LightningModule):
         total = self.trainer.estimated_stepping_batches
         if total in (float("inf"), 0):
             if self.schedule != "constant":
-                raise UserError(
-                    f"schedule {self.schedule!r} needs to know where training ends; "
-                    "set trainer.max_epochs or trainer.max_steps, or take schedule: constant"
+                raise refuse(
+                    "model.schedule",
+                    self.schedule,
+                    "give constant, or say where training ends: trainer.max_epochs or max_steps",
                 )
             total = 1
         optimizer = build_optimizer(
@@ -207,21 +220,21 @@ class Task(L.LightningModule):
         }
 
     def lr_factors(self) -> dict[str, float]:
-        """Factors on the learning rate by the names of the net's parameters."""
+        """Return factors on the learning rate by the names of the net's parameters."""
         if self.backbone_lr_factor == 1:
             return {}
         named = self.net.named_parameters()
         return {name: self.backbone_lr_factor for name, _ in named if name not in self.head}
 
     def exclude_from_muon(self) -> set[str]:
-        """Names of what Muon leaves to AdamW: the parameters of :meth:`spared_modules`."""
+        """Return the parameters that Muon leaves to AdamW, by name."""
         if self.optimizer_name != "muon":
             return set()
-        owned = {id(p) for module in self.spared_modules() for p in module.parameters()}
+        owned = {id(p) for module in self.modules_without_muon() for p in module.parameters()}
         return {name for name, p in self.net.named_parameters() if id(p) in owned}
 
-    def spared_modules(self) -> list[nn.Module]:
-        """Modules of no use to Muon: embeddings, which nothing multiplies."""
+    def modules_without_muon(self) -> list[nn.Module]:
+        """Return the modules that Muon is of no use to: embeddings, which nothing multiplies."""
         return [m for m in self.net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
 
     def configure_callbacks(self) -> list[Callback]:
@@ -232,7 +245,7 @@ class Task(L.LightningModule):
             # EMAWeightAveraging is the same parameter by parameter, which costs as much as a step
             # of a small net.
             average = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
-            callbacks.append(_Average(multi_avg_fn=average))
+            callbacks.append(WeightAverage(multi_avg_fn=average))
         return callbacks
 
     def configure_gradient_clipping(
@@ -241,7 +254,7 @@ class Task(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips adaptively where that is asked for, and then as the Trainer's options say."""
+        """Clip adaptively where that is asked for, and then as the Trainer's options say."""
         if self.adaptive_clip is not None:
             named = self.net.named_parameters()
             clipped = [parameter for name, parameter in named if name not in self.head]
@@ -249,15 +262,15 @@ class Task(L.LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_start(self) -> None:
-        """Lets this run's hyperparameters win over those of the checkpoint that it goes on from."""
+        """Let this run's hyperparameters win over those of the checkpoint that it goes on from."""
         optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
         if isinstance(optimizer, torch.optim.Optimizer) and isinstance(schedule, LambdaLR):
             restore_hyperparameters(optimizer, schedule, self._configured)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seeds the step's randomness by its place in the run."""
-        place = (self.seed, self.current_epoch, batch_idx, self.global_rank)
-        words = np.random.SeedSequence(place).generate_state(1, np.uint64)
+        """Seed the step's randomness by its place in the run."""
+        step = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        words = np.random.SeedSequence(step).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
     def on_train_epoch_start(self) -> None:
@@ -265,7 +278,8 @@ class Task(L.LightningModule):
         if self.backbone_is_frozen:
             for name, module in self.net.named_modules():
                 in_head = any(head.startswith(f"{name}.") for head in self.head)
-                if hasattr(module, "running_mean") and not in_head:
+                averages = "running_mean" in dict(module.named_buffers(recurse=False))
+                if averages and not in_head:
                     module.eval()
 
     # ---------------------------------------------------------------- figures
@@ -280,15 +294,15 @@ class Task(L.LightningModule):
             self.net.compile()
 
     def _build_meters(self, stage: Stage) -> None:
-        metrics, views = self.build_metrics(stage), self.build_collectors(stage)
-        self.meters[stage] = Meters(MeanMetric(), metrics, views)
+        metrics, collectors = self.build_metrics(stage), self.build_collectors(stage)
+        self.meters[stage] = Meters(MeanMetric(), metrics, collectors)
 
     def on_validation_epoch_start(self) -> None:
-        """Brings the metrics to the device."""
+        """Bring the metrics to the device."""
         self.meters["val"].to(self.device)
 
     def on_test_epoch_start(self) -> None:
-        """Brings the metrics to the device."""
+        """Bring the metrics to the device."""
         self.meters["test"].to(self.device)
 
     def log_training(self, loss: Tensor, count: int | Tensor, **correct: Tensor) -> None:
@@ -302,10 +316,10 @@ class Task(L.LightningModule):
         self.train_sums.add(loss.detach(), count, self.trainer.global_step + 1, correct)
 
     def check_logits(self, logits: Tensor, label_kind: LabelKind) -> None:
-        """Refuses a net that ends in softmax or sigmoid.
+        """Refuse a net that ends in softmax or sigmoid.
 
         Raises:
-            UserError: What the net gave looks like probabilities.
+            UserError: If what the net gave looks like probabilities.
         """
         try:
             check_logits(logits, label_kind)
@@ -313,7 +327,7 @@ class Task(L.LightningModule):
             raise UserError(f"option model.net: {error}") from error
 
     def train_figures(self, since: Literal["log", "epoch"]) -> tuple[dict[str, float], float]:
-        """Means since the last log point or over the epoch so far, over all processes.
+        """Return means since the last log point or over the epoch so far, over all processes.
 
         This is where the device is waited for, and where a loss that was not finite is noticed.
 
@@ -321,15 +335,21 @@ class Task(L.LightningModule):
             The means, and how many samples they are of.
 
         Raises:
-            NonFiniteLoss: A training loss since the start was not finite.
+            NonFiniteLoss: If a training loss since the start was not finite.
         """
         figures, count, first_bad = self.train_sums.figures(since, self._over_processes)
         if first_bad is not None:
             raise NonFiniteLoss("train/loss", first_bad)
         return {f"train/{name}": value for name, value in figures.items()}, count
 
+    def take_train_figures(self, since: Literal["log", "epoch"]) -> tuple[dict[str, float], float]:
+        """Return the :meth:`train_figures`, and start counting anew."""
+        figures = self.train_figures(since)
+        self.train_sums.restart(since)
+        return figures
+
     def throughput(self, seen: float, seconds: float) -> dict[str, float]:
-        """How fast training was between two log points, in which so many samples were seen."""
+        """Return how fast training was, from the samples seen between two log points."""
         return {"time/samples_per_s": seen / seconds}
 
     def check_finite(self) -> None:
@@ -344,7 +364,7 @@ class Task(L.LightningModule):
         return reduced
 
     def on_validation_epoch_end(self) -> None:
-        """Compute the validation figures over all processes and hands them to the callbacks."""
+        """Compute the validation figures over all processes and hand them to the callbacks."""
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
@@ -358,12 +378,12 @@ class Task(L.LightningModule):
             meters.reset()
             self.check_finite()  # a training loss of this epoch may have been the first
             raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step)
-        views = {name: view.compute() for name, view in meters.views.items()}
+        artifacts = {name: each.compute() for name, each in meters.collectors.items()}
         found: dict[str, Any] = {f"{stage}/loss": loss, **meters.metrics.compute()}
-        found |= self.derived_metrics(stage, views)
+        found |= self.derived_metrics(stage, artifacts)
         figures = {name: float(value) for name, value in found.items()}
         if stage == "test":
-            self.test_artifacts = views
+            self.test_artifacts = artifacts
         meters.reset()
         # While training, the loggers get these from TrainLog, under the step it counts by.
         self.log_dict(figures, logger=self.trainer.state.fn != "fit")
@@ -388,14 +408,13 @@ class Task(L.LightningModule):
             "monitor": self.monitor,
             "train_sums": self.train_sums.state(self._over_processes),
         }
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "resolved"):
+        if isinstance(data := data_of(self.trainer), SupportsRebuilding):
             facts["data"] = data.resolved()
             facts["inputs"] = data.inputs_spec()
         checkpoint["zoo"] = facts
 
     def _arguments(self) -> set[str]:
-        """Names of the constructor's arguments; the command line records facts besides them."""
+        """Return the names of the constructors' arguments; the command line records more."""
         classes = [c for c in type(self).__mro__ if issubclass(c, Task)]
         return {name for c in classes for name in inspect.signature(c.__init__).parameters}
 
@@ -403,7 +422,7 @@ class Task(L.LightningModule):
         """Load weights as torch does.
 
         Raises:
-            UserError: The net refuses them: an adapter for another base model, say.
+            UserError: If the net refuses them: an adapter for another base model, say.
         """
         try:
             return super().load_state_dict(*args, **kwargs)
@@ -414,14 +433,16 @@ class Task(L.LightningModule):
         """Take up the running figures of the epoch that the checkpoint lies in.
 
         Raises:
-            UserError: Training is to go on with another optimiser, whose state is not there.
+            UserError: If training is to go on with another optimiser, whose state is not there.
         """
         saved = (checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {}).get("optimizer")
         training = self._trainer is not None and self.trainer.state.fn == "fit"
         if training and saved not in (None, self.optimizer_name):
-            raise UserError(
-                f"optimizer is {self.optimizer_name!r}, but the checkpoint holds the state of "
-                f"{saved!r}; go on with that one, or start anew without ckpt_path"
+            raise refuse(
+                "model.optimizer",
+                self.optimizer_name,
+                f"go on with {saved!r}, whose state the checkpoint holds, or start anew without "
+                "ckpt_path",
             )
         if training:
             self._check_groups(checkpoint)
@@ -430,7 +451,7 @@ class Task(L.LightningModule):
             self.train_sums = TrainSums(state if self.global_rank == 0 else None)
 
     def _check_groups(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to go on where other weights are trained, or at other rates to each other."""
+        """Refuse to go on where other weights are trained, or at other rates to each other."""
         groups = parameter_groups(self.net, 0.0, self.lr_factors(), self.exclude_from_muon())
         ours = sorted(len(group["params"]) for group in groups)
         for state in checkpoint.get("optimizer_states", []):
@@ -446,7 +467,7 @@ class Task(L.LightningModule):
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str, map_location: Any = None, **kwargs: Any
     ) -> Any:
-        """Rebuilds the task with its net from a checkpoint file.
+        """Rebuild the task with its net from a checkpoint file.
 
         Args:
             checkpoint_path: A local file; only plain data is read.
@@ -455,7 +476,7 @@ class Task(L.LightningModule):
                 the checkpoint was made in Python around a net that does not record its arguments.
 
         Raises:
-            UserError: The file cannot be read, or it needs ``net=``.
+            UserError: If the file cannot be read, or it needs ``net=``.
         """
         hparams = read_checkpoint(checkpoint_path).get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if "net" not in hparams and "net" not in kwargs:
@@ -478,30 +499,37 @@ class Task(L.LightningModule):
 def given_weights(
     class_weights: list[float] | Literal["auto"] | None, num_classes: int
 ) -> Tensor | None:
-    """Weights of classes that an option gives as numbers.
+    """Return the weights of classes that an option gives as numbers.
 
     Raises:
-        ValueError: There are not as many as classes.
+        OptionError: If there are not as many as classes.
     """
     if class_weights is None or class_weights == "auto":
         return None
     if len(class_weights) != num_classes:
-        raise ValueError(
-            f"class_weights has {len(class_weights)} numbers, but there are {num_classes} classes"
+        raise refuse(
+            "class_weights", class_weights, f"give {num_classes} numbers, one for each class"
         )
     return torch.tensor(class_weights)
 
 
 def weights_of_data(trainer: L.Trainer, num_classes: int, device: torch.device) -> Tensor:
-    """Weights of classes from the training split.
+    """Return weights of classes from the training split.
 
     Raises:
-        UserError: The data module does not count its classes.
+        OptionError: If the data module does not count its classes.
     """
-    data: Any = getattr(trainer, "datamodule", None)
-    if not hasattr(data, "class_weights"):
-        raise UserError(
-            "class_weights is auto, which needs a data module of the zoo, to count its classes; "
-            f"give {num_classes} numbers instead"
+    data = data_of(trainer)
+    if not isinstance(data, SupportsClassWeights):
+        raise refuse(
+            "model.class_weights",
+            "auto",
+            f"give {num_classes} numbers, as only a data module of the zoo counts its classes",
         )
     return torch.tensor(data.class_weights(), device=device)
+
+
+def numbered(batch: Any, **predictions: Any) -> dict[str, Any]:
+    """Return predictions and, where the data counts its samples, their numbers as ``index``."""
+    numbers = sample_numbers(batch)
+    return predictions if numbers is None else {**predictions, "index": numbers}

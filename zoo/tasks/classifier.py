@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
@@ -16,12 +15,13 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
+from datamodules.core.errors import refuse
 from zoo.errors import UserError
 from zoo.losses.base import LabelKind, TargetKind
 from zoo.losses.classification import ClassificationLoss, classification_loss
 from zoo.metrics.calibration import fit_temperature, scores
 from zoo.metrics.collectors import Collected, auc_and_accuracy, reliability_bins
-from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
+from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
 
@@ -55,7 +55,8 @@ class Classifier(Task):
         kwargs: The options of :class:`~zoo.tasks.base.Task`.
 
     Raises:
-        ValueError: An option lies outside what it may be, or the loss does not fit the labels.
+        OptionError: If an option lies outside what it may be, or the loss does not fit the
+            labels.
     """
 
     monitor: ClassVar[str] = "val/acc"
@@ -77,29 +78,30 @@ class Classifier(Task):
         super().__init__(net, **kwargs)
         if label_kind == "continuous" or label_kind == "mask":
             task = "Regressor" if label_kind == "continuous" else "ImageSegmenter"
-            raise ValueError(
-                f"label_kind is {label_kind}, and a classifier needs classes; "
-                f"choose the task {task}"
+            raise refuse(
+                "label_kind", label_kind, f"choose the task {task}, as a classifier needs classes"
             )
         classes = known_classes(num_classes, net)
         self.num_classes = classes
         self.label_kind: LabelKind = label_kind
         self.multilabel = label_kind == "multilabel"
         self.weigh_classes = class_weights == "auto"
+        plain: ClassificationLoss = "binary_cross_entropy" if self.multilabel else "cross_entropy"
         self.loss = classification_loss(
-            loss or ("binary_cross_entropy" if self.multilabel else "cross_entropy"),
+            loss or plain,
             label_kind=label_kind,
             label_smoothing=label_smoothing,
             class_weights=given_weights(class_weights, classes),
             focal_gamma=focal_gamma,
             gce_q=gce_q,
         )
+        self.plain_loss = classification_loss(plain, label_kind=label_kind)
         self.temperature = 1.0
 
     # ---------------------------------------------------------------- figures
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
-        """Accuracy, balanced accuracy, macro F1 and, of more than five classes, top-5 accuracy.
+        """Return accuracies, plain, balanced and of more than five classes top-5, and macro F1.
 
         A test's accuracy and area under the curve come with :meth:`derived_metrics`.
         """
@@ -126,14 +128,14 @@ class Classifier(Task):
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Return the logits of a stage, which calibration is about, and the confusion of a test."""
-        views: dict[str, Metric] = {"logits": Collected()}
+        collectors: dict[str, Metric] = {"logits": Collected()}
         if stage == "test" and not self.multilabel:
-            views["confusion"] = MulticlassConfusionMatrix(self.num_classes)
-        return views
+            collectors["confusion"] = MulticlassConfusionMatrix(self.num_classes)
+        return collectors
 
-    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
-        """Fits the temperature after a validation; adds a test's figures at that temperature."""
-        logits, labels = (values.cpu() for values in views.pop("logits"))
+    def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
+        """Fit the temperature after a validation; return a test's figures at that temperature."""
+        logits, labels = (values.cpu() for values in artifacts.pop("logits"))
         labels = labels.reshape(logits.shape if self.multilabel else (len(logits),))
         if stage == "val":
             if not self.trainer.sanity_checking:
@@ -143,7 +145,7 @@ class Classifier(Task):
         plain = scores(logits, labels, label_kind=kind)
         scaled = scores(logits, labels, temperature, label_kind=kind)
         if not self.multilabel:
-            views["reliability"] = [
+            artifacts["reliability"] = [
                 reliability_bins(self.probabilities(logits, t), labels) for t in (1.0, temperature)
             ]
         exact = auc_and_accuracy(self.probabilities(logits.double()), labels, kind)
@@ -156,16 +158,9 @@ class Classifier(Task):
         }
 
     def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
-        """Softmax (``multilabel``: sigmoid) of logits ``(B, num_classes)`` over a temperature."""
+        """Return softmax (``multilabel``: sigmoid) of logits ``(B, C)`` over a temperature."""
         scaled = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
         return scaled.sigmoid() if self.multilabel else scaled.softmax(dim=1)
-
-    def _plain_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss ``(B,)`` that validation and test report."""
-        if self.multilabel:
-            losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
-            return losses.mean(dim=1)
-        return F.cross_entropy(logits, labels, reduction="none")
 
     def on_fit_start(self) -> None:
         """Take the classes' weights from the training split where that is asked for."""
@@ -179,7 +174,7 @@ class Classifier(Task):
         return (batch[0],)
 
     def mix(self, inputs: tuple[Tensor, ...], labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Input and targets of a training batch; for tasks that mix samples."""
+        """Return inputs and targets of a training batch; for tasks that mix samples."""
         return inputs, labels
 
     def total_loss(self, outputs: Any, targets: Tensor) -> Tensor:
@@ -210,45 +205,43 @@ class Classifier(Task):
         if self.multilabel:
             if labels.shape[1:] != (self.num_classes,):
                 raise UserError(
-                    f"labels have the shape {tuple(labels.shape)}, but label_kind is multilabel: "
+                    f"labels have the shape {tuple(labels.shape)}, but label_kind is multilabel; "
                     f"give a matrix of (samples, {self.num_classes})"
                 )
         elif int(labels.max()) >= self.num_classes or int(labels.min()) < 0:
             raise UserError(
                 f"the data has a label {int(labels.max())} (smallest {int(labels.min())}), but "
-                f"num_classes is {self.num_classes}: labels run from 0 to {self.num_classes - 1}"
+                f"num_classes is {self.num_classes}; labels run from 0 to {self.num_classes - 1}"
             )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add one batch to the validation figures."""
         labels, meters = batch[1], self.meters["val"]
         logits = self(*self.inputs(batch)).float()
-        meters.loss.update(self._plain_loss(logits, labels))
+        meters.loss.update(self.plain_loss(logits, labels, "none"))
         meters.metrics.update(self.probabilities(logits), labels)
-        meters.views["logits"].update(logits, labels)
+        meters.collectors["logits"].update(logits, labels)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds one batch to the test figures and to what the pictures need."""
+        """Add one batch to the test figures and to what the pictures need."""
         labels, meters = batch[1], self.meters["test"]
         logits = self(*self.inputs(batch)).float()
         probabilities = self.probabilities(logits)
-        meters.loss.update(self._plain_loss(logits, labels))
+        meters.loss.update(self.plain_loss(logits, labels, "none"))
         meters.metrics.update(probabilities, labels)
-        for name, view in meters.views.items():
-            view.update(*self.view_inputs(name, logits, probabilities, labels, batch))
+        for name, collector in meters.collectors.items():
+            collector.update(*self.collector_inputs(name, logits, probabilities, labels, batch))
 
-    def view_inputs(
+    def collector_inputs(
         self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
     ) -> tuple[Tensor, ...]:
-        """Return what a test batch adds to a view."""
+        """Return what a test batch adds to a collector."""
         return (logits if name == "logits" else probabilities, labels)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Probabilities ``(B, num_classes)`` and, where the data counts them, sample numbers."""
-        result = {"probabilities": self.probabilities(self(*self.inputs(batch)), self.temperature)}
-        if hasattr(batch, "index"):
-            result["index"] = batch.index
-        return result
+        """Return probabilities ``(B, num_classes)``, and sample numbers where there are any."""
+        logits = self(*self.inputs(batch))
+        return numbered(batch, probabilities=self.probabilities(logits, self.temperature))
 
     # ---------------------------------------------------------------- checkpoints
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from zoo.errors import UserError
+from datamodules.core.errors import refuse
+from datamodules.core.protocols import SupportsSampleImages, data_of
 from zoo.metrics.collectors import MostWrong
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier, main_logits
@@ -37,7 +38,7 @@ class ImageClassifier(Classifier):
         kwargs: The options of :class:`~zoo.tasks.classifier.Classifier`.
 
     Raises:
-        ValueError: An option lies outside what it may be.
+        OptionError: If an option lies outside what it may be.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class ImageClassifier(Classifier):
         super().__init__(net, **kwargs)
         for name, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
             if alpha < 0:
-                raise ValueError(f"{name} is {alpha}; give 0 (off) or more")
+                raise refuse(name, alpha, "give 0 (off) or more")
         if self.multilabel and (mixup_alpha or cutmix_alpha):
-            raise ValueError(
-                "mixup_alpha and cutmix_alpha mix one label a sample; set both to 0 for "
-                "multilabel data"
+            option = "mixup_alpha" if mixup_alpha else "cutmix_alpha"
+            raise refuse(
+                option,
+                mixup_alpha or cutmix_alpha,
+                "give 0 for multilabel data, as only one label a sample can be mixed",
             )
         self.aux_weight = aux_weight
         self.mixer = _mixer(self.num_classes, mixup_alpha, cutmix_alpha)
@@ -69,32 +72,34 @@ class ImageClassifier(Classifier):
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Add the images that a test got most wrong."""
-        views = super().build_collectors(stage)
+        collectors = super().build_collectors(stage)
         if stage == "test" and not self.multilabel:
-            views["wrong"] = MostWrong()
-        return views
+            collectors["wrong"] = MostWrong()
+        return collectors
 
-    def view_inputs(
+    def collector_inputs(
         self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
     ) -> tuple[Tensor, ...]:
-        """Return what a test batch adds to a view."""
-        given = super().view_inputs(name, logits, probabilities, labels, batch)
+        """Return what a test batch adds to a collector."""
+        given = super().collector_inputs(name, logits, probabilities, labels, batch)
         return (*given, batch[0]) if name == "wrong" else given
 
     def on_train_start(self) -> None:
         """Give a net with a whitening first layer the images to compute it from."""
         super().on_train_start()
         if self.global_step == 0 and getattr(self.net, "whiten", False):
-            data: Any = getattr(self.trainer, "datamodule", None)
-            if not hasattr(data, "sample_images"):
-                raise UserError(
-                    "option model.net.whiten needs a data module of the zoo, whose training images "
-                    "it is computed from"
+            data = data_of(self.trainer)
+            if not isinstance(data, SupportsSampleImages):
+                raise refuse(
+                    "model.net.whiten",
+                    True,
+                    "leave it out, or take a data module of the zoo, whose training images it is "
+                    "computed from",
                 )
             self.net.init_whitening(data.sample_images(5000).to(self.device))  # type: ignore[operator]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, num_classes)`` of images ``(B, C, H, W)``, over the views of ``tta``."""
+        """Return logits ``(B, num_classes)`` of images, over the views of ``tta``."""
         if self.tta == "none":
             return main_logits(self.net(images))
         logits = self._both_ways(images)
@@ -110,7 +115,7 @@ class ImageClassifier(Classifier):
         return 0.5 * (main_logits(self.net(images)) + mirrored)
 
     def mix(self, inputs: tuple[Tensor, ...], labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Mixes images and labels where that is asked for."""
+        """Mix images and labels where that is asked for."""
         images, targets = inputs[0], labels
         if self.mixer is not None:
             images, targets = self.mixer(images, labels)

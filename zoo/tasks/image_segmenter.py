@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from datamodules.core.errors import refuse
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from zoo.errors import UserError
 from zoo.inference.tiling import predict_tiled
 from zoo.losses.base import TargetKind
 from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
-from zoo.tasks.base import Stage, Task, given_weights, weights_of_data
+from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
 _MOST_PICTURES = 6
@@ -41,7 +42,7 @@ class ImageSegmenter(Task):
             that name where it is left out.
         class_names: For the figures of single classes; taken from the data by the command line.
         label_kind: Taken from the data by the command line.
-        loss: See :mod:`zoo.losses.classification`.
+        loss: See :mod:`zoo.losses`.
         class_weights: One factor a class on its pixels' loss; ``auto`` takes factors inverse to the
             classes' shares of the training split's pixels.
         focal_gamma: Exponent of ``focal`` (arXiv 1708.02002).
@@ -52,11 +53,11 @@ class ImageSegmenter(Task):
         kwargs: The options of :class:`~zoo.tasks.base.Task`.
 
     Raises:
-        ValueError: An option lies outside what it may be.
+        OptionError: If an option lies outside what it may be.
     """
 
     monitor: ClassVar[str] = "val/dice"
-    derived: ClassVar[tuple[str, ...]] = ("dice", "iou")
+    derived_names: ClassVar[tuple[str, ...]] = ("dice", "iou")
     mode: ClassVar[Literal["min", "max"]] = "max"
 
     def __init__(
@@ -75,9 +76,10 @@ class ImageSegmenter(Task):
     ) -> None:
         super().__init__(net, **kwargs)
         if label_kind != "mask":
-            raise ValueError(
-                f"label_kind is {label_kind}, and a segmenter needs masks; choose other data, such "
-                "as SegmentationFolder, or another task"
+            raise refuse(
+                "label_kind",
+                label_kind,
+                "choose another task, or data with masks, such as SegmentationFolder",
             )
         classes = known_classes(num_classes, net)
         self.num_classes = classes
@@ -98,10 +100,12 @@ class ImageSegmenter(Task):
         # that does not say, a guess, which makes the result an approximation.
         radius = getattr(net, "receptive_field", None)
         self.overlap = _GUESSED_OVERLAP if radius is None else int(radius)
-        if tile <= 2 * self.overlap + getattr(net, "downsampling", 1):
-            raise ValueError(
-                f"tile is {tile}, and a pixel's prediction looks {self.overlap} pixels far; give "
-                f"more than {2 * self.overlap + getattr(net, 'downsampling', 1)}"
+        lost = 2 * self.overlap + getattr(net, "downsampling", 1)
+        if tile <= lost:
+            raise refuse(
+                "tile",
+                tile,
+                f"give more than {lost}, as a pixel's prediction looks {self.overlap} pixels far",
             )
         self.channels_last = channels_last
         if channels_last:
@@ -111,7 +115,7 @@ class ImageSegmenter(Task):
     # ---------------------------------------------------------------- figures
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
-        """Accuracy of the pixels."""
+        """Return the accuracy of the pixels."""
         accuracy = MulticlassAccuracy(
             self.num_classes, average="micro", ignore_index=MASK_IGNORE_INDEX
         )
@@ -123,9 +127,9 @@ class ImageSegmenter(Task):
             "confusion": MulticlassConfusionMatrix(self.num_classes, ignore_index=MASK_IGNORE_INDEX)
         }
 
-    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
-        """Dice and IoU, and at test those of each class."""
-        counts = views["confusion"].cpu().double()
+    def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
+        """Return Dice and IoU, and at test those of each class."""
+        counts = artifacts["confusion"].cpu().double()
         hits = counts.diagonal()
         either = counts.sum(0) + counts.sum(1)  # 2 TP + FP + FN
         dice = torch.where(either > 0, 2 * hits / either.clamp(min=1), 1.0)
@@ -137,7 +141,7 @@ class ImageSegmenter(Task):
                 for of, value in zip(self.class_names, values.tolist(), strict=True):
                     figures[f"test/{name}_{of}"] = value
         if stage == "test":
-            views["masks"], self._shown = self._shown, []
+            artifacts["masks"], self._shown = self._shown, []
         return figures
 
     def on_fit_start(self) -> None:
@@ -148,7 +152,7 @@ class ImageSegmenter(Task):
     # ---------------------------------------------------------------- steps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, num_classes, H, W)``; of large images tile by tile, without a gradient."""
+        """Return logits ``(B, num_classes, H, W)``; of large images tile by tile, no gradient."""
         if max(images.shape[2:]) > self.tile and not self.training:
             return predict_tiled(self.net, images, self.tile, self.overlap)
         logits: Tensor = self.net(images)
@@ -171,7 +175,7 @@ class ImageSegmenter(Task):
         wrong = masks[(masks != MASK_IGNORE_INDEX) & ((masks < 0) | (masks >= self.num_classes))]
         if len(wrong):
             raise UserError(
-                f"the data's masks hold {int(wrong[0])}, but num_classes is {self.num_classes}: "
+                f"the data's masks hold {int(wrong[0])}, but num_classes is {self.num_classes}; "
                 f"classes run from 0 to {self.num_classes - 1}, and {MASK_IGNORE_INDEX} is left out"
             )
 
@@ -180,7 +184,7 @@ class ImageSegmenter(Task):
         self._evaluate("val", batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds one batch to the test figures, and keeps a few images for the picture."""
+        """Add one batch to the test figures, and keeps a few images for the picture."""
         predicted = self._evaluate("test", batch)
         room = _MOST_PICTURES - len(self._shown)
         self._shown += [
@@ -194,12 +198,9 @@ class ImageSegmenter(Task):
         meters.loss.update(self.plain_loss(logits, masks, reduction="none"))
         predicted: Tensor = logits.argmax(dim=1)
         meters.metrics.update(predicted, masks)
-        meters.views["confusion"].update(predicted, masks)
+        meters.collectors["confusion"].update(predicted, masks)
         return predicted
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Return a mask ``(H, W)`` for each image, and sample numbers."""
-        result: dict[str, Any] = {"masks": list(self(batch[0]).argmax(dim=1))}
-        if hasattr(batch, "index"):
-            result["index"] = batch.index
-        return result
+        return numbered(batch, masks=list(self(batch[0]).argmax(dim=1)))

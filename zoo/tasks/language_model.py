@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 
-from datamodules.core.protocols import IGNORE_INDEX
+from datamodules.core.errors import at_least, refuse
+from datamodules.core.protocols import (
+    IGNORE_INDEX,
+    HasMaxLength,
+    PackedTokens,
+    SupportsTokenSizes,
+    data_of,
+)
 from zoo.callbacks.samples import Samples
 from zoo.errors import UserError
 from zoo.inference.generation import generate
@@ -64,10 +71,10 @@ class LanguageModel(Task):
         kwargs: The options of :class:`~zoo.tasks.base.Task`.
 
     Raises:
-        ValueError: An option lies outside what it may be.
+        OptionError: If an option lies outside what it may be.
     """
 
-    derived: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte", "bits_per_char")
+    derived_names: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte", "bits_per_char")
 
     def __init__(
         self,
@@ -85,22 +92,24 @@ class LanguageModel(Task):
     ) -> None:
         super().__init__(net, **kwargs)
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}; give 0 up to 1 (excluded)")
+            raise refuse("label_smoothing", label_smoothing, "give 0 up to 1 (excluded)")
         if z_loss < 0:
-            raise ValueError(f"z_loss is {z_loss}; give 0 or more, 1e-4 say")
+            raise refuse("z_loss", z_loss, "give 0 or more, 1e-4 say")
         if carry_state and not hasattr(net, "carry"):
-            raise ValueError(
-                f"carry_state is true, and {type(net).__name__} has no state to carry; leave it "
-                "out, or choose RNNLanguageModel"
+            raise refuse(
+                "carry_state",
+                carry_state,
+                f"leave it out, as {type(net).__name__} has no state to carry, or choose "
+                "RNNLanguageModel",
             )
         if sample_tokens < 0:
-            raise ValueError(f"sample_tokens is {sample_tokens}; give 0 (no samples) or more")
+            raise refuse("sample_tokens", sample_tokens, "give 0 (no samples) or more")
         if temperature < 0:
-            raise ValueError(f"temperature is {temperature}; give 0 (the likeliest token) or more")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}; give 1 or more")
+            raise refuse("temperature", temperature, "give 0 (the likeliest token) or more")
+        if top_k is not None:
+            at_least("top_k", top_k, 1)
         if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError(f"top_p is {top_p}; give a number above 0 up to 1")
+            raise refuse("top_p", top_p, "give a number above 0 up to 1")
         self.label_smoothing = label_smoothing
         self.z_loss = z_loss
         self.carry_state = carry_state
@@ -110,15 +119,15 @@ class LanguageModel(Task):
         self._step_tokens: Tensor | None = None
         self._state: Any = None
         self._sizes: Tensor | None = None
-        self._places = 0
+        self._tokens_seen = 0
         self._flops: float | None = None
 
     # ---------------------------------------------------------------- optimisation
 
-    def spared_modules(self) -> list[nn.Module]:
+    def modules_without_muon(self) -> list[nn.Module]:
         """Return the output layer, too: its rows stand for tokens."""
         layer = getattr(self.net, "output_layer", None)
-        return [*super().spared_modules(), *([] if layer is None else [layer])]
+        return [*super().modules_without_muon(), *([] if layer is None else [layer])]
 
     def configure_callbacks(self) -> list[Callback]:
         """Add what shows the net's writing."""
@@ -142,31 +151,31 @@ class LanguageModel(Task):
     # ---------------------------------------------------------------- figures
 
     def setup(self, stage: str) -> None:
-        """Asks the data for its tokens' sizes."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        self._sizes = data.token_sizes() if hasattr(data, "token_sizes") else None
+        """Ask the data for its tokens' sizes."""
+        data = data_of(self.trainer)
+        self._sizes = data.token_sizes() if isinstance(data, SupportsTokenSizes) else None
         super().setup(stage)
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Mean sizes of the predicted tokens, in bytes and characters."""
+        """Return the mean sizes of the predicted tokens, in bytes and characters."""
         return {} if self._sizes is None else {size: MeanMetric() for size in _SIZES}
 
-    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
-        """Perplexity and bits."""
+    def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
+        """Return perplexity and bits."""
         loss = float(self.meters[stage].loss.compute())
         figures = {"perplexity": math.exp(min(loss, 700.0))}
         for size in _SIZES:
-            if size in views:
-                figures[f"bits_per_{size}"] = loss / math.log(2) / float(views.pop(size))
+            if size in artifacts:
+                figures[f"bits_per_{size}"] = loss / math.log(2) / float(artifacts.pop(size))
         return {f"{stage}/{name}": value for name, value in figures.items()}
 
     def throughput(self, seen: float, seconds: float) -> dict[str, float]:
-        """Predicted tokens a second, and the rate of operations where they can be counted."""
+        """Return predicted tokens a second and, if it can be counted, the rate of operations."""
         row = {"time/tokens_per_s": seen / seconds}
         if self._flops is not None:
-            places = self._places * self.trainer.world_size
-            row["time/tflops_per_s"] = places * self._flops / seconds / 1e12
-        self._places = 0
+            tokens = self._tokens_seen * self.trainer.world_size
+            row["time/tflops_per_s"] = tokens * self._flops / seconds / 1e12
+        self._tokens_seen = 0
         return row
 
     def on_fit_start(self) -> None:
@@ -175,10 +184,11 @@ class LanguageModel(Task):
         self._flops = self.flops_per_token()
 
     def flops_per_token(self) -> float | None:
-        """Operations of a token, forward and back; None where they cannot be counted."""
-        length = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
-        if length is None or self.carry_state:
+        """Return operations of a token, forward and back; None where they cannot be counted."""
+        data = data_of(self.trainer)
+        if not isinstance(data, HasMaxLength) or self.carry_state:
             return None
+        length = data.max_length
         cost = profile(self.net, torch.zeros(1, length, dtype=torch.int64, device="meta"))
         if cost.flops is None:
             return None
@@ -189,9 +199,9 @@ class LanguageModel(Task):
 
     # ---------------------------------------------------------------- steps
 
-    def forward(self, tokens: Tensor, **place: Any) -> Tensor:
-        """Logits ``(B, T, V)`` of what follows each token; ``place`` is the net's."""
-        logits: Tensor = self.net(tokens, **place)
+    def forward(self, tokens: Tensor, **packing: Any) -> Tensor:
+        """Return logits ``(B, T, V)`` of what follows each token; ``packing`` is the net's."""
+        logits: Tensor = self.net(tokens, **packing)
         return logits
 
     def features(self, batch: Any) -> Tensor:
@@ -200,7 +210,7 @@ class LanguageModel(Task):
         if self.carry_state:
             features, self._state = net.carry(batch.tokens, self._state)
         else:
-            features = net.features(batch.tokens, **_place(batch))
+            features = net.features(batch.tokens, **_packing(batch))
         assert isinstance(features, Tensor)
         return features
 
@@ -212,7 +222,7 @@ class LanguageModel(Task):
         layer = getattr(self.net, "output_layer", None)
         options = {"label_smoothing": label_smoothing, "z_loss": z_loss}
         if layer is None:
-            logits = self(batch.tokens, **_place(batch)).flatten(0, 1)
+            logits = self(batch.tokens, **_packing(batch)).flatten(0, 1)
             return logits_loss(logits, labels, **options)
         features = self.features(batch).flatten(0, 1)
         if features.device.type == "cpu":  # elsewhere the host would have to wait for their number
@@ -227,7 +237,7 @@ class LanguageModel(Task):
         """
         loss = self.summed_loss(batch, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
         count = (batch.labels != IGNORE_INDEX).sum()
-        self._places += batch.tokens.numel()
+        self._tokens_seen += batch.tokens.numel()
         self.log_training(loss / count.clamp(min=1), count)
         return self.scale(loss, count)
 
@@ -237,7 +247,7 @@ class LanguageModel(Task):
         return loss * (self.trainer.accumulate_grad_batches / _UNIT)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Also refuses tokens that the net does not know."""
+        """Also refuse tokens that the net does not know."""
         super().on_train_batch_start(batch, batch_idx)
         known = getattr(self.net, "vocab_size", None)
         if self.global_step == 0 and batch_idx == 0 and known is not None:
@@ -274,7 +284,7 @@ class LanguageModel(Task):
         self._evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds one batch to the test figures."""
+        """Add one batch to the test figures."""
         self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Any, stage: Stage) -> None:
@@ -287,9 +297,14 @@ class LanguageModel(Task):
             of_tokens = self._sizes[batch.labels.clamp(min=0)] * asked.unsqueeze(2)
             for number, size in enumerate(_SIZES):
                 mean = of_tokens[..., number].sum() / count.clamp(min=1)
-                meters.views[size].update(mean, count)
+                meters.collectors[size].update(mean, count)
 
     # ---------------------------------------------------------------- writing
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the net could write before this training."""
+        return bool(getattr(self.net, "is_pretrained", False))
 
     def write(self, prompt: Sequence[int], *, stop_ids: Sequence[int] = ()) -> Iterator[int]:
         """Write on from a prompt, by the task's options; see ``zoo.inference.generation``."""
@@ -320,8 +335,10 @@ class LanguageModel(Task):
             self._state = [part.to(self.device) for part in state]
 
 
-def _place(batch: Any) -> dict[str, Any]:
-    """Where a batch's tokens stand in their texts, if it says so."""
-    shared_prefix_len = getattr(batch, "shared_prefix_len", 0)
-    place = {name: getattr(batch, name, None) for name in ("position_ids", "segment_ids")}
-    return {**place, "shared_prefix_len": shared_prefix_len} if shared_prefix_len else place
+def _packing(batch: Any) -> dict[str, Any]:
+    """Return how a batch's texts share its rows, if it says so, as the net's arguments."""
+    if not isinstance(batch, PackedTokens):
+        return {}
+    packing = {"position_ids": batch.position_ids, "segment_ids": batch.segment_ids}
+    shared = batch.shared_prefix_len
+    return {**packing, "shared_prefix_len": shared} if shared else packing

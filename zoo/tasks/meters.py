@@ -23,10 +23,10 @@ class Meters:
 
     loss: MeanMetric
     metrics: MetricCollection
-    views: dict[str, Metric]
+    collectors: dict[str, Metric]
 
     def _all(self) -> list[Metric | MetricCollection]:
-        return [self.loss, self.metrics, *self.views.values()]
+        return [self.loss, self.metrics, *self.collectors.values()]
 
     def to(self, device: torch.device) -> None:
         """Move all of them."""
@@ -70,11 +70,9 @@ class TrainSums:
         self.first_bad = torch.where(loss.isfinite(), never, never.clamp(max=step))
 
     def figures(self, since: str, over: Reduce) -> tuple[dict[str, float], float, int | None]:
-        """Return the means, how many samples they are of.
+        """Return the means, how many samples they are of, and the first step of a bad loss.
 
-        And the first step whose loss was not finite.
-
-        Waits for the device once.
+        Bad is what is not finite. Waits for the device once.
         """
         total = self.sums.get(since)
         if total is None or self.first_bad is None:
@@ -86,11 +84,11 @@ class TrainSums:
         return figures, count, None if first_bad == inf else int(first_bad)
 
     def restart(self, since: str) -> None:
-        """Forgets one of the two intervals."""
+        """Forget one of the two intervals."""
         self.sums.pop(since, None)
 
     def state(self, over: Reduce) -> dict[str, Any]:
-        """Plain data for a checkpoint, summed over all processes."""
+        """Return plain data for a checkpoint, summed over all processes."""
         empty = torch.zeros(2 + len(self.names), dtype=torch.float64)
         sums = {
             since: over(self.sums.get(since, empty), "sum").cpu().clone()

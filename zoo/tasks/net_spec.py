@@ -10,18 +10,19 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from datamodules.core.errors import OptionError
 from datamodules.core.options import public_path
 
 
 def known_classes(num_classes: int | None, net: nn.Module) -> int:
-    """How many classes there are, by the option or else by the net's attribute of that name.
+    """Return how many classes there are, by the option or else by the net's attribute of that name.
 
     Raises:
-        ValueError: Neither says so.
+        OptionError: If neither says so.
     """
     classes = num_classes or getattr(net, "num_classes", None)
     if not isinstance(classes, int):
-        raise ValueError("num_classes is not known; pass num_classes=")
+        raise OptionError("num_classes", " is not known; pass num_classes=")
     return classes
 
 
@@ -30,7 +31,7 @@ HEAD_NAMES = ("fc", "classifier", "head", "heads", "score")
 
 
 def head_parameters(net: nn.Module) -> set[str]:
-    """Names of the parameters of a net's last layers.
+    """Return the names of the parameters of a net's last layers.
 
     A net of the zoo lists these layers in ``head_names``; in others they are known by their name.
     """
@@ -53,7 +54,7 @@ def accepted_arguments(class_path: str) -> frozenset[str]:
 
 
 def net_spec(net: nn.Module) -> dict[str, Any] | None:
-    """How to make the net again, where it records its constructor's arguments; else None."""
+    """Return how to make the net again, where it records its constructor's arguments; else None."""
     config = getattr(net, "_hub_mixin_config", None)
     if config is None:
         return None

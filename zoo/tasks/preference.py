@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 
-from datamodules.core.protocols import IGNORE_INDEX
+from datamodules.core.errors import one_of, refuse
+from datamodules.core.protocols import IGNORE_INDEX, PackedTokens
 from zoo.errors import UserError
 from zoo.losses.tokens import token_losses
 from zoo.tasks.base import Stage
@@ -61,28 +62,27 @@ class PreferenceTuning(LanguageModel):
         kwargs: The options of :class:`~zoo.tasks.language_model.LanguageModel`.
 
     Raises:
-        ValueError: An option lies outside what it may be, or the net has no adapter.
+        OptionError: If an option lies outside what it may be, or the net has no adapter.
     """
 
-    derived: ClassVar[tuple[str, ...]] = ("reward_accuracy", "reward_margin")
+    derived_names: ClassVar[tuple[str, ...]] = ("reward_accuracy", "reward_margin")
 
     def __init__(
         self, net: nn.Module, *, beta: float = 0.1, loss: PreferenceLoss = "sigmoid", **kwargs: Any
     ) -> None:
         super().__init__(net, **kwargs)
         if beta <= 0:
-            raise ValueError(f"beta is {beta}; give a number above 0, 0.1 say")
-        if loss not in get_args(PreferenceLoss):
-            raise ValueError(f"loss is {loss!r}; give one of {', '.join(get_args(PreferenceLoss))}")
+            raise refuse("beta", beta, "give a number above 0, 0.1 say")
+        one_of("loss", loss, get_args(PreferenceLoss))
         if self.label_smoothing >= 0.5:
-            raise ValueError(
-                f"label_smoothing is {self.label_smoothing}; give less than 0.5, at which nothing "
-                "would be preferred"
-            )
+            remedy = "give less than 0.5, at which nothing would be preferred"
+            raise refuse("label_smoothing", self.label_smoothing, remedy)
         if loss == "ipo" and self.label_smoothing:
-            raise ValueError("label_smoothing belongs to loss sigmoid; leave it out with ipo")
-        if self.z_loss or self.carry_state:
-            raise ValueError("z_loss and carry_state mean nothing to preferences; leave them out")
+            remedy = "leave it out with loss ipo, as it belongs to sigmoid"
+            raise refuse("label_smoothing", self.label_smoothing, remedy)
+        for name, value in (("z_loss", self.z_loss), ("carry_state", self.carry_state)):
+            if value:
+                raise refuse(name, value, "leave it out, as it means nothing to preferences")
         if not getattr(net, "lora", False) or not hasattr(net, "adapter_off"):
             raise ValueError(
                 f"{type(net).__name__} has no adapter to switch off for the base model's "
@@ -94,16 +94,17 @@ class PreferenceTuning(LanguageModel):
     # ---------------------------------------------------------------- steps
 
     def compare(self, batch: Any, *, label_smoothing: float = 0.0) -> Comparison:
-        """Loss and margins of a batch of pairs.
+        """Return loss and margins of a batch of pairs.
 
         Args:
             batch: ``2 B`` rows, the chosen answers first.
             label_smoothing: Share of pairs that are the wrong way round.
 
         Raises:
-            UserError: The batch does not hold pairs.
+            UserError: If the batch does not hold pairs.
         """
-        if len(batch.tokens) % 2 or getattr(batch, "segment_ids", None) is not None:
+        packed = isinstance(batch, PackedTokens) and batch.segment_ids is not None
+        if len(batch.tokens) % 2 or packed:
             raise UserError(
                 "the data's batches are not pairs of answers; take the data module Preferences"
             )
@@ -122,7 +123,7 @@ class PreferenceTuning(LanguageModel):
 
     @contextmanager
     def _as_base(self) -> Iterator[None]:
-        """Return the net as the base model, without dropout."""
+        """Let the net be the base model, without dropout."""
         training = self.net.training
         switch = cast("AbstractContextManager[None]", cast("Any", self.net).adapter_off())
         self.net.eval()
@@ -133,7 +134,7 @@ class PreferenceTuning(LanguageModel):
             self.net.train(training)
 
     def _log_probs(self, batch: Any) -> Tensor:
-        """Log-probability of each row's labels: summed, or with ipo their mean; ``(2 B,)``."""
+        """Return the log-probability of each row's labels, or with ipo their mean; ``(2 B,)``."""
         labels = batch.labels.flatten()
         layer = getattr(self.net, "output_layer", None)
         if layer is None:
@@ -164,27 +165,27 @@ class PreferenceTuning(LanguageModel):
         return self.scale(compared.loss, torch.tensor(pairs, device=self.device))
 
     def flops_per_token(self) -> float | None:
-        """None: pairs differ in length."""
+        """Return None: pairs differ in length."""
         return None
 
     def throughput(self, seen: float, seconds: float) -> dict[str, float]:
-        """Pairs a second."""
+        """Return pairs a second."""
         return {"time/pairs_per_s": seen / seconds}
 
     # ---------------------------------------------------------------- figures
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Means over pairs."""
-        return {name: MeanMetric() for name in self.derived}
+        """Return means over pairs."""
+        return {name: MeanMetric() for name in self.derived_names}
 
-    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
-        """Those means."""
-        return {f"{stage}/{name}": float(views.pop(name)) for name in self.derived}
+    def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
+        """Return those means."""
+        return {f"{stage}/{name}": float(artifacts.pop(name)) for name in self.derived_names}
 
     def _evaluate(self, batch: Any, stage: Stage) -> None:
         compared = self.compare(batch)
         pairs = len(compared.margins)
         meters = self.meters[stage]
         meters.loss.update(compared.loss / pairs, pairs)
-        meters.views["reward_accuracy"].update((compared.margins > 0).float().mean(), pairs)
-        meters.views["reward_margin"].update(compared.margins.mean(), pairs)
+        meters.collectors["reward_accuracy"].update((compared.margins > 0).float().mean(), pairs)
+        meters.collectors["reward_margin"].update(compared.margins.mean(), pairs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,12 @@ from torchmetrics.regression import (
     R2Score,
 )
 
+from datamodules.core.errors import above, refuse
 from zoo.errors import UserError
 from zoo.losses.base import TargetKind
 from zoo.losses.regression import RegressionLoss, regression_loss
 from zoo.metrics.collectors import Collected
-from zoo.tasks.base import Stage, Task
+from zoo.tasks.base import Stage, Task, numbered
 
 
 class _R2(R2Score):
@@ -43,7 +44,7 @@ class Regressor(Task):
 
     Args:
         net: The network.
-        loss: See :mod:`zoo.losses.classification` for how they differ.
+        loss: See :mod:`zoo.losses` for how they differ.
         huber_delta: Where ``huber`` and ``pseudo_huber`` pass from a parabola to a straight line,
             in standard deviations of the target.
         quantile: Which quantile ``quantile`` learns; 0.5 is the median.
@@ -53,11 +54,8 @@ class Regressor(Task):
         kwargs: The options of :class:`~zoo.tasks.base.Task`.
 
     Raises:
-        ValueError: An option lies outside what it may be.
+        OptionError: If an option lies outside what it may be.
     """
-
-    monitor: ClassVar[str] = "val/loss"
-    mode: ClassVar[Literal["min", "max"]] = "min"
 
     def __init__(
         self,
@@ -73,18 +71,18 @@ class Regressor(Task):
     ) -> None:
         super().__init__(net, **kwargs)
         if label_kind != "continuous":
-            raise ValueError(
-                f"label_kind is {label_kind}, and a regressor needs numbers to predict; choose the "
-                "task ImageClassifier"
+            raise refuse(
+                "label_kind",
+                label_kind,
+                "choose the task ImageClassifier, as a regressor needs numbers to predict",
             )
-        if target_std <= 0:
-            raise ValueError(f"target_std is {target_std}; give a number above 0")
+        above("target_std", target_std)
         self.loss = regression_loss(loss, huber_delta=huber_delta, quantile=quantile)
         self.target_mean = target_mean
         self.target_std = target_std
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
-        """Mean squared and absolute error, R² and Pearson's correlation."""
+        """Return mean squared and absolute error, R² and Pearson's correlation."""
         metrics: dict[str, Metric | MetricCollection] = {
             "mse": MeanSquaredError(),
             "mae": MeanAbsoluteError(),
@@ -95,11 +93,11 @@ class Regressor(Task):
         return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Predictions and targets of a test."""
+        """Return a collector of a test's predictions and targets."""
         return {"scatter": Collected()} if stage == "test" else {}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Predictions ``(B,)`` in the target's own unit."""
+        """Return predictions ``(B,)`` in the target's own unit."""
         return self._standardised(*inputs) * self.target_std + self.target_mean
 
     def _standardised(self, *inputs: Tensor) -> Tensor:
@@ -127,7 +125,7 @@ class Regressor(Task):
         self._evaluate("val", batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Adds one batch to the test figures."""
+        """Add one batch to the test figures."""
         self._evaluate("test", batch)
 
     def _evaluate(self, stage: Stage, batch: Any) -> None:
@@ -135,12 +133,9 @@ class Regressor(Task):
         loss = self.loss(self._scaled(predicted), self._scaled(target))
         meters.loss.update(loss, len(target))
         meters.metrics.update(predicted, target)
-        for view in meters.views.values():
-            view.update(predicted, target)
+        for collector in meters.collectors.values():
+            collector.update(predicted, target)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Predictions ``(B,)`` in the target's own unit, and sample numbers."""
-        result = {"prediction": self(batch[0])}
-        if hasattr(batch, "index"):
-            result["index"] = batch.index
-        return result
+        """Return predictions ``(B,)`` in the target's own unit, and sample numbers."""
+        return numbered(batch, prediction=self(batch[0]))

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from datamodules.core.errors import refuse
+from datamodules.core.protocols import HasLengths, HasTokenizer, data_of
 from zoo.errors import UserError
 from zoo.metrics.collectors import MostWrong
 from zoo.nets.layers.embeddings import load_vectors
@@ -33,7 +35,7 @@ class TextClassifier(Classifier):
         kwargs: The options of :class:`~zoo.tasks.classifier.Classifier`.
 
     Raises:
-        ValueError: An option lies outside what it may be.
+        OptionError: If an option lies outside what it may be.
     """
 
     def __init__(
@@ -46,25 +48,28 @@ class TextClassifier(Classifier):
     ) -> None:
         super().__init__(net, **kwargs)
         if not 0 < layer_lr_decay <= 1:
-            raise ValueError(
-                f"layer_lr_decay is {layer_lr_decay}; give a number above 0 up to 1 (no decay)"
-            )
+            remedy = "give a number above 0 up to 1 (no decay)"
+            raise refuse("layer_lr_decay", layer_lr_decay, remedy)
         if layer_lr_decay < 1 and not hasattr(net, "layer_depths"):
-            raise ValueError(
-                f"layer_lr_decay is {layer_lr_decay}, and {type(net).__name__} does not say how "
-                "deep its layers are; leave it out, or choose PretrainedEncoder"
+            raise refuse(
+                "layer_lr_decay",
+                layer_lr_decay,
+                f"leave it out, as {type(net).__name__} does not say how deep its layers are, or "
+                "choose PretrainedEncoder",
             )
         if vectors is not None and not hasattr(getattr(net, "embedding", None), "set_vectors"):
-            raise ValueError(
-                f"vectors is {vectors!r}, and {type(net).__name__} has no embedding to fill; leave "
-                "it out, or choose a net that learns its own, such as RNNClassifier"
+            raise refuse(
+                "vectors",
+                vectors,
+                f"leave it out, as {type(net).__name__} has no embedding to fill, or choose a net "
+                "that learns its own, such as RNNClassifier",
             )
         self.vectors = vectors
         self.layer_lr_decay = layer_lr_decay
         self._shown: tuple[Tensor, Tensor] | None = None
 
     def lr_factors(self) -> dict[str, float]:
-        """Factors on the learning rate by the names of the net's parameters."""
+        """Return factors on the learning rate by the names of the net's parameters."""
         factors = super().lr_factors()
         if self.layer_lr_decay < 1:
             depths: dict[str, int] = self.net.layer_depths()  # type: ignore[operator]
@@ -76,12 +81,12 @@ class TextClassifier(Classifier):
         return factors
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
-        """Tokens and, where the batch has them, lengths."""
-        lengths = getattr(batch, "lengths", None)
-        return (batch[0],) if lengths is None else (batch[0], lengths)
+        """Return tokens and, where the batch has them, lengths."""
+        tokens = batch[0]
+        return (tokens, batch.lengths) if isinstance(batch, HasLengths) else (tokens,)
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Logits ``(B, num_classes)`` of tokens ``(B, T)``."""
+        """Return logits ``(B, num_classes)`` of tokens ``(B, T)``."""
         return main_logits(self.net(tokens, lengths))
 
     def on_fit_start(self) -> None:
@@ -89,12 +94,18 @@ class TextClassifier(Classifier):
         super().on_fit_start()
         if self.vectors is None or self.trainer.ckpt_path is not None:
             return
-        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "text_tokenizer", None)
-        if tokenizer is None:
-            raise UserError("vectors needs a data module with a tokenizer, whose words it looks up")
+        data = data_of(self.trainer)
+        if not isinstance(data, HasTokenizer):
+            raise refuse(
+                "model.vectors",
+                self.vectors,
+                "leave it out, or take a data module with a tokenizer, whose words it looks up",
+            )
         embedding: Any = self.net.embedding
         try:
-            found = load_vectors(self.vectors, tokenizer.vocabulary(), embedding.embedding_dim)
+            found = load_vectors(
+                self.vectors, data.text_tokenizer.vocabulary(), embedding.embedding_dim
+            )
         except (ValueError, OSError) as error:
             raise UserError(f"option model.vectors: {error}") from error
         embedding.set_vectors(found.table.to(self.device))
@@ -103,38 +114,39 @@ class TextClassifier(Classifier):
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Add which texts a test got most wrong."""
-        views = super().build_collectors(stage)
+        collectors = super().build_collectors(stage)
         if stage == "test" and not self.multilabel:
-            views["wrong_texts"] = MostWrong(keep=100)
-        return views
+            collectors["wrong_texts"] = MostWrong(keep=100)
+        return collectors
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Also keeps a few texts of a length that a picture of the attention can show."""
+        """Also keep a few texts of a length that a picture of the attention can show."""
         super().test_step(batch, batch_idx)
         pools_by = getattr(getattr(self.net, "pool", None), "kind", None)
-        if pools_by == "attention" and hasattr(batch, "lengths"):
-            width = batch[0].shape[1]
+        tokens = batch[0]
+        if pools_by == "attention" and isinstance(batch, HasLengths):
+            width = tokens.shape[1]
             if self._shown is None or abs(width - _LENGTH_SHOWN) < abs(
                 self._shown[0].shape[1] - _LENGTH_SHOWN
             ):
-                self._shown = batch[0][:_TEXTS_SHOWN], batch.lengths[:_TEXTS_SHOWN]
+                self._shown = tokens[:_TEXTS_SHOWN], batch.lengths[:_TEXTS_SHOWN]
 
-    def derived_metrics(self, stage: Stage, views: dict[str, Any]) -> dict[str, float]:
+    def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
         """Add what attention pooling weighs of a few texts."""
-        figures = super().derived_metrics(stage, views)
+        figures = super().derived_metrics(stage, artifacts)
         if stage == "test" and self._shown is not None:
             tokens, lengths = self._shown
             weights = self.net.attention_weights(tokens, lengths)  # type: ignore[operator]
-            views["attention"] = [
+            artifacts["attention"] = [
                 (row[:length], weight[:length])
                 for row, weight, length in zip(tokens, weights, lengths.tolist(), strict=True)
             ]
             self._shown = None
         return figures
 
-    def view_inputs(
+    def collector_inputs(
         self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
     ) -> tuple[Tensor, ...]:
-        """Return what a test batch adds to a view; of texts their numbers are kept."""
-        given = super().view_inputs(name, logits, probabilities, labels, batch)
+        """Return what a test batch adds to a collector; of texts their numbers are kept."""
+        given = super().collector_inputs(name, logits, probabilities, labels, batch)
         return (*given, batch.index) if name == "wrong_texts" else given
