@@ -34,6 +34,13 @@ class WSConv2d(nn.Conv2d):
 
     Raises:
         ValueError: If a filter has one weight only, which standardises to nothing.
+
+    >>> import torch
+    >>> filters = WSConv2d(3, 8, kernel_size=3).standardised_weight()
+    >>> filters.mean(dim=(1, 2, 3)).allclose(torch.zeros(8), atol=1e-6)
+    True
+    >>> filters.var(dim=(1, 2, 3), correction=0).allclose(torch.ones(8), atol=1e-3)
+    True
     """
 
     eps = 1e-6

@@ -42,6 +42,9 @@ def prepare_texts(tokens: Tensor, lengths: Tensor | None, pad_id: int) -> Texts:
 
     Raises:
         ValueError: If ``tokens`` has not two dimensions.
+
+    >>> prepare_texts(torch.tensor([[5, 6, 7], [8, 0, 0]]), None, pad_id=0).lengths
+    tensor([3, 1])
     """
     if tokens.dim() != 2:
         raise ValueError(
@@ -82,7 +85,11 @@ def cut_padding(texts: Texts, limit: int, *, reason: str, advice: str) -> Texts:
 
 
 def take_last(x: Tensor, lengths: Tensor) -> Tensor:
-    """Return the features at each text's last token: ``(B, T, D)`` to ``(B, D)``."""
+    """Return the features at each text's last token: ``(B, T, D)`` to ``(B, D)``.
+
+    >>> take_last(torch.tensor([[[1.0], [2.0], [3.0]]]), lengths=torch.tensor([2]))
+    tensor([[2.]])
+    """
     index = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])
     return x.gather(1, index).squeeze(1)
 
