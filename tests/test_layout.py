@@ -36,6 +36,8 @@ FLOORS = {
         {"__main__"},
     ],
 }
+#: Arrows between rooms of one floor: the kinds of labels are named with the losses.
+SIDEWAYS = {("zoo.metrics", "zoo.losses")}
 FLOOR = {
     f"{package}.{room}": number
     for package, floors in FLOORS.items()
@@ -45,8 +47,24 @@ FLOOR = {
 IMPORTS = rooms.all_imports(ROOT)
 
 
+def is_allowed(source: str, target: str) -> bool:
+    """Whether a file of one room may import a file of another."""
+    if source.split(".")[0] != target.split(".")[0]:  # one package knows one room of the other
+        return source.startswith("zoo.") and target == "datamodules.core"
+    return source == target or FLOOR[source] > FLOOR[target] or (source, target) in SIDEWAYS
+
+
 def test_every_room_has_its_floor() -> None:
     assert {rooms.room_of(file) for file in rooms.files_of(ROOT)} == set(FLOOR)
+
+
+def test_imports_go_one_way() -> None:
+    wrong = [
+        f"{each.source}:{each.line} imports {each.target}"
+        for each in IMPORTS
+        if not is_allowed(rooms.room_of(each.source), rooms.room_of(each.target))
+    ]
+    assert wrong == []
 
 
 def test_layers_know_no_net() -> None:
@@ -57,6 +75,10 @@ def test_layers_know_no_net() -> None:
     }
     strangers = {file for file in known if not file.startswith("zoo/nets/layers/")}
     assert strangers <= {"zoo/nets/checks.py", "zoo/nets/protocols.py"}
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    assert rooms.circles((each.source, each.target) for each in IMPORTS) == []
 
 
 def test_every_room_says_what_it_is_for() -> None:

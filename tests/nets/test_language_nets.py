@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.nets.gpt import GPT, GPTActivation, GPTLayout
+from zoo.nets.pretrained.gpt_export import to_transformers
 from zoo.nets.rnn_lm import LMCellName, RNNLanguageModel
 
 VOCAB, LENGTH = 50, 16
@@ -119,7 +120,7 @@ def test_equal_to_transformers(name, tied, tmp_path):
     from transformers import AutoModelForCausalLM
 
     net, tokens = build(name, tie_embeddings=tied).eval(), draw()
-    peer = net.to_transformers()
+    peer = to_transformers(net)
     assert type(peer).__name__ == PEERS[name]
     with torch.no_grad():
         torch.testing.assert_close(net(tokens), peer(tokens).logits, rtol=0, atol=1e-5)
@@ -131,7 +132,7 @@ def test_equal_to_transformers(name, tied, tmp_path):
 @pytest.mark.parametrize("options", [{"activation": "relu2"}, {"bias": True}, {"norm": "layer"}])
 def test_what_transformers_has_not(options):
     with pytest.raises(ValueError, match=r"GPT-2.*Llama.*and it has norm"):
-        build("gpt-llama", **options).to_transformers()
+        to_transformers(build("gpt-llama", **options))
 
 
 def test_gpt2_has_its_published_size():

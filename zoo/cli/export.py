@@ -136,17 +136,19 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
 
 
 def _model(task: Task) -> PreTrainedModel:
-    net: Any = task.net
-    if not hasattr(net, "to_transformers"):
+    from zoo.nets import GPT, PretrainedCausalLM
+    from zoo.nets.pretrained.gpt_export import to_transformers
+
+    net = task.net
+    if not isinstance(net, GPT | PretrainedCausalLM):
         raise UserError(
             f"transformers has no form for {type(net).__name__}; GPT and PretrainedCausalLM can be "
             "exported"
         )
     try:
-        model: PreTrainedModel = net.to_transformers()
+        return to_transformers(net) if isinstance(net, GPT) else net.to_transformers()
     except ValueError as error:
         raise UserError(f"this net cannot be exported: {error}") from error
-    return model
 
 
 class _Tokenizer:

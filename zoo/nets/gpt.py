@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,6 @@ from torch import Tensor, nn
 
 from zoo.nets.checks import check_choice, check_positive, check_rate
 from zoo.nets.layers.packing import packed_causal_mask
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 GPTLayout = Literal["modern", "gpt2", "llama"]
 GPTNorm = Literal["rms", "layer"]
@@ -201,7 +198,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
     Llama, Touvron et al., arXiv 2302.13971; rotary positions, Su et al., arXiv 2104.09864, with
     the features of a head paired as ``(i, i + d / 2)`` as Llama has them; RMS norm, Zhang &
     Sennrich, arXiv 1910.07467. With copied weights the numbers are those of transformers' GPT-2,
-    Llama and Qwen3, to which :meth:`to_transformers` goes back.
+    Llama and Qwen3, to which :func:`~zoo.nets.pretrained.gpt_export.to_transformers` goes back.
 
     Start values: normal with deviation 0.02, biases zero. The last matrices of attention and
     feedforward are divided by ``sqrt(2 * num_layers)`` in layout gpt2, as published; in the other
@@ -463,16 +460,6 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
     @staticmethod
     def _range(tokens: Tensor, past: int) -> Tensor:
         return torch.arange(past, past + tokens.shape[1], device=tokens.device).unsqueeze(0)
-
-    def to_transformers(self) -> PreTrainedModel:
-        """Return the same net as a model of transformers: GPT-2, Llama or Qwen3.
-
-        Raises:
-            ValueError: If no model of these has the net's parts.
-        """
-        from zoo.nets.pretrained.gpt_export import to_transformers
-
-        return to_transformers(self)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def to_transformers(net: GPT) -> PreTrainedModel:
-    """Return a model of transformers with the net's weights; see ``GPT.to_transformers``."""
+    """Return the same net as a model of transformers: GPT-2, Llama or Qwen3.
+
+    Raises:
+        ValueError: If no model of these has the net's parts.
+    """
     parts = net.parts
     model: PreTrainedModel
     if parts[:5] == ("layer", "learned", "gelu", False, True):
