@@ -14,13 +14,14 @@ from datamodules.core.protocols import HasLabelKind, HasNames, HasTargetName, Su
 from zoo.errors import UserError
 from zoo.nets.cost import Profile
 from zoo.run.folder import RunFolder, provenance
+from zoo.tasks.base import Task
 
 
 def describe(
     model: L.LightningModule, data: L.LightningDataModule | None, cost: Profile | None
 ) -> str:
     """Return one line about what is trained on what."""
-    net = getattr(model, "net", model)
+    net = model.net if isinstance(model, Task) else model
     words = [type(net).__name__]
     if cost is not None:
         words.append(f"{_counted(cost)} parameters")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from zoo.nets.protocols import LimitsLength, Steps
 
 
 def choose(
@@ -18,7 +19,7 @@ def choose(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> int:
-    """Draws a token.
+    """Draw a token.
 
     ``softmax(logits / temperature)`` is cut to the ``top_k`` likeliest tokens, and then to the
     fewest of the likeliest whose probabilities sum to ``top_p`` or more (arXiv 1904.09751).
@@ -71,9 +72,9 @@ def generate(
         One token after the other, each written when it is asked for.
 
     Raises:
-        ValueError: The prompt is empty, or longer than the net's context.
+        ValueError: If the prompt is empty, or longer than the net's context.
     """
-    longest: int | None = getattr(net, "max_length", None)
+    longest = net.max_length if isinstance(net, LimitsLength) else None
     if not prompt:
         raise ValueError("the prompt has no tokens; give a text to go on from")
     if longest is not None and len(prompt) > longest:
@@ -82,10 +83,10 @@ def generate(
             "shorten it"
         )
     draw = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
-    return _written(net, list(prompt), max_new_tokens, longest, draw, stop_ids, seed)
+    return _write(net, list(prompt), max_new_tokens, longest, draw, stop_ids, seed)
 
 
-def _written(
+def _write(
     net: nn.Module,
     tokens: list[int],
     max_new_tokens: int,
@@ -94,7 +95,7 @@ def _written(
     stop_ids: Collection[int],
     seed: int,
 ) -> Iterator[int]:
-    model: Any = net
+    assert isinstance(net, Steps)
     device = next(net.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     training = net.training
@@ -105,7 +106,7 @@ def _written(
             if longest is not None and read + len(unread) > longest:
                 unread, state, read = tokens[-max(1, longest // 2) :], None, 0
             with torch.no_grad():
-                logits, state = model.step(torch.tensor([unread], device=device), state)
+                logits, state = net.step(torch.tensor([unread], device=device), state)
             read += len(unread)
             token = draw(logits[0], generator=generator)
             if token in stop_ids:

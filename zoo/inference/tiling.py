@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from datamodules.core.errors import OptionError, at_least, refuse
+from zoo.nets.protocols import KnowsItsReach
+
 
 class _Tile(NamedTuple):
     """One tile along one axis.
@@ -20,11 +23,18 @@ class _Tile(NamedTuple):
     keep: slice
 
 
+def reach(net: nn.Module) -> tuple[int | None, int]:
+    """Return how many pixels a prediction looks far, if that is known, and the downsampling."""
+    if not isinstance(net, KnowsItsReach):
+        return None, 1
+    return net.receptive_field, net.downsampling
+
+
 @torch.no_grad()
 def predict_tiled(
     net: nn.Module, images: Tensor, tile: int = 1024, overlap: int | None = None
 ) -> Tensor:
-    """Give the logits of a net that labels pixels, without ever running it on a whole image.
+    """Return the logits of a net that labels pixels, without ever running it on a whole image.
 
     Tiles overlap, and of each the pixels within ``overlap`` of an edge that is not the image's own
     are discarded, so that every pixel that is kept has seen all it depends on: the result equals
@@ -45,22 +55,26 @@ def predict_tiled(
         Logits ``(B, num_classes, H, W)``.
 
     Raises:
-        ValueError: If the overlap is not known, or leaves nothing of a tile.
+        OptionError: If the overlap is not known, or leaves nothing of a tile.
     """
+    radius, step = reach(net)
     if overlap is None:
-        overlap = getattr(net, "receptive_field", None)
+        overlap = radius
         if overlap is None:
-            raise ValueError(
-                f"overlap: a pixel's prediction by {type(net).__name__} with norms over the whole "
-                "image depends on all of it, so tiles only approximate it; give the overlap in "
-                "pixels, say 64, or choose a net with batch norm"
+            raise OptionError(
+                "overlap",
+                f" is not known: a pixel's prediction by {type(net).__name__} with norms over the "
+                "whole image depends on all of it, so tiles only approximate it; give the overlap "
+                "in pixels, say 64, or choose a net with batch norm",
             )
-    step = int(getattr(net, "downsampling", 1))
+    at_least("overlap", overlap, 0)
     tile, overlap = (math.ceil(length / step) * step for length in (tile, overlap))
-    if overlap < 0 or tile <= 2 * overlap:
-        raise ValueError(
-            f"tile={tile} leaves nothing when overlap={overlap} pixels are discarded at both "
-            f"edges; choose a tile of at least {2 * overlap + step}"
+    if tile <= 2 * overlap:
+        raise refuse(
+            "tile",
+            tile,
+            f"give {2 * overlap + step} or more, as an overlap of {overlap} pixels is discarded at "
+            "both edges",
         )
     logits: Tensor | None = None
     height, width = images.shape[2:]
@@ -76,7 +90,7 @@ def predict_tiled(
 
 
 def _tiles(length: int, tile: int, overlap: int) -> list[_Tile]:
-    """Tiles whose kept parts make up the whole of one axis."""
+    """Return tiles whose kept parts make up the whole of one axis."""
     tiles, start, kept = [], 0, 0
     while kept < length:
         end = min(start + tile, length)

@@ -115,14 +115,15 @@ class MostWrong(Metric):
         # A correct sample gets -1, so that the choice needs no boolean mask, hence no device sync.
         score = torch.where(prediction == labels, -1.0, probability)
         new = {"probability": score, "prediction": prediction, "label": labels, "image": images}
-        joined = {name: torch.cat([*getattr(self, name), values]) for name, values in new.items()}
+        kept = self.metric_state
+        joined = {name: torch.cat([*kept[name], values]) for name, values in new.items()}
         top = joined["probability"].topk(min(self.keep, len(joined["probability"]))).indices
         for name, values in joined.items():
             setattr(self, name, [values[top]])
 
     def compute(self) -> dict[str, Tensor]:
         """Return the worst of all processes."""
-        states = {name: _joined(getattr(self, name)) for name in self._defaults}
+        states = {name: _joined(state) for name, state in self.metric_state.items()}
         order = states["probability"].argsort(descending=True, stable=True)[: self.keep]
         order = order[states["probability"][order] >= 0]
         return {name: values[order] for name, values in states.items()}

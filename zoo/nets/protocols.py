@@ -108,6 +108,13 @@ class CarriesState(Protocol):
 
 
 @runtime_checkable
+class IsPretrained(Protocol):
+    """A language model that could write before this training, where ``is_pretrained`` is true."""
+
+    is_pretrained: bool
+
+
+@runtime_checkable
 class HasAdapter(Protocol):
     """A pretrained net that is trained by an adapter (LoRA) where ``lora`` is true."""
 

@@ -30,6 +30,7 @@ from zoo.callbacks.train_log import TrainLog
 from zoo.errors import NonFiniteLoss, UserError
 from zoo.losses.base import LabelKind
 from zoo.losses.logits import check_logits
+from zoo.nets.protocols import HasAdapter
 from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively, parameter_groups
 from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
@@ -143,7 +144,7 @@ class Task(L.LightningModule):
                 f"{', '.join(HEAD_NAMES)}, or give the net an attribute head_names",
             )
         if freeze == "backbone":
-            if getattr(net, "lora", False):
+            if isinstance(net, HasAdapter) and net.lora:
                 raise refuse(
                     "freeze",
                     freeze,

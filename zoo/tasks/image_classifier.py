@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import SupportsSampleImages, data_of
 from zoo.metrics.collectors import MostWrong
+from zoo.nets.protocols import Whitens
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier, main_logits
 
@@ -87,7 +88,7 @@ class ImageClassifier(Classifier):
     def on_train_start(self) -> None:
         """Give a net with a whitening first layer the images to compute it from."""
         super().on_train_start()
-        if self.global_step == 0 and getattr(self.net, "whiten", False):
+        if self.global_step == 0 and isinstance(self.net, Whitens) and self.net.whiten:
             data = data_of(self.trainer)
             if not isinstance(data, SupportsSampleImages):
                 raise refuse(
@@ -96,7 +97,7 @@ class ImageClassifier(Classifier):
                     "leave it out, or take a data module of the zoo, whose training images it is "
                     "computed from",
                 )
-            self.net.init_whitening(data.sample_images(5000).to(self.device))  # type: ignore[operator]
+            self.net.init_whitening(data.sample_images(5000).to(self.device))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)`` of images, over the views of ``tta``."""

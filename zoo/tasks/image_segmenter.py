@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from zoo.errors import UserError
-from zoo.inference.tiling import predict_tiled
+from zoo.inference.tiling import predict_tiled, reach
 from zoo.losses.base import TargetKind
 from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
 from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
@@ -98,9 +98,9 @@ class ImageSegmenter(Task):
         self.tile = tile
         # How far a pixel's prediction looks; of a net whose norms look at all of a tile, and of one
         # that does not say, a guess, which makes the result an approximation.
-        radius = getattr(net, "receptive_field", None)
-        self.overlap = _GUESSED_OVERLAP if radius is None else int(radius)
-        lost = 2 * self.overlap + getattr(net, "downsampling", 1)
+        radius, step = reach(net)
+        self.overlap = _GUESSED_OVERLAP if radius is None else radius
+        lost = 2 * self.overlap + step
         if tile <= lost:
             raise refuse(
                 "tile",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -25,6 +25,12 @@ from zoo.errors import UserError
 from zoo.inference.generation import generate
 from zoo.losses.tokens import logits_loss, token_loss
 from zoo.nets.cost import profile
+from zoo.nets.protocols import (
+    CarriesState,
+    HasOutputLayer,
+    IsPretrained,
+    KnowsVocabulary,
+)
 from zoo.tasks.base import Stage, Task
 
 # Sums of losses are handed to the backward pass in this unit: as they are, their gradients could
@@ -95,7 +101,7 @@ class LanguageModel(Task):
             raise refuse("label_smoothing", label_smoothing, "give 0 up to 1 (excluded)")
         if z_loss < 0:
             raise refuse("z_loss", z_loss, "give 0 or more, 1e-4 say")
-        if carry_state and not hasattr(net, "carry"):
+        if carry_state and not isinstance(net, CarriesState):
             raise refuse(
                 "carry_state",
                 carry_state,
@@ -126,7 +132,7 @@ class LanguageModel(Task):
 
     def modules_without_muon(self) -> list[nn.Module]:
         """Return the output layer, too: its rows stand for tokens."""
-        layer = getattr(self.net, "output_layer", None)
+        layer = self.output_layer
         return [*super().modules_without_muon(), *([] if layer is None else [layer])]
 
     def configure_callbacks(self) -> list[Callback]:
@@ -204,22 +210,26 @@ class LanguageModel(Task):
         logits: Tensor = self.net(tokens, **packing)
         return logits
 
+    @property
+    def output_layer(self) -> nn.Module | None:
+        """The layer that makes logits of :meth:`features`; None where the net has no such one."""
+        return self.net.output_layer if isinstance(self.net, HasOutputLayer) else None
+
     def features(self, batch: Any) -> Tensor:
         """Return what the output layer makes logits of, ``(B, T, D)``."""
-        net: Any = self.net
         if self.carry_state:
-            features, self._state = net.carry(batch.tokens, self._state)
-        else:
-            features = net.features(batch.tokens, **_packing(batch))
-        assert isinstance(features, Tensor)
-        return features
+            assert isinstance(self.net, CarriesState)
+            features, self._state = self.net.carry(batch.tokens, self._state)
+            return features
+        assert isinstance(self.net, HasOutputLayer)
+        return self.net.features(batch.tokens, **_packing(batch))
 
     def summed_loss(
         self, batch: Any, *, label_smoothing: float = 0.0, z_loss: float = 0.0
     ) -> Tensor:
         """Return the loss of a batch, summed over its predicted tokens."""
         labels = batch.labels.flatten()
-        layer = getattr(self.net, "output_layer", None)
+        layer = self.output_layer
         options = {"label_smoothing": label_smoothing, "z_loss": z_loss}
         if layer is None:
             logits = self(batch.tokens, **_packing(batch)).flatten(0, 1)
@@ -228,7 +238,7 @@ class LanguageModel(Task):
         if features.device.type == "cpu":  # elsewhere the host would have to wait for their number
             asked = labels != IGNORE_INDEX
             features, labels = features[asked], labels[asked]
-        return token_loss(features, layer, labels, **options)
+        return token_loss(features, cast("nn.Linear", layer), labels, **options)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the summed loss of one batch.
@@ -249,9 +259,9 @@ class LanguageModel(Task):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Also refuse tokens that the net does not know."""
         super().on_train_batch_start(batch, batch_idx)
-        known = getattr(self.net, "vocab_size", None)
-        if self.global_step == 0 and batch_idx == 0 and known is not None:
-            highest = int(batch.tokens.max())
+        first = self.global_step == 0 and batch_idx == 0
+        if first and isinstance(self.net, KnowsVocabulary):
+            highest, known = int(batch.tokens.max()), self.net.vocab_size
             if highest >= known:
                 raise UserError(
                     f"the data has a token {highest}, but the net's vocab_size is {known}; "
@@ -304,7 +314,7 @@ class LanguageModel(Task):
     @property
     def is_pretrained(self) -> bool:
         """Whether the net could write before this training."""
-        return bool(getattr(self.net, "is_pretrained", False))
+        return isinstance(self.net, IsPretrained) and self.net.is_pretrained
 
     def write(self, prompt: Sequence[int], *, stop_ids: Sequence[int] = ()) -> Iterator[int]:
         """Write on from a prompt, by the task's options; see ``zoo.inference.generation``."""

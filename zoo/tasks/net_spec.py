@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from datamodules.core.errors import OptionError
 from datamodules.core.options import public_path
+from zoo.nets.protocols import Classifies, HasHead, RecordsArguments
 
 
 def known_classes(num_classes: int | None, net: nn.Module) -> int:
@@ -20,7 +21,7 @@ def known_classes(num_classes: int | None, net: nn.Module) -> int:
     Raises:
         OptionError: If neither says so.
     """
-    classes = num_classes or getattr(net, "num_classes", None)
+    classes = num_classes or (net.num_classes if isinstance(net, Classifies) else None)
     if not isinstance(classes, int):
         raise OptionError("num_classes", " is not known; pass num_classes=")
     return classes
@@ -35,7 +36,8 @@ def head_parameters(net: nn.Module) -> set[str]:
 
     A net of the zoo lists these layers in ``head_names``; in others they are known by their name.
     """
-    prefixes = tuple(f"{name}." for name in getattr(net, "head_names", HEAD_NAMES))
+    names = net.head_names if isinstance(net, HasHead) else HEAD_NAMES
+    prefixes = tuple(f"{name}." for name in names)
     return {name for name, _ in net.named_parameters() if name.startswith(prefixes)}
 
 
@@ -46,8 +48,7 @@ def accepted_arguments(class_path: str) -> frozenset[str]:
     The command line offers the data's facts to every net and records them all; a net of somebody
     else's may not take each of them.
     """
-    module, _, name = class_path.rpartition(".")
-    target = getattr(importlib.import_module(module), name)
+    target = pkgutil.resolve_name(class_path)
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if inspect.isclass(target) else parser.add_function_arguments
     return frozenset(key.removeprefix("net.") for key in add(target, "net", fail_untyped=False))
@@ -55,10 +56,6 @@ def accepted_arguments(class_path: str) -> frozenset[str]:
 
 def net_spec(net: nn.Module) -> dict[str, Any] | None:
     """Return how to make the net again, where it records its constructor's arguments; else None."""
-    config = getattr(net, "_hub_mixin_config", None)
-    if config is None:
+    if not isinstance(net, RecordsArguments) or net._hub_mixin_config is None:
         return None
-    return {
-        "class_path": public_path(type(net)),
-        "init_args": dict(config),
-    }
+    return {"class_path": public_path(type(net)), "init_args": dict(net._hub_mixin_config)}

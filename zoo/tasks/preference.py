@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from datamodules.core.errors import one_of, refuse
 from datamodules.core.protocols import IGNORE_INDEX, PackedTokens
 from zoo.errors import UserError
 from zoo.losses.tokens import token_losses
+from zoo.nets.protocols import HasAdapter
 from zoo.tasks.base import Stage
 from zoo.tasks.language_model import LanguageModel
 
@@ -83,7 +84,7 @@ class PreferenceTuning(LanguageModel):
         for name, value in (("z_loss", self.z_loss), ("carry_state", self.carry_state)):
             if value:
                 raise refuse(name, value, "leave it out, as it means nothing to preferences")
-        if not getattr(net, "lora", False) or not hasattr(net, "adapter_off"):
+        if not isinstance(net, HasAdapter) or not net.lora:
             raise ValueError(
                 f"{type(net).__name__} has no adapter to switch off for the base model's "
                 "log-probabilities; take PretrainedCausalLM with lora: true"
@@ -125,10 +126,11 @@ class PreferenceTuning(LanguageModel):
     def _as_base(self) -> Iterator[None]:
         """Let the net be the base model, without dropout."""
         training = self.net.training
-        switch = cast("AbstractContextManager[None]", cast("Any", self.net).adapter_off())
+        assert isinstance(self.net, HasAdapter)
+        adapter_off = self.net.adapter_off()
         self.net.eval()
         try:
-            with switch:
+            with adapter_off:
                 yield
         finally:
             self.net.train(training)
@@ -136,7 +138,7 @@ class PreferenceTuning(LanguageModel):
     def _log_probs(self, batch: Any) -> Tensor:
         """Return the log-probability of each row's labels, or with ipo their mean; ``(2 B,)``."""
         labels = batch.labels.flatten()
-        layer = getattr(self.net, "output_layer", None)
+        layer = self.output_layer
         if layer is None:
             layer, inputs = nn.Identity(), self(batch.tokens).flatten(0, 1)
         else:

@@ -11,7 +11,9 @@ from datamodules.core.errors import refuse
 from datamodules.core.protocols import HasLengths, HasTokenizer, data_of
 from zoo.errors import UserError
 from zoo.metrics.collectors import MostWrong
-from zoo.nets.layers.embeddings import load_vectors
+from zoo.nets.layers.embeddings import TokenEmbedding, load_vectors
+from zoo.nets.layers.pooling import Pooling
+from zoo.nets.protocols import HasLayerDepths, ShowsAttention
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier, main_logits
 
@@ -50,14 +52,14 @@ class TextClassifier(Classifier):
         if not 0 < layer_lr_decay <= 1:
             remedy = "give a number above 0 up to 1 (no decay)"
             raise refuse("layer_lr_decay", layer_lr_decay, remedy)
-        if layer_lr_decay < 1 and not hasattr(net, "layer_depths"):
+        if layer_lr_decay < 1 and not isinstance(net, HasLayerDepths):
             raise refuse(
                 "layer_lr_decay",
                 layer_lr_decay,
                 f"leave it out, as {type(net).__name__} does not say how deep its layers are, or "
                 "choose PretrainedEncoder",
             )
-        if vectors is not None and not hasattr(getattr(net, "embedding", None), "set_vectors"):
+        if vectors is not None and _embedding(net) is None:
             raise refuse(
                 "vectors",
                 vectors,
@@ -72,7 +74,8 @@ class TextClassifier(Classifier):
         """Return factors on the learning rate by the names of the net's parameters."""
         factors = super().lr_factors()
         if self.layer_lr_decay < 1:
-            depths: dict[str, int] = self.net.layer_depths()  # type: ignore[operator]
+            assert isinstance(self.net, HasLayerDepths)
+            depths = self.net.layer_depths()
             deepest = max(depths.values())
             for name, _ in self.net.named_parameters():
                 part = next(p for p in depths if name == p or name.startswith(f"{p}."))
@@ -101,7 +104,8 @@ class TextClassifier(Classifier):
                 self.vectors,
                 "leave it out, or take a data module with a tokenizer, whose words it looks up",
             )
-        embedding: Any = self.net.embedding
+        embedding = _embedding(self.net)
+        assert embedding is not None
         try:
             found = load_vectors(
                 self.vectors, data.text_tokenizer.vocabulary(), embedding.embedding_dim
@@ -122,7 +126,8 @@ class TextClassifier(Classifier):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Also keep a few texts of a length that a picture of the attention can show."""
         super().test_step(batch, batch_idx)
-        pools_by = getattr(getattr(self.net, "pool", None), "kind", None)
+        pool = dict(self.net.named_children()).get("pool")
+        pools_by = pool.kind if isinstance(pool, Pooling) else None
         tokens = batch[0]
         if pools_by == "attention" and isinstance(batch, HasLengths):
             width = tokens.shape[1]
@@ -136,7 +141,8 @@ class TextClassifier(Classifier):
         figures = super().derived_metrics(stage, artifacts)
         if stage == "test" and self._shown is not None:
             tokens, lengths = self._shown
-            weights = self.net.attention_weights(tokens, lengths)  # type: ignore[operator]
+            assert isinstance(self.net, ShowsAttention)
+            weights = self.net.attention_weights(tokens, lengths)
             artifacts["attention"] = [
                 (row[:length], weight[:length])
                 for row, weight, length in zip(tokens, weights, lengths.tolist(), strict=True)
@@ -150,3 +156,9 @@ class TextClassifier(Classifier):
         """Return what a test batch adds to a collector; of texts their numbers are kept."""
         given = super().collector_inputs(name, logits, probabilities, labels, batch)
         return (*given, batch.index) if name == "wrong_texts" else given
+
+
+def _embedding(net: nn.Module) -> TokenEmbedding | None:
+    """Return the embedding of a net that learns its own, which given vectors can fill."""
+    embedding = dict(net.named_children()).get("embedding")
+    return embedding if isinstance(embedding, TokenEmbedding) else None
