@@ -3,7 +3,7 @@
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import lightning.pytorch as pl
@@ -46,6 +46,7 @@ class ArrayDataModule(pl.LightningDataModule):
     """Batches that are gathered by number, shared among the processes.
 
     Every constructor argument of a subclass is kept under its own name; ``resolved`` relies on it.
+    A subclass names what prepares raw files as it does its own; ``inputs_spec`` relies on that.
 
     Args:
         batch_size: Samples in a batch, over all processes together.
@@ -54,6 +55,11 @@ class ArrayDataModule(pl.LightningDataModule):
     Raises:
         OptionError: If an option's value is not possible.
     """
+
+    #: The class that prepares raw files as this one does its own.
+    inputs_class: ClassVar[str]
+    #: What that class takes over.
+    inputs_options: ClassVar[tuple[str, ...]]
 
     def __init__(self, *, batch_size: int = 128, num_workers: int = 0) -> None:
         super().__init__()
@@ -113,11 +119,19 @@ class ArrayDataModule(pl.LightningDataModule):
             names.update(dict.fromkeys(name for name in parameters if name not in passed_on))
             if not passed_on:
                 break
-        cls = type(self)
-        return {
-            "class_path": public_path(cls),
-            "init_args": {name: plain(getattr(self, name)) for name in names},
-        }
+        return self._spec(public_path(type(self)), names)
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """Return what prepares raw files as this object does its own, less ``inputs``.
+
+        Returns:
+            ``class_path`` and ``init_args``, as ``resolved`` does.
+        """
+        return self._spec(f"datamodules.{self.inputs_class}", self.inputs_options)
+
+    def _spec(self, class_path: str, names: Iterable[str]) -> dict[str, Any]:
+        init_args = {name: plain(getattr(self, name)) for name in names}
+        return {"class_path": class_path, "init_args": init_args}
 
 
 class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
@@ -128,7 +142,8 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
     Args:
         split_seed: Chooses the validation (and where there is none, the test) samples; apart from
             ``seed``, so that runs with several seeds share their splits.
-        seed: Chooses the order; by default the one given to Lightning's seed_everything, or 0.
+        seed: Chooses order and augmentation; by default the one given to Lightning's
+            seed_everything, or 0.
 
     Raises:
         OptionError: If an option's value is not possible.

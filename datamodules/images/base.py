@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datamodules.core.balance import balanced_rows, class_counts, class_weights
-from datamodules.core.base import ArrayDataModule, Rows, SplitDataModule, Stage
+from datamodules.core.base import ArrayDataModule, GatheredDataset, Rows, SplitDataModule, Stage
 from datamodules.core.errors import DataError, at_least, between, refuse, shown
-from datamodules.core.options import plain
 from datamodules.core.randomness import REPEAT
 from datamodules.core.sampling import EpochBatches
 from datamodules.images.augment import Augmentation, ResidentImages
@@ -35,6 +34,18 @@ class PreparedImages(ArrayDataModule):
         DataError: If an option's value is not possible.
     """
 
+    inputs_class = "ImageInputs"
+    inputs_options: ClassVar[tuple[str, ...]] = (
+        "class_names",
+        "image_size",
+        "in_channels",
+        "mean",
+        "std",
+        "batch_size",
+        "label_kind",
+    )
+    #: What a loader gives.
+    batch_types: ClassVar[tuple[type, ...]] = (ImageBatch, ResidentBatch)
     label_kind: str = "multiclass"
     num_classes: int
     class_names: list[str]
@@ -52,7 +63,7 @@ class PreparedImages(ArrayDataModule):
             raise refuse("std", std, "give numbers above 0, one for each channel")
         self.mean = mean
         self.std = std
-        self._affines: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._affines: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
 
     def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
         if len(set(class_names)) < len(class_names):
@@ -70,21 +81,23 @@ class PreparedImages(ArrayDataModule):
         """Shape (C, H, W) of a sample as the net takes it."""
         return self.in_channels, self.image_size, self.image_size
 
-    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _moments(self) -> tuple[list[float], list[float]]:
+        if self.mean is None or self.std is None:
+            raise DataError("mean and std are not known yet; call setup() first, or give both")
+        return self.mean, self.std
+
+    def _affine(self, device: torch.device, width: int) -> tuple[Tensor, Tensor]:
         """Scale and shift for a whole pixel row, float32 (W * C,)."""
-        if device not in self._affines:
-            if self.mean is None or self.std is None:
-                raise DataError("mean and std are not known yet: call setup() first, or give both")
-            mean = torch.tensor(self.mean, dtype=torch.float64)
-            std = torch.tensor(self.std, dtype=torch.float64)
-            scale = (1 / (255 * std)).repeat(self.image_size).float().to(device)
-            shift = (-mean / std).repeat(self.image_size).float().to(device)
-            self._affines[device] = scale, shift
-        return self._affines[device]
+        if (device, width) not in self._affines:
+            mean, std = (torch.tensor(values, dtype=torch.float64) for values in self._moments())
+            scale = (1 / (255 * std)).repeat(width).float().to(device)
+            shift = (-mean / std).repeat(width).float().to(device)
+            self._affines[device, width] = scale, shift
+        return self._affines[device, width]
 
     def _normalise(self, rows: Tensor) -> Tensor:
         """Normalise floats from 0 to 255, (B, H, W * C), in place."""
-        scale, shift = self._affine(rows.device)
+        scale, shift = self._affine(rows.device, rows.shape[2] // self.in_channels)
         return torch.addcmul(shift, rows, scale, out=rows)  # one pass over memory
 
     def _dtype(self) -> torch.dtype:
@@ -93,9 +106,11 @@ class PreparedImages(ArrayDataModule):
             return torch.float32
         return module.dtype if module.dtype.is_floating_point else torch.float32
 
-    def _finish(self, rows: Tensor, label: Tensor, index: Tensor) -> ImageBatch:
-        image = rows.view(len(rows), self.image_size, self.image_size, self.in_channels)
-        return ImageBatch(image.permute(0, 3, 1, 2).to(self._dtype()), label, index)
+    def _as_images(self, rows: Tensor) -> Tensor:
+        """Lay (B, H, W * C) out as images (B, C, H, W) of the trained module's type."""
+        width = rows.shape[2] // self.in_channels
+        image = rows.view(*rows.shape[:2], width, self.in_channels)
+        return image.permute(0, 3, 1, 2).to(self._dtype())
 
     def prepare_batch(
         self, batch: ImageBatch | ResidentBatch, *, training: bool, epoch: int
@@ -112,12 +127,11 @@ class PreparedImages(ArrayDataModule):
             float32.
         """
         assert isinstance(batch, ImageBatch)
-        rows = batch.image.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
-        return self._finish(self._normalise(rows), batch.label, batch.index)
+        return batch._replace(image=self._as_images(self._normalise(float_rows(batch.image))))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Prepare the batch on the device that it has just reached."""
-        if not isinstance(batch, ImageBatch | ResidentBatch):
+        if type(batch) not in self.batch_types:
             return batch
         training = self.trainer is not None and self.trainer.training
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
@@ -125,110 +139,46 @@ class PreparedImages(ArrayDataModule):
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Turn normalised images (B, C, H, W) back into uint8 of the same shape."""
-        if self.mean is None or self.std is None:
-            raise DataError("mean and std are not known yet: call setup() first, or give both")
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        mean, std = (
+            torch.tensor(values, device=images.device).view(1, -1, 1, 1)
+            for values in self._moments()
+        )
         return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
-    def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``ImageInputs`` that prepares raw files as this object does its own.
 
-        Less ``inputs``.
-        """
-        return {
-            "class_path": "datamodules.ImageInputs",
-            "init_args": {
-                "class_names": plain(self.class_names),
-                "image_size": self.image_size,
-                "in_channels": self.in_channels,
-                "mean": plain(self.mean),
-                "std": plain(self.std),
-                "batch_size": self.batch_size,
-                "label_kind": self.label_kind,
-            },
-        }
+def float_rows(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) in channels_last memory as rows of floats (B, H, W * C)."""
+    return images.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
 
 
-class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
-    """A data set of images with three disjoint splits.
+class MeasuredDataset(GatheredDataset, Protocol):
+    """A dataset of images whose mean and standard deviation can be had."""
 
-    A subclass calls ``_set_facts`` in its constructor and implements ``load_fit`` and
-    ``load_test``.
+    def moments(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation per channel, on the scale 0 to 1."""
+        ...
+
+
+MeasuredT = TypeVar("MeasuredT", bound=MeasuredDataset)
+
+
+class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
+    """Images in three disjoint splits, normalised by the training split's mean and deviation.
 
     Args:
-        batch_size: Samples in a batch, over all processes together.
-        num_workers: Processes that gather batches; 0 is fastest for images in memory.
-        resident: Keep all images on the device, so that a batch costs no transfer.
-        split_seed: Chooses the validation (and where there is none, the test) samples; apart from
-            ``seed``, so that runs with several seeds share their splits.
-        seed: Chooses order and augmentation; by default the one given to Lightning's
-            seed_everything, or 0.
-        balanced: Draw every class equally often in training; an epoch has as many draws as there
-            are training samples, so rare ones come several times, each time augmented anew, and
-            others wait for a later epoch.
-        crop_padding: Black pixels added on each side before a random crop of the original size.
-        horizontal_flip: Mirror half of the training images, chosen anew in each epoch;
-            ``alternate`` chooses once and mirrors the other half in every other epoch (arXiv
-            2404.00498).
-        cutout: Side in pixels of a square set to the mean colour at a random place; 0 for none.
         brightness: Scale each training image by a factor from 1 - brightness to 1 + brightness.
         contrast: Scale each training image's distance to its mean likewise.
-        mean: Mean per channel on the scale 0 to 1; by default the training split's.
-        std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     samples = "images"
-    counted = "image"
 
-    def __init__(
-        self,
-        *,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        resident: bool = False,
-        split_seed: int = 0,
-        seed: int | None = None,
-        balanced: bool = False,
-        crop_padding: int = 0,
-        horizontal_flip: bool | Literal["alternate"] = False,
-        cutout: int = 0,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            split_seed=split_seed,
-            seed=seed,
-            mean=mean,
-            std=std,
-        )
-        self.resident = resident
-        self.balanced = balanced
-        self.crop_padding = at_least("crop_padding", crop_padding, 0)
-        if horizontal_flip not in (True, False, "alternate"):
-            raise refuse("horizontal_flip", horizontal_flip, "give true, false or 'alternate'")
-        self.horizontal_flip = horizontal_flip
-        self.cutout = at_least("cutout", cutout, 0)
+    def __init__(self, *, brightness: float = 0.0, contrast: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.brightness = between("brightness", brightness)
         self.contrast = between("contrast", contrast)
-        self._augmentation = Augmentation(
-            crop_padding, horizontal_flip, cutout, brightness, contrast
-        )
-        self._shelves: dict[tuple[str, torch.device], tuple[ResidentImages, int]] = {}
-
-    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
-        super()._set_facts(class_names, in_channels, image_size)
-        for name in ("crop_padding", "cutout"):
-            if getattr(self, name) > image_size:
-                remedy = f"give at most {image_size}, the image's side"
-                raise refuse(name, getattr(self, name), remedy)
 
     def setup(self, stage: str | None = None) -> None:
         """Load what a stage needs; None loads everything.
@@ -237,7 +187,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             stage: "fit", "validate", "test" or "predict". Only the last two read the test split.
 
         Raises:
-            DataError: If a split is empty or holds a label without a class.
+            DataError: If a split is empty, or holds something else than images with answers.
         """
         if self.mean is None:
             self._load_fit()
@@ -249,7 +199,64 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             self.mean, std = self.split("train").moments()
             # A channel without any contrast has nothing to divide by.
             self.std = [value if value > 0 else 1.0 for value in std]
-            self._affines.clear()
+
+    def class_weights(self) -> list[float]:
+        """Return a weight for each class, inverse to its share of the training split."""
+        return class_weights(self._class_counts(self.split("train")))
+
+
+class ImageDataModule(SplitImages[ArrayImages]):
+    """A data set of images with three disjoint splits.
+
+    A subclass calls ``_set_facts`` in its constructor and implements ``load_fit`` and
+    ``load_test``.
+
+    Args:
+        resident: Keep all images on the device, so that a batch costs no transfer.
+        balanced: Draw every class equally often in training; an epoch has as many draws as there
+            are training samples, so rare ones come several times, each time augmented anew, and
+            others wait for a later epoch.
+        crop_padding: Black pixels added on each side before a random crop of the original size.
+        horizontal_flip: Mirror half of the training images, chosen anew in each epoch;
+            ``alternate`` chooses once and mirrors the other half in every other epoch (arXiv
+            2404.00498).
+        cutout: Side in pixels of a square set to the mean colour at a random place; 0 for none.
+
+    Raises:
+        OptionError: If an option's value is not possible.
+    """
+
+    counted = "image"
+
+    def __init__(
+        self,
+        *,
+        resident: bool = False,
+        balanced: bool = False,
+        crop_padding: int = 0,
+        horizontal_flip: bool | Literal["alternate"] = False,
+        cutout: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.resident = resident
+        self.balanced = balanced
+        self.crop_padding = at_least("crop_padding", crop_padding, 0)
+        if horizontal_flip not in (True, False, "alternate"):
+            raise refuse("horizontal_flip", horizontal_flip, "give true, false or 'alternate'")
+        self.horizontal_flip = horizontal_flip
+        self.cutout = at_least("cutout", cutout, 0)
+        self._augmentation = Augmentation(
+            crop_padding, horizontal_flip, cutout, self.brightness, self.contrast
+        )
+        self._shelves: dict[tuple[str, torch.device], tuple[ResidentImages, int]] = {}
+
+    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+        super()._set_facts(class_names, in_channels, image_size)
+        for name in ("crop_padding", "cutout"):
+            if getattr(self, name) > image_size:
+                remedy = f"give at most {image_size}, the image's side"
+                raise refuse(name, getattr(self, name), remedy)
 
     def _add(self, stage: Stage, dataset: ArrayImages) -> None:
         labels = dataset.labels[dataset.rows]
@@ -271,10 +278,6 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
 
     def _class_counts(self, dataset: ArrayImages) -> Rows:
         return class_counts(dataset.labels[dataset.rows], self.num_classes)
-
-    def class_weights(self) -> list[float]:
-        """Return a weight for each class, inverse to its frequency in the training split."""
-        return class_weights(self._class_counts(self.split("train")))
 
     def label_text(self, label: Tensor) -> str:
         """Return a sample's class name, or those of its several classes."""
@@ -325,7 +328,7 @@ class ImageDataModule(SplitDataModule[ArrayImages], PreparedImages):
             floats = self._normalise(floats)
         else:
             floats = draw.cut(self._normalise(draw.color_jitter(floats)), self.in_channels)
-        return self._finish(floats, batch.label, index)
+        return ImageBatch(self._as_images(floats), batch.label, index)
 
     def sample_images(self, count: int) -> Tensor:
         """Return some training images as validation would see them, the same in every process.

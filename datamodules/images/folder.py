@@ -11,13 +11,14 @@ import numpy.typing as npt
 from datamodules.core.base import DatasetT, EveryClass
 from datamodules.core.errors import DataError, between, refuse
 from datamodules.core.options import some
+from datamodules.images.base import PreparedImages
 from datamodules.images.decode import check_window
 from datamodules.images.groups import Groups, split_groups
 
 Rows = npt.NDArray[np.int64]
 
 
-class FolderDataModule(EveryClass[DatasetT]):
+class FolderDataModule(EveryClass[DatasetT], PreparedImages):
     """Files in a folder: a split is what a folder of its name holds, or cut out of the training.
 
     A subclass lists its files, and calls ``_look_up_groups`` with them in its constructor and
@@ -27,7 +28,8 @@ class FolderDataModule(EveryClass[DatasetT]):
         root: The folder.
         val_fraction: Share of the images for validation, where there is no folder ``val``.
         test_fraction: Share of the images for the test, where there is no folder ``test``.
-        skip_broken: Leave out images that cannot be read, instead of stopping at the first.
+        skip_broken: Leave out images that cannot be read, or whose masks cannot, instead of
+            stopping at the first.
         window: Two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
             for grey files of more than 8 bits; by default their whole range does.
         groups: A csv file with each image's patient; all images of one patient get into one split,
@@ -67,6 +69,12 @@ class FolderDataModule(EveryClass[DatasetT]):
         self.group_column = group_column
         self.delimiter = delimiter
         self._groups: Groups | None = None
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """Return what prepares raw files as this object does its own, less ``inputs``."""
+        spec = super().inputs_spec()
+        spec["init_args"]["window"] = self.window
+        return spec
 
     def _source_name(self) -> str:
         return self.root

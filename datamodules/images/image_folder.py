@@ -48,17 +48,6 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         in_channels: 1 for grey, 3 for colour.
         class_names: The classes in the order of their numbers; by default the folders' names,
             sorted.
-        val_fraction: Share of the images for validation, where there is no folder ``val``.
-        test_fraction: Share of the images for the test, where there is no folder ``test``.
-        skip_broken: Leave out images that cannot be read, instead of stopping at the first.
-        window: Two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
-            for grey files of more than 8 bits; by default their whole range does.
-        groups: A csv file with each image's patient; all images of one patient get into one split,
-            the classes as evenly as that allows.
-        file_column: The csv file's column with the image's path below ``root``, or its name alone.
-        group_column: The csv file's column with the patient.
-        delimiter: The csv file's character between two values.
-        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
         DataError: If the folder does not hold classes with images, or an option's value is not
@@ -208,15 +197,6 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         if self._test is not None:
             given["test"] = usable[:0]
         return self._share_out(given, self._fit.labels)
-
-    def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``ImageInputs`` that prepares raw files as this object does its own.
-
-        Less ``inputs``.
-        """
-        spec = super().inputs_spec()
-        spec["init_args"]["window"] = self.window
-        return spec
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""

@@ -1,22 +1,19 @@
-"""What data sets of images with masks share, and such a set in one npz file."""
+"""What data sets of images with masks share."""
 
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from datamodules.core.balance import class_weights
-from datamodules.core.base import SplitDataModule, Stage
-from datamodules.core.errors import between, refuse
-from datamodules.core.options import plain
+from datamodules.core.base import Stage
+from datamodules.core.errors import refuse
 from datamodules.core.plot import overlay
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.core.sampling import PositionedLoader
 from datamodules.images.augment import Augmentation
-from datamodules.images.base import PreparedImages
+from datamodules.images.base import PreparedImages, SplitImages, float_rows
 from datamodules.segmentation.augment import FlipsAndRotations
 from datamodules.segmentation.dataset import (
     CropBatches,
@@ -38,15 +35,11 @@ class PreparedMasks(PreparedImages):
     """Images of any size with masks, which are cast and normalised on the device, batch by batch.
 
     ``image_size`` is the side of a training crop; in evaluation images are whole.
-
-    Args:
-        mean: Mean per channel on the scale 0 to 1; by default the training split's.
-        std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
-
-    Raises:
-        DataError: If an option's value is not possible.
     """
 
+    inputs_class = "MaskInputs"
+    inputs_options = ("class_names", "image_size", "in_channels", "mean", "std")
+    batch_types = (MaskBatch,)
     label_kind = "mask"
     #: What a mask holds where there is no answer.
     ignore_index: ClassVar[int] = MASK_IGNORE_INDEX
@@ -70,43 +63,15 @@ class PreparedMasks(PreparedImages):
             The batch with floats (B, C, H, W), channels_last, of the trained module's type or
             float32, and masks int64 (B, H, W).
         """
-        rows = batch.image.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
-        return self._finish_masks(rows, batch)
+        return self._to_masks(float_rows(batch.image), batch)
 
-    def _finish_masks(self, rows: Tensor, batch: MaskBatch) -> MaskBatch:
-        """Normalise floats from 0 to 255, (B, H, W * C), in place, and lay them out as images."""
-        scale, shift = (values[: self.in_channels] for values in self._affine(rows.device))
-        width = batch.image.shape[3]
-        rows = torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)
-        image = rows.view(*rows.shape[:2], width, self.in_channels).permute(0, 3, 1, 2)
-        return MaskBatch(image.to(self._dtype()), batch.mask.long(), batch.index)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Prepare the batch on the device that it has just reached."""
-        if not isinstance(batch, MaskBatch):
-            return batch
-        training = self.trainer is not None and self.trainer.training
-        epoch = 0 if self.trainer is None else self.trainer.current_epoch
-        return self.prepare_batch(batch, training=training, epoch=epoch)
-
-    def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``MaskInputs`` that prepares raw files as this object does its own.
-
-        Less ``inputs``.
-        """
-        return {
-            "class_path": "datamodules.MaskInputs",
-            "init_args": {
-                "class_names": plain(self.class_names),
-                "image_size": self.image_size,
-                "in_channels": self.in_channels,
-                "mean": plain(self.mean),
-                "std": plain(self.std),
-            },
-        }
+    def _to_masks(self, rows: Tensor, batch: MaskBatch) -> MaskBatch:
+        """Return the batch with images of floats from 0 to 255, (B, H, W * C), normalised."""
+        image = self._as_images(self._normalise(rows))
+        return batch._replace(image=image, mask=batch.mask.long())
 
 
-class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
+class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
     """A data set of images with masks and three disjoint splits.
 
     In training each image is a random square of ``image_size`` pixels; a smaller image is padded in
@@ -119,25 +84,15 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
 
     Args:
         batch_size: Samples in a batch, over all processes together.
-        num_workers: Processes that gather batches; 0 is fastest for images in memory.
-        split_seed: Chooses the validation (and where there is none, the test) samples; apart from
-            ``seed``, so that runs with several seeds share their splits.
-        seed: Chooses order and augmentation; by default the one given to Lightning's
-            seed_everything, or 0.
         horizontal_flip: Mirror half of the training images and their masks left to right, chosen
             anew in each epoch.
         vertical_flip: Mirror half of them upside down.
         rotate90: Turn each by 0, 90, 180 or 270 degrees.
-        brightness: Scale each training image by a factor from 1 - brightness to 1 + brightness.
-        contrast: Scale each training image's distance to its mean likewise.
-        mean: Mean per channel on the scale 0 to 1; by default the training split's.
-        std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
 
     Raises:
         DataError: If an option's value is not possible.
     """
 
-    samples = "images"
     counted = "pixel"
     train_order = CropBatches
 
@@ -145,54 +100,21 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         self,
         *,
         batch_size: int = 16,
-        num_workers: int = 0,
-        split_seed: int = 0,
-        seed: int | None = None,
         horizontal_flip: bool = False,
         vertical_flip: bool = False,
         rotate90: bool = False,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            split_seed=split_seed,
-            seed=seed,
-            mean=mean,
-            std=std,
-        )
+        super().__init__(batch_size=batch_size, **kwargs)
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
         self.rotate90 = rotate90
-        self.brightness = between("brightness", brightness)
-        self.contrast = between("contrast", contrast)
         self._turns = FlipsAndRotations(horizontal_flip, vertical_flip, rotate90)
-        self._shades = Augmentation(brightness=brightness, contrast=contrast)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Load what a stage needs; None loads everything.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict". Only the last two read the test split.
-
-        Raises:
-            DataError: If a split is empty, or its images or masks are not what they should be.
-        """
-        if self.mean is None:
-            self._load_fit()
-        super().setup(stage)
+        self._shades = Augmentation(brightness=self.brightness, contrast=self.contrast)
 
     def _load_fit(self) -> None:
         super()._load_fit()
-        train = self.split("train")
-        train.crop(self.image_size, self.order_seed)
-        if self.mean is None:
-            self.mean, std = train.moments()
-            # A channel without any contrast has nothing to divide by.
-            self.std = [value if value > 0 else 1.0 for value in std]
+        self.split("train").crop(self.image_size, self.order_seed)
 
     def _evaluation_loader(self, dataset: MaskedImages) -> PositionedLoader:
         # As for `EpochBatches`: Lightning cannot tell that every index is returned.
@@ -226,10 +148,10 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
             return super().prepare_batch(batch, training=False, epoch=epoch)
         seed, index = self.order_seed, batch.index
         image, mask = self._turns.apply(batch.image, batch.mask, index, seed=seed, epoch=epoch)
-        rows = image.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
+        rows = float_rows(image)
         draw = self._shades.draw(self.image_size, index, seed=seed, epoch=epoch)
         rows = rows if draw is None else draw.color_jitter(rows)
-        return self._finish_masks(rows, MaskBatch(image, mask, index))
+        return self._to_masks(rows, MaskBatch(image, mask, index))
 
     def _class_counts(self, dataset: MaskedImages) -> Rows:
         counts = [
@@ -237,10 +159,6 @@ class SegmentationDataModule(SplitDataModule[MaskedImages], PreparedMasks):
         ]
         total: Rows = np.sum(counts, axis=0)[: self.num_classes]
         return total
-
-    def class_weights(self) -> list[float]:
-        """Return a weight for each class, inverse to its share of the training split's pixels."""
-        return class_weights(self._class_counts(self.split("train")))
 
     def draw_batch(self, stage: Stage = "train") -> "Figure":
         """Draw a prepared batch as the network sees it, up to 36 images under their masks.

@@ -55,17 +55,6 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
             than two classes. With ``palette`` it is a colour, such as [224, 224, 192].
         palette: The colour of each class, such as [[0, 0, 0], [255, 0, 0]], to read masks by their
             colours.
-        val_fraction: Share of the images for validation, where there is no folder ``val``.
-        test_fraction: Share of the images for the test, where there is no folder ``test``.
-        skip_broken: Leave out images that cannot be read, or whose masks cannot, instead of
-            stopping at the first.
-        window: Two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
-            for grey files of more than 8 bits; by default their whole range does.
-        groups: A csv file with each image's patient; all images of one patient get into one split.
-        file_column: The csv file's column with the image's path below ``root``, or its name alone.
-        group_column: The csv file's column with the patient.
-        delimiter: The csv file's character between two values.
-        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
         DataError: If images and masks do not pair, or an option's value is not possible.
@@ -171,15 +160,6 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
                 f"{sizes[1]} (width x height); bring them to one size"
             )
         return image, self._reader.classes(values, mask_path)
-
-    def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``MaskInputs`` that prepares raw files as this object does its own.
-
-        Less ``inputs``.
-        """
-        spec = super().inputs_spec()
-        spec["init_args"]["window"] = self.window
-        return spec
 
     def load_fit(self) -> tuple[MaskedImages, MaskedImages]:
         """Read the training and the validation split."""

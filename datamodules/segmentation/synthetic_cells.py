@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
+from datamodules.core.base import DatasetT, SplitDataModule
 from datamodules.core.errors import at_least, between
 from datamodules.images.base import ImageDataModule
 from datamodules.images.dataset import ArrayImages
@@ -213,7 +214,60 @@ def _singles(count: int, side: int, channels: int, seed: int) -> tuple[Array, Ro
     return images, kinds
 
 
-class SyntheticCells(SegmentationDataModule):
+class _Drawn(SplitDataModule[DatasetT]):
+    """Pictures of cells that a seeded generator draws, in three splits.
+
+    A subclass implements ``_draw_splits``.
+
+    Args:
+        in_channels: 1 for grey, 3 for colour.
+        val_fraction: Share of the images for validation.
+        test_fraction: Share of the images for the test.
+        data_seed: Chooses the pictures; apart from ``seed``, so that runs with several seeds share
+            their data.
+
+    Raises:
+        OptionError: If an option's value is not possible.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Literal[1, 3] = 3,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        data_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.in_channels = check_channels(in_channels)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
+        self.data_seed = at_least("data_seed", data_seed, 0)
+
+    def _split_drawn(self, labels: Rows) -> list[Rows]:
+        """Rows of the test, the validation and the training split."""
+        sizes = {
+            "test_fraction": round(self.test_fraction * len(labels)),
+            "val_fraction": round(self.val_fraction * len(labels)),
+        }
+        return self._split_rows(labels, sizes)
+
+    def _draw_splits(self) -> list[DatasetT]:
+        """Draw the test, the validation and the training split."""
+        raise NotImplementedError
+
+    def load_fit(self) -> tuple[DatasetT, DatasetT]:
+        """Draw the training and the validation split."""
+        _, val, train = self._draw_splits()
+        return train, val
+
+    def load_test(self) -> DatasetT:
+        """Draw the test split."""
+        return self._draw_splits()[0]
+
+
+class SyntheticCells(_Drawn[MaskedImages], SegmentationDataModule):
     """Synthetic pictures of stained cells under a microscope, with masks; nothing here is real.
 
     A seeded generator draws them, at once and without a download: round, spindle-shaped, lobed and
@@ -225,16 +279,11 @@ class SyntheticCells(SegmentationDataModule):
     Args:
         count: How many images, over all splits.
         image_size: Height and width in pixels.
-        in_channels: 1 for grey, 3 for colour.
         most_cells: Cells in an image, at most; at least a third as many.
         cell_types: A class for each type of cell, instead of one for all.
-        val_fraction: Share of the images for validation.
-        test_fraction: Share of the images for the test.
-        data_seed: Chooses the pictures; apart from ``seed``, so that runs with several seeds share
-            their data.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     def __init__(
@@ -242,45 +291,28 @@ class SyntheticCells(SegmentationDataModule):
         *,
         count: int = 600,
         image_size: int = 64,
-        in_channels: Literal[1, 3] = 3,
         most_cells: int = 9,
         cell_types: bool = False,
-        val_fraction: float = 0.15,
-        test_fraction: float = 0.15,
-        data_seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.count = at_least("count", count, 3)
         self.most_cells = at_least("most_cells", most_cells, 1)
         self.cell_types = cell_types
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
-        self.data_seed = at_least("data_seed", data_seed, 0)
         names = ["background", *(CELL_TYPES if cell_types else ["cell"])]
-        self._set_facts(names, check_channels(in_channels), at_least("image_size", image_size, 16))
+        self._set_facts(names, self.in_channels, at_least("image_size", image_size, 16))
 
-    def _split(self) -> list[MaskedImages]:
+    def _draw_splits(self) -> list[MaskedImages]:
         images, masks = _fields(
             self.count, self.image_size, self.in_channels, self.most_cells, self.data_seed
         )
         if not self.cell_types:
             masks = np.minimum(masks, 1)
-        sizes = _sizes(self.count, self.test_fraction, self.val_fraction)
-        rows = self._split_rows(np.zeros(self.count, dtype=np.int64), sizes)
+        rows = self._split_drawn(np.zeros(self.count, dtype=np.int64))
         return [MaskedImages(images[part], masks[part], part) for part in rows]
 
-    def load_fit(self) -> tuple[MaskedImages, MaskedImages]:
-        """Draw the training and the validation split."""
-        _, val, train = self._split()
-        return train, val
 
-    def load_test(self) -> MaskedImages:
-        """Draw the test split."""
-        return self._split()[0]
-
-
-class SyntheticCellTypes(ImageDataModule):
+class SyntheticCellTypes(_Drawn[ArrayImages], ImageDataModule):
     """Synthetic pictures of single stained cells of four types; nothing here is real.
 
     Drawn as those of ``SyntheticCells``, one cell in the middle of each, whose type is the label.
@@ -290,49 +322,16 @@ class SyntheticCellTypes(ImageDataModule):
     Args:
         count: How many images, over all splits.
         image_size: Height and width in pixels.
-        in_channels: 1 for grey, 3 for colour.
-        val_fraction: Share of the images for validation.
-        test_fraction: Share of the images for the test.
-        data_seed: Chooses the pictures; apart from ``seed``, so that runs with several seeds share
-            their data.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
-    def __init__(
-        self,
-        *,
-        count: int = 2000,
-        image_size: int = 32,
-        in_channels: Literal[1, 3] = 3,
-        val_fraction: float = 0.15,
-        test_fraction: float = 0.15,
-        data_seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, count: int = 2000, image_size: int = 32, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.count = at_least("count", count, 3)
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
-        self.data_seed = at_least("data_seed", data_seed, 0)
-        size = at_least("image_size", image_size, 16)
-        self._set_facts(CELL_TYPES, check_channels(in_channels), size)
+        self._set_facts(CELL_TYPES, self.in_channels, at_least("image_size", image_size, 16))
 
-    def _split(self) -> list[ArrayImages]:
+    def _draw_splits(self) -> list[ArrayImages]:
         images, kinds = _singles(self.count, self.image_size, self.in_channels, self.data_seed)
-        rows = self._split_rows(kinds, _sizes(self.count, self.test_fraction, self.val_fraction))
-        return [ArrayImages(images, kinds, part) for part in rows]
-
-    def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
-        """Draw the training and the validation split."""
-        _, val, train = self._split()
-        return train, val
-
-    def load_test(self) -> ArrayImages:
-        """Draw the test split."""
-        return self._split()[0]
-
-
-def _sizes(count: int, test: float, val: float) -> dict[str, int]:
-    return {"test_fraction": round(test * count), "val_fraction": round(val * count)}
+        return [ArrayImages(images, kinds, part) for part in self._split_drawn(kinds)]

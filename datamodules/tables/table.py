@@ -1,7 +1,7 @@
 """Tables to learn a number from."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from datamodules.core.base import ArrayDataModule, SplitDataModule
 from datamodules.core.csv_file import CsvFile, Numbers, Texts
 from datamodules.core.errors import DataError, between, refuse, shown
-from datamodules.core.options import plain, some
+from datamodules.core.options import some
 
 Rows = npt.NDArray[np.int64]
 
@@ -91,6 +91,16 @@ class PreparedTable(ArrayDataModule):
         DataError: If an option's value is not possible.
     """
 
+    inputs_class = "TableInputs"
+    inputs_options: ClassVar[tuple[str, ...]] = (
+        "means",
+        "stds",
+        "categories",
+        "target_name",
+        "target_mean",
+        "target_std",
+        "batch_size",
+    )
     label_kind: str = "continuous"
     #: How many outputs a net needs.
     num_classes: int = 1
@@ -157,17 +167,6 @@ class PreparedTable(ArrayDataModule):
             features[known, hot[known]] = 1
             first += len(names)
         return features
-
-    def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``TableInputs`` that prepares files as this object does its own.
-
-        Less ``inputs``.
-        """
-        names = ("means", "stds", "categories", "target_name", "target_mean", "target_std")
-        return {
-            "class_path": "datamodules.TableInputs",
-            "init_args": {name: plain(getattr(self, name)) for name in (*names, "batch_size")},
-        }
 
 
 class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
@@ -261,9 +260,11 @@ class CSVTable(TableDataModule):
         delimiter: The character between two values.
 
     Raises:
-        DataError: If the file or one of its columns will not do, or an option's value is not
+        UserError: If the file or one of its columns will not do, or an option's value is not
             possible.
     """
+
+    inputs_options = (*TableDataModule.inputs_options, "delimiter")
 
     def __init__(
         self,
@@ -343,14 +344,6 @@ class CSVTable(TableDataModule):
         if self.categorical is not None:
             return column in self.categorical
         return not file.is_numeric(column)
-
-    def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``TableInputs`` that prepares files as this object does its own.
-
-        Less ``inputs``.
-        """
-        spec = super().inputs_spec()
-        return {**spec, "init_args": {**spec["init_args"], "delimiter": self.delimiter}}
 
 
 class Diabetes(TableDataModule):
