@@ -1,13 +1,12 @@
 """Which samples make up which batch: order, shards and the position to go on from."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader, Sampler
 
 from datamodules.core.errors import DataError, refuse
@@ -25,8 +24,8 @@ def training_position(trainer: pl.Trainer | None) -> tuple[int, int]:
     if trainer is None:
         return 0, 0
     # Lightning declares a base class of the trackers that it uses.
-    epoch = cast(_ProcessedTracker, trainer.fit_loop.epoch_progress.current)
-    batch = cast(_ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.current)
+    epoch: Any = trainer.fit_loop.epoch_progress.current
+    batch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     return epoch.processed, batch.processed
 
 

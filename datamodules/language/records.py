@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from datamodules.core.errors import DataError
+from datamodules.core.private import dataset_fingerprint
 from datamodules.text.files import (
     CHUNK_ROWS,
     Split,
@@ -77,7 +78,7 @@ class HubRecords:
 
     def key(self) -> object:
         """Return what the rows depend on, as JSON."""
-        return [self.name, self.dataset._fingerprint, len(self.dataset)]
+        return [self.name, dataset_fingerprint(self.dataset), len(self.dataset)]
 
     def rows(self) -> Iterator[Record]:
         """All rows in order."""

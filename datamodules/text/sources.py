@@ -8,6 +8,7 @@ from typing import Any
 
 from datamodules.core.download import PROBE_S, unreachable
 from datamodules.core.errors import DataError
+from datamodules.core.private import dataset_fingerprint
 from datamodules.text.files import (
     CHUNK_ROWS,
     TABLES,
@@ -48,7 +49,7 @@ class HubSplit:
     def key(self) -> object:
         """Return what the texts depend on, as JSON."""
         wanted = list(self.layout.wanted())
-        return [self.name, wanted, self.dataset._fingerprint, len(self.dataset)]
+        return [self.name, wanted, dataset_fingerprint(self.dataset), len(self.dataset)]
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""

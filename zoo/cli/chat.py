@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UserError
+from zoo.nets.protocols import LimitsLength
 from zoo.run.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _lines(asks: bool) -> Iterator[str]:
 
 def _fitting(task: LanguageModel, data: Any, history: list[dict[str, str]]) -> list[int]:
     """Return the conversation's tokens, without the oldest messages where they are too many."""
-    longest: int | None = getattr(task.net, "max_length", None)
+    longest = task.net.max_length if isinstance(task.net, LimitsLength) else None
     while True:
         tokens: list[int] = data.encode_prompt(history)
         if longest is None or len(tokens) < longest or len(history) < 3:

@@ -17,6 +17,7 @@ import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 
@@ -208,7 +209,8 @@ class ZooCLI(LightningCLI):
 
         Only in the first process: it starts the others, or they wait for it.
         """
-        data, net = self.datamodule, getattr(self.model, "net", None)
+        data: Any = self.datamodule
+        net = self.model.net if isinstance(self.model, Task) else None
         shape, classes = getattr(data, "input_shape", None), getattr(data, "num_classes", None)
         length = getattr(data, "max_length", None) if classes is None else None
         if not trainer.is_global_zero or net is None or (classes is None and length is None):
@@ -364,7 +366,7 @@ def quiet() -> None:
 def _check_callbacks(trainer: L.Trainer, folder: Path) -> None:
     """Keep checkpoints inside the run folder, whatever a recipe names."""
     for callback in trainer.checkpoint_callbacks:
-        path = getattr(callback, "dirpath", None)
+        path = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
         if path and not Path(path).resolve().is_relative_to(folder.resolve()):
             raise UserError(
                 f"a callback's dirpath {str(path)!r} lies outside the run folder; leave it out"

@@ -201,7 +201,9 @@ def _tokenizer(path: str, checkpoint: dict[str, Any], task: Task) -> _Tokenizer:
             "it holds no tokenizer, without which the exported model could not be used: train with "
             "a data module of the zoo",
         )
-    return _Tokenizer(spec, getattr(task.net, "max_length", None))
+    from zoo.nets.protocols import LimitsLength
+
+    return _Tokenizer(spec, task.net.max_length if isinstance(task.net, LimitsLength) else None)
 
 
 def _rename_tokenizer(path: Path) -> None:

@@ -13,6 +13,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from jsonargparse import Namespace
+
 from datamodules.core.errors import did_you_mean, nearest
 from zoo.cli.catalog import exports
 from zoo.errors import OptionError, UserError
@@ -72,7 +74,7 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
-def refusal(error: BaseException, config: Any) -> UserError:
+def refusal(error: BaseException, config: Namespace) -> UserError:
     """Return what the user is told where a class refuses its arguments.
 
     A class does not know in which section of a recipe its arguments stand; it is added here to the
@@ -103,13 +105,11 @@ def refusal(error: BaseException, config: Any) -> UserError:
     return UserError(sentence)
 
 
-def _section_of(option: str, config: Any) -> str | None:
+def _section_of(option: str, config: Namespace) -> str | None:
     """Return the section, such as ``model.net``, whose class takes an option of that name."""
     for section in ("data", "model", "model.init_args.net", "checkpoint"):
-        node: Any = config
-        for part in section.split("."):
-            node = node.get(part) if hasattr(node, "get") else None
-        if hasattr(node, "get") and option in node.get("init_args", node):
+        given = config.get(f"{section}.init_args") or config.get(section) or {}
+        if option in given:
             return section.replace(".init_args", "")
     return None
 
@@ -227,7 +227,7 @@ def _unknown_class(found: re.Match[str], place: str, options: list[str]) -> Opti
         names = [each for each, _ in exports(_KINDS[last])]
     else:
         package = sys.modules.get(f"lightning.pytorch.{_PACKAGES.get(last)}")
-        names = list(getattr(package, "__all__", []))
+        names = dir(package) if package else []
     near = nearest(name, names)
     whole = ".".join(filter(None, [module, near]))
     hint = f"; did you mean {whole!r}?" if near else "; give the whole path, package.module.Class"

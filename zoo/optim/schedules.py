@@ -8,6 +8,8 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from datamodules.core.private import set_last_lr
+
 ScheduleName = Literal["constant", "cosine", "linear", "one_cycle", "step"]
 
 
@@ -75,4 +77,4 @@ def restore_hyperparameters(
     for group, fresh in zip(optimizer.param_groups, configured, strict=True):
         factor = schedule.lr_lambdas[0](schedule.last_epoch)
         group.update({**fresh, "lr": fresh["initial_lr"] * factor})
-    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+    set_last_lr(schedule, [group["lr"] for group in optimizer.param_groups])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule
+from torch import Tensor
 
 from datamodules.core.errors import refuse
 from zoo.errors import UserError
@@ -115,7 +116,10 @@ def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -
     """
     saved, wanted = checkpoint["state_dict"], module.state_dict()
     for name in [*wanted, *saved] if module.strict_loading else []:
-        shapes = [tuple(getattr(of.get(name), "shape", ())) for of in (saved, wanted)]
+        shapes = [
+            tuple(value.shape) if isinstance(value := of.get(name), Tensor) else ()
+            for of in (saved, wanted)
+        ]
         if name not in saved:
             difference = f"it lacks {name}"
         elif name not in wanted:

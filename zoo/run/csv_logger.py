@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from lightning.pytorch.loggers.logger import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
@@ -90,7 +92,7 @@ class MetricsCSV(Logger):
 
 
 def _plain(value: Any) -> str:
-    return repr(value.item() if hasattr(value, "item") else value)
+    return repr(value.item() if isinstance(value, torch.Tensor | np.generic) else value)
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:

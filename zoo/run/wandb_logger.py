@@ -57,10 +57,11 @@ def _no_answer(url: str) -> str | None:
     except urllib.error.HTTPError:
         return None
     except OSError as error:
-        reason = getattr(error, "reason", error)
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLError):  # W&B looks for certificates elsewhere
             return None
-        text = getattr(reason, "strerror", None) or str(reason) or "timed out"
+        known = reason.strerror if isinstance(reason, OSError) else None
+        text = known or str(reason) or "timed out"
         return f"{url} does not answer: {text}"
     return None
 
@@ -71,7 +72,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
-    """Lets a W&B failure cost what was to be logged, or the rest of the W&B run; nothing else."""
+    """Let a W&B failure cost what was to be logged, or the rest of the W&B run; nothing else."""
 
     @functools.wraps(method)
     def call(self: RunWandb, *args: Any, **kwargs: Any) -> None:
@@ -106,12 +107,19 @@ class RunWandb(WandbLogger):
         self.active = asked != "off"
         self.asked = asked
         self.upload_s = upload_s
+        self._run: Any = None
+        self._run_mode = ""
         self._stand_in: Any = None
         self._said: set[str] = set()
         self._best: dict[str, Literal["min", "max"]] = {}
         project = os.environ.get("WANDB_PROJECT", "lightning-zoo")
         super().__init__(project=project, save_dir=folder, id=run_id, name=name)
-        self._wandb_init.pop("anonymous", None)  # W&B warns of it
+        self._identity: dict[str, Any] = {
+            "project": project,
+            "id": run_id,
+            "name": name,
+            "dir": str(folder),
+        }
         own = {
             "WANDB_INIT_TIMEOUT": "10",
             "WANDB_FINISH_TIMEOUT": str(upload_s),
@@ -128,13 +136,11 @@ class RunWandb(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """W&B's run; one that takes everything and keeps nothing once there is none any more."""
-        if self.active or not is_first_process():
-            return super().experiment
-        return self._stand_in or DummyLogger().experiment
+        """W&B's run; one that takes everything and keeps nothing where there is none."""
+        return self._run or self._stand_in or DummyLogger().experiment
 
     def start(self) -> None:
-        """Start the run, offline if it cannot be online, and says where it goes."""
+        """Start the run, offline if it cannot be online, and say where it goes."""
         os.environ.update(self._environment)
         try:
             self.upload_s = float(os.environ["WANDB_FINISH_TIMEOUT"]) or 1e6  # 0: no limit
@@ -185,19 +191,23 @@ class RunWandb(WandbLogger):
         why = None if proxied else _no_answer(settings.base_url)
         return ("online", "") if why is None else ("offline", why)
 
-    def _open(self, mode: str) -> None:
-        self._wandb_init["mode"] = mode
-        _ = self.experiment
+    def _open(self, mode: Literal["online", "offline"]) -> None:
+        import wandb
+
+        self._run_mode = mode
+        self._run = wandb.init(**self._identity, resume="allow", mode=mode)
+        self._run.define_metric("trainer/global_step")
+        self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
 
     def _sync(self) -> str:
         """Return the command that uploads the run's files."""
         folder = os.path.join(os.path.relpath(str(self.save_dir)), "wandb")
-        if self._wandb_init.get("mode") == "online":
+        if self._run_mode == "online":
             return f"`wandb sync --include-online {folder}/run-*`"
         return f"`wandb sync {folder}/offline-run-*`"
 
     def complain(self, error: Exception) -> None:
-        """Says what could not be logged, and gives up if nothing can be."""
+        """Say what could not be logged, and give up if nothing can be."""
         try:
             self.experiment.log({}, commit=False)  # makes no row
         except Exception:
@@ -209,13 +219,13 @@ class RunWandb(WandbLogger):
                 print(sentence, file=sys.stderr)
 
     def give_up(self, error: Exception) -> None:
-        """Goes on without W&B, and says so once."""
+        """Go on without W&B, and say so once."""
         print(f"W&B: failed ({_sentence(error)}); training goes on without it", file=sys.stderr)
         self._end(exit_code=1, seconds=5.0)
         self._put_stand_in()
 
     def _put_stand_in(self) -> None:
-        """Lets callbacks that talk to W&B's run, or to ``wandb`` itself, go on undisturbed."""
+        """Let callbacks that talk to W&B's run, or to ``wandb`` itself, go on undisturbed."""
         with contextlib.suppress(Exception):
             import wandb
 
@@ -282,9 +292,9 @@ class RunWandb(WandbLogger):
         if self._stand_in is not None:
             self._stand_in.finish()
             self._stand_in = None
-        if not self.active or self._experiment is None or not is_first_process():
+        if not self.active or self._run is None:
             return
-        url = self._experiment.url
+        url = self._run.url
         failure = self._end(exit_code, self.upload_s + 10)
         if isinstance(failure, TimeoutError):
             print(
@@ -298,14 +308,15 @@ class RunWandb(WandbLogger):
             print(f"W&B: {url}")
 
     def _end(self, exit_code: int, seconds: float) -> Exception | None:
-        """End the run and W&B's process within a time; gives what went wrong."""
+        """End the run and W&B's process within a time; return what went wrong."""
         self.active = False
         failure = None
         try:
-            if self._experiment is not None:
-                _within(seconds, functools.partial(self._experiment.finish, exit_code=exit_code))
+            if self._run is not None:
+                _within(seconds, functools.partial(self._run.finish, exit_code=exit_code))
         except Exception as error:
             failure = error
+        self._run = None
         self._stop_process()
         for name in self._environment:
             os.environ.pop(name, None)

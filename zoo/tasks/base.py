@@ -10,7 +10,6 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -19,6 +18,7 @@ from torchmetrics.aggregation import MeanMetric
 
 from datamodules.core.errors import at_least, refuse
 from datamodules.core.options import public_path
+from datamodules.core.private import is_built_by_command_line
 from datamodules.core.protocols import (
     SupportsClassWeights,
     SupportsRebuilding,
@@ -117,7 +117,7 @@ class Task(L.LightningModule):
         at_least("backbone_lr_factor", backbone_lr_factor, 0)
         # From the command line these are the recipe's words, the net's specification included; in
         # Python they would be the net itself, which is no plain data.
-        from_recipe = _given_hyperparameters.get() is not None
+        from_recipe = is_built_by_command_line()
         self.save_hyperparameters(ignore=[] if from_recipe else ["net"], logger=False)
         self.net = net
         self.optimizer_name: OptimizerName = optimizer

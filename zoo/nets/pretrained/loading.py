@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from datamodules.core.private import attention_implementation
 from zoo.nets.layers.packing import packed_causal_mask
 from zoo.nets.pretrained.hf import errors_alone, read_architecture, warn_of_missing
 from zoo.nets.pretrained.torchvision_weights import first_line
@@ -176,7 +177,7 @@ def _shares_start(model: PreTrainedModel, tokens: Tensor) -> bool:
 
 def attention_mask(model: PreTrainedModel, allowed: Tensor) -> Tensor:
     """Return what a model takes for which tokens each token looks at, ``(B, 1, T, T)``."""
-    if model.config._attn_implementation == "sdpa":
+    if attention_implementation(model.config) == "sdpa":
         return allowed
     bias = torch.zeros_like(allowed, dtype=model.dtype)
     return bias.masked_fill(~allowed, torch.finfo(model.dtype).min)
@@ -186,7 +187,7 @@ def _looks_everywhere(config: PreTrainedConfig) -> bool:
     """Whether a mask of one's own is all that limits what a token looks at."""
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    flash = "flash" in str(config._attn_implementation)  # it takes no such masks
+    flash = "flash" in attention_implementation(config)  # it takes no such masks
     return kinds == {"full_attention"} and not getattr(text, "sliding_window", None) and not flash
 
 

@@ -1,0 +1,37 @@
+"""What is used of other libraries beyond what they promise to keep; a new release may break it.
+
+A test names each use, here and in the subclasses that cannot do without, so that a release that
+breaks one says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # each takes long to import, and not all are installed
+    from datasets import Dataset
+    from torch.optim.lr_scheduler import LRScheduler
+    from transformers import PreTrainedConfig
+
+
+def is_built_by_command_line() -> bool:
+    """Whether Lightning's command line is building a module, and knows the recipe's own words."""
+    from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+
+    return _given_hyperparameters.get() is not None
+
+
+def dataset_fingerprint(dataset: Dataset) -> str:
+    """Return what changes with any change of a data set of the library ``datasets``."""
+    return str(dataset._fingerprint)
+
+
+def attention_implementation(config: PreTrainedConfig) -> str:
+    """Return how a transformers model computes its attention, such as ``sdpa``."""
+    return str(config._attn_implementation)
+
+
+def set_last_lr(schedule: LRScheduler, rates: Sequence[float]) -> None:
+    """Set what a schedule says the learning rates are, of which it keeps a copy."""
+    schedule._last_lr = list(rates)
