@@ -20,7 +20,7 @@ GUIDES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md")
 COMMANDS = ("mypy", "pip", "python", "ruff", "zoo")
 #: What stands for a name that the reader chooses, and what the guide's own example makes.
 CHOSEN = re.compile(r"\b(NAME|BENCHMARK|RUN|FILE|recipe>|run id>)")
-MADE = {"zoo/nets/linear.py", "recipes/linear.yaml", "linear"}
+MADE = {"zoo/nets/linear.py", "recipes/linear.yaml", "tests/nets/test_linear.py", "linear"}
 
 
 def spans(guide: str) -> list[str]:
@@ -142,16 +142,14 @@ def test_the_steps_to_a_net_lead_to_a_net(tmp_path: Path) -> None:
         left_out = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=left_out)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (_, net), (_, export), (_, case), (_, recipe), (_, tries) = blocks()
+    (_, net), (_, export), (_, recipe), (_, own_test), (_, tries) = blocks()
 
     (tmp_path / "zoo/nets/linear.py").write_text(net)
     door = tmp_path / "zoo/nets/__init__.py"
     insert(door, "\n__all__ = [\n", export)
     insert(door, '    "ResNet",\n', '    "LinearNet",\n')
-    contract = tmp_path / "tests/nets/test_contract.py"
-    insert(contract, "\nclass Case(", export)
-    insert(contract, '    "unet": Case(', f"    {case}")
     (tmp_path / "recipes/linear.yaml").write_text(recipe)
+    (tmp_path / "tests/nets/test_linear.py").write_text(own_test)
 
     folder = str(tmp_path)
     environment = {**os.environ, "PYTHONPATH": folder, "OMP_NUM_THREADS": "1"}
@@ -171,7 +169,7 @@ def test_the_steps_to_a_net_lead_to_a_net(tmp_path: Path) -> None:
     tests, listed, trained = outputs
     passed = re.search(r"(\d+) passed", tests)
     assert passed is not None
-    assert int(passed[1]) >= 7  # each clause of the contract, and the recipe's smoke run
+    assert int(passed[1]) >= 7  # the contract's clauses, the recipe's smoke run, its own test
     assert "failed" not in tests
     assert "A linear classifier of images that are shrunk first." in listed
     assert "side: Pixels a side of the shrunken image" in listed
