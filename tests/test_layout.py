@@ -36,8 +36,9 @@ FLOORS = {
         {"__main__"},
     ],
 }
-#: Arrows between rooms of one floor: the kinds of labels are named with the losses.
-SIDEWAYS = {("zoo.metrics", "zoo.losses")}
+#: Arrows between rooms of one floor: the kinds of labels are named with the losses, and what writes
+#: or tiles asks a net by its protocols.
+SIDEWAYS = {("zoo.metrics", "zoo.losses"), ("zoo.inference", "zoo.nets")}
 FLOOR = {
     f"{package}.{room}": number
     for package, floors in FLOORS.items()
