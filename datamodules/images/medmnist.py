@@ -1,6 +1,5 @@
 """MedMNIST, and one's own images in the same kind of file."""
 
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +10,10 @@ from datamodules.core.base import EveryClass
 from datamodules.core.download import PROBE_S, download, md5_sum
 from datamodules.core.errors import DataError, known, one_of, refuse, shown
 from datamodules.images.base import ImageDataModule
-from datamodules.images.cache import DAMAGED, npy_header, unpacked
+from datamodules.images.cache import DAMAGED, unpacked
 from datamodules.images.dataset import ArrayImages
 from datamodules.images.medmnist_sets import CITATION, RECORD, SETS, LabelKind
+from datamodules.images.npz import NpzFile, existing_npz
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -33,39 +33,40 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
         """Return the file; it exists."""
         raise NotImplementedError
 
+    def _npz(self) -> NpzFile:
+        return NpzFile(self._file(), _KEYS)
+
     def _read(self, split: str) -> tuple[Images, Labels]:
         """Images (N, H, W, C) and labels (N,) or (N, C) of a split."""
-        path, key = self._file(), f"{split}_images"
-        shape = _image_shape(path, key)
+        npz, key = self._npz(), f"{split}_images"
+        size = npz.image_shape(key)[1:]
         expected = (self.image_size, self.image_size, self.in_channels)
-        if shape[1:] != expected:
+        if size != expected:
             raise DataError(
-                f"{shown(path)}: {key} holds images of {_by(shape[1:])} values, but "
-                f"{_by(expected)} are expected; give the file that fits"
+                f"{npz.name}: {key} holds images of {_by(size)} values, but {_by(expected)} are "
+                "expected; give the file that fits"
             )
-        images = _images(path, key, shape)
-        labels = self._labels(path, split)
+        images, labels = _read_images(npz, key), self._labels(npz, f"{split}_labels")
         if len(labels) != len(images):
             raise DataError(
-                f"{shown(path)}: {key} holds {len(images)} images but {split}_labels {len(labels)} "
+                f"{npz.name}: {key} holds {len(images)} images but {split}_labels {len(labels)} "
                 "labels; mend the file"
             )
         return images, labels
 
-    def _labels(self, path: Path, split: str) -> Labels:
-        key = f"{split}_labels"
-        labels = _load_labels(path, key)
+    def _labels(self, npz: NpzFile, key: str) -> Labels:
+        labels = _read_labels(npz, key)
         expected = (self.num_classes,) if self.label_kind == "multilabel" else ()
         if labels.shape[1:] != expected:
             raise DataError(
-                f"{shown(path)}: {key} has the shape {labels.shape}, but "
-                f"{self.label_kind} labels of {self.num_classes} classes want "
-                f"{(len(labels), *expected)}; give the file that fits"
+                f"{npz.name}: {key} has the shape {labels.shape}, but {self.label_kind} labels of "
+                f"{self.num_classes} classes want {(len(labels), *expected)}; give the file that "
+                "fits"
             )
         if self.label_kind == "multilabel" and not np.isin(labels, (0, 1)).all():
             raise DataError(
-                f"{shown(path)}: {key} holds {labels.max()}, but multilabel labels are 0 or 1; "
-                "mend them"
+                f"{npz.name}: {key} holds {labels.max()}, but multilabel labels are 0 or 1; mend "
+                "them"
             )
         return labels
 
@@ -79,7 +80,7 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
 
     def load_test(self) -> ArrayImages:
         """Read the test split, numbered on from the other two."""
-        first = sum(_image_shape(self._file(), f"{split}_images")[0] for split in ("train", "val"))
+        first = sum(self._npz().image_shape(f"{split}_images")[0] for split in ("train", "val"))
         return ArrayImages(*self._read("test"), first=first, source="test")
 
 
@@ -114,12 +115,13 @@ class ImageNpz(_NpzImages):
     ) -> None:
         super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
         self.path = str(path)
-        size, width, channels = _image_shape(self._file(), "train_images")[1:]
+        npz = self._npz()
+        size, width, channels = npz.image_shape("train_images")[1:]
         if size != width:
             raise DataError(
                 f"{self.path!r} holds images of {size} x {width} pixels; make them square"
             )
-        labels = _load_labels(self._file(), "train_labels")
+        labels = _read_labels(npz, "train_labels")
         self.label_kind = label_kind or ("multilabel" if labels.ndim == 2 else "multiclass")
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
         if class_names is not None and len(class_names) < count:
@@ -132,10 +134,7 @@ class ImageNpz(_NpzImages):
         self._set_facts(names, channels, size)
 
     def _file(self) -> Path:
-        path = Path(self.path).expanduser()
-        if not path.is_file():
-            raise refuse("path", self.path, "give an npz file that exists")
-        return path
+        return existing_npz(self.path)
 
 
 class MedMNIST(_NpzImages):
@@ -243,68 +242,26 @@ class MedMNIST(_NpzImages):
         return path
 
 
-def _image_shape(path: Path, key: str) -> tuple[int, int, int, int]:
-    """(N, H, W, C) of an array of images; only the file's headers are read."""
-    headers = _headers(path)
-    shape, dtype = headers[key]
-    if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
-        raise DataError(
-            f"{shown(path)}: {key} is {dtype} of the shape {shape}; give images as uint8 (N, H, W) "
-            "or (N, H, W, 3)"
-        )
-    count, height, width, channels = (*shape, 1)[:4]
-    return count, height, width, channels
-
-
-def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of each array that is wanted."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            present = {name.removesuffix(".npy") for name in archive.namelist()}
-            absent = [key for key in _KEYS if key not in present]
-            if not absent:
-                return {key: npy_header(archive, f"{key}.npy") for key in _KEYS}
-    except DAMAGED as error:
-        raise _damaged(path, error) from None
-    raise DataError(
-        f"{shown(path)} lacks {', '.join(absent)}, where an npz file of images holds "
-        f"{', '.join(_KEYS)}; add what is missing"
-    )
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{shown(path)} cannot be read as npz ({error}); save or fetch it again")
-
-
-def _images(path: Path, key: str, shape: tuple[int, ...]) -> Images:
+def _read_images(npz: NpzFile, key: str) -> Images:
     """Images (N, H, W, C), mapped from the cache if they are many."""
+    shape = npz.image_shape(key)
     if np.prod(shape) > IN_MEMORY:
         try:
-            images = unpacked(path, f"{key}.npy", shape)
+            images = unpacked(npz.path, f"{key}.npy", shape)
         except DAMAGED as error:
-            raise _damaged(path, error) from None
+            raise npz.damaged(error) from None
         if images is not None:
             return images
-    return _load(path, key).reshape(shape)
+    return npz.read(key).reshape(shape)
 
 
-def _load(path: Path, key: str) -> npt.NDArray[Any]:
-    try:
-        with np.load(path) as file:  # it refuses pickled objects, which could run code
-            array: npt.NDArray[Any] = file[key]
-    except DAMAGED as error:
-        raise _damaged(path, error) from None
-    return array
-
-
-def _load_labels(path: Path, key: str) -> Labels:
+def _read_labels(npz: NpzFile, key: str) -> Labels:
     """Labels (N,), or (N, C) where the array has several columns."""
-    _headers(path)
-    labels = _load(path, key)
+    labels = npz.read(key)
     if labels.dtype.kind not in "biu" or labels.ndim not in (1, 2):
         raise DataError(
-            f"{shown(path)}: {key} is {labels.dtype} of the shape {labels.shape}; give whole "
-            "numbers (N,) or, for several labels a sample, (N, C)"
+            f"{npz.name}: {key} is {labels.dtype} of the shape {labels.shape}; give whole numbers "
+            "(N,) or, for several labels a sample, (N, C)"
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

@@ -26,8 +26,6 @@ from datamodules.segmentation.dataset import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SPLITS = ("train", "val", "test")
-_KINDS = ("images", "masks")
 _MOST_DRAWN = 36
 
 

@@ -730,14 +730,20 @@ def test_an_npz_file_with_colours_and_classes(tmp_path) -> None:
     ("changes", "said"),
     [
         ({"val_masks": None, "test_images": None}, r"holds tr.*; add val_masks, test_images"),
-        ({"train_images": np.zeros((6, 12, 12))}, "train_images is of type float64; save .* uint8"),
+        ({"train_images": np.zeros((6, 12, 12))}, "train_images is float64 .*; give .* uint8"),
         ({"test_masks": np.zeros((4, 12, 12))}, "test_masks is of type float64; save .* whole num"),
         ({"test_masks": np.array([None] * 4)}, "test_masks is of type object"),
         ({"val_masks": np.zeros((5, 12, 11), int)}, r"val_masks has shape .*be \(5, 12, 12\)"),
         ({"val_masks": np.zeros((4, 12, 12), int)}, r"val_masks has shape .*be \(5, 12, 12\)"),
-        ({"val_images": np.zeros((5, 9, 9), np.uint8)}, r"val_images has shape .*be \(5, 12, 12\)"),
-        ({"train_images": np.zeros((6, 12, 12, 2), np.uint8)}, r"\(N, H, W, C\) with C 1 or 3"),
-        ({"train_images": np.zeros((6, 12), np.uint8)}, r"give \(N, H, W\)"),
+        (
+            {"val_images": np.zeros((5, 9, 9), np.uint8)},
+            r"val_images has shape .*be \(5, 12, 12, 1\)",
+        ),
+        (
+            {"train_images": np.zeros((6, 12, 12, 2), np.uint8)},
+            r"\(6, 12, 12, 2\); give .* \(N, H, W, 3\)",
+        ),
+        ({"train_images": np.zeros((6, 12), np.uint8)}, r"\(6, 12\); give .* \(N, H, W\)"),
     ],
 )
 def test_npz_files_that_do_not_fit(tmp_path, changes, said) -> None:
