@@ -60,7 +60,7 @@ def _count_repeats(rows: Rows) -> Rows:
 
 
 def _round_robin(size: int, turns: Rows, seed: int, stream: int) -> Rows:
-    """Elements ``turns`` (consecutive) of the endless row of shuffled range(size)s."""
+    """Return elements ``turns`` (consecutive) of the endless row of shuffled range(size)s."""
     if not len(turns):
         return turns
     first, last = int(turns[0]) // size, int(turns[-1]) // size
@@ -72,7 +72,7 @@ def _round_robin(size: int, turns: Rows, seed: int, stream: int) -> Rows:
 
 
 def class_counts(labels: Rows, num_classes: int) -> Rows:
-    """How many samples each class has, int64 (C,).
+    """Return how many samples each class has, int64 (C,).
 
     Args:
         labels: (N,), or zeros and ones (N, C) where a sample may have several.

@@ -31,7 +31,7 @@ class GatheredDataset(Protocol):
     """A dataset whose batch is one gather."""
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return how many samples there are."""
         ...
 
     def __getitems__(self, indices: list[int]) -> Any:
@@ -106,7 +106,7 @@ class ArrayDataModule(pl.LightningDataModule):
         return self._evaluation_loader(dataset)
 
     def resolved(self) -> dict[str, Any]:
-        """How to build this object again with all that it has found out.
+        """Return how to build this object again with all that it has found out.
 
         Returns:
             ``class_path`` and ``init_args``, of plain Python types, so that it may go into a
@@ -213,7 +213,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         self._splits[stage] = dataset
 
     def _class_counts(self, dataset: DatasetT) -> Rows:
-        """How much of each class a split holds, (C,)."""
+        """Return how much of each class a split holds, (C,)."""
         raise NotImplementedError
 
     def split(self, stage: Stage) -> DatasetT:
@@ -251,7 +251,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         return (0 if overfit else epoch), first
 
     def train_dataloader(self) -> PositionedLoader:
-        """Shuffled batches, going on from the Trainer's position."""
+        """Return shuffled batches, going on from the Trainer's position."""
         return self._loader(self.split("train"), self._train_batches())
 
     def val_dataloader(self) -> PositionedLoader:
@@ -259,7 +259,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         return self._evaluation_loader(self.split("val"))
 
     def test_dataloader(self) -> PositionedLoader:
-        """The test split in order."""
+        """Return the test split in order."""
         return self._evaluation_loader(self.split("test"))
 
     def predict_dataloader(self) -> PositionedLoader:
@@ -267,7 +267,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         return self._prediction_loader(self.split("predict"))
 
     def _split_rows(self, labels: Rows, sizes: Mapping[str, int]) -> list[Rows]:
-        """Stratified splits of the given sizes and the rest, as rows."""
+        """Return stratified splits of the given sizes and the rest, as rows."""
         self._check_sizes(sizes, len(labels))
         return split_rows(labels, list(sizes.values()), self.split_seed)
 

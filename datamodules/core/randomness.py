@@ -31,7 +31,7 @@ def _signed(value: int) -> int:
 
 
 def mix(value: int) -> int:
-    """splitmix64's finaliser on a Python integer, as an unsigned 64-bit number."""
+    """Apply splitmix64's finaliser to a Python integer, as an unsigned 64-bit number."""
     value &= _MASK
     value = ((value ^ (value >> 30)) * _MIX_1) & _MASK
     value = ((value ^ (value >> 27)) * _MIX_2) & _MASK
@@ -76,7 +76,7 @@ def bits(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
 
 
 def _scramble(z: Tensor | npt.NDArray[np.int64]) -> None:
-    """splitmix64's finaliser, in place."""
+    """Apply splitmix64's finaliser in place."""
     # `>>` keeps the sign, so the bits that it drags in are masked away.
     z ^= (z >> 30) & ((1 << 34) - 1)
     z *= _signed(_MIX_1)
@@ -86,7 +86,7 @@ def _scramble(z: Tensor | npt.NDArray[np.int64]) -> None:
 
 
 def uniform_ints(random_bits: Tensor, n: int | Tensor) -> Tensor:
-    """Integers in [0, n), int64, of the same shape as the bits.
+    """Return integers in [0, n), int64, of the same shape as the bits.
 
     Args:
         random_bits: What ``bits`` returned.
@@ -96,7 +96,7 @@ def uniform_ints(random_bits: Tensor, n: int | Tensor) -> Tensor:
 
 
 def uniform_floats(random_bits: Tensor) -> Tensor:
-    """Numbers in [0, 1), float32 with 24 random bits each."""
+    """Return numbers in [0, 1), float32 with 24 random bits each."""
     return ((random_bits >> 40) & ((1 << 24) - 1)).to(torch.float32) * 2.0**-24
 
 

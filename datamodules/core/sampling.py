@@ -14,9 +14,7 @@ from datamodules.core.randomness import permutation
 
 
 def training_position(trainer: pl.Trainer | None) -> tuple[int, int]:
-    """Return the epoch and the batch in it that training goes on from.
-
-    Out of the Trainer's counters.
+    """Return the epoch and the batch in it that training goes on from, by the Trainer's counters.
 
     The batches that are processed, not those that are ready: until Lightning has tidied up after a
     restart, a batch on which the last run died still counts as ready.
@@ -91,7 +89,7 @@ class EpochBatches(Sampler[list[int]]):
         self._bounds = self._find_bounds()
 
     def _find_bounds(self) -> list[tuple[int, int]]:
-        """(start, stop) of each batch: over all processes in training, in this shard otherwise."""
+        """Return (start, stop) of each batch: of all processes in training, else of this shard."""
         if self.training:
             size = self.size - self.size % self.world_size
             step = self.batch_size
@@ -112,7 +110,7 @@ class EpochBatches(Sampler[list[int]]):
         return min(stop - start for start, stop in self._bounds) // share
 
     def __len__(self) -> int:
-        """Batches in a whole epoch, wherever the position is."""
+        """Return how many batches a whole epoch has, wherever the position is."""
         return len(self._bounds)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -148,15 +146,15 @@ class PositionedLoader(DataLoader[Any]):
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is in the Trainer's counters."""
+        """Return nothing: the position is in the Trainer's counters."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore."""
+        """Restore nothing."""
 
 
 def as_is(batch: Any) -> Any:
-    """Return a collate function for datasets that already return whole batches."""
+    """Return the batch as it is: datasets of ours give whole ones."""
     return batch
 
 
@@ -183,7 +181,7 @@ def stratified_order(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np
 def split_rows(
     labels: npt.NDArray[np.int64], sizes: list[int], seed: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Stratified disjoint splits of the given sizes and, last, the rest; each ascending."""
+    """Return stratified disjoint splits of the given sizes and, last, the rest; each ascending."""
     cuts = np.cumsum(sizes, dtype=np.int64)
     return [np.sort(part) for part in np.split(stratified_order(labels, seed), cuts)]
 

@@ -96,10 +96,7 @@ class SampledAugmentation:
         return images
 
     def gather(self, shelf: "ResidentImages", rows: Tensor) -> Tensor:
-        """Return the same for rows (B,) of a shelf.
-
-        Where a choice is only a matter of where to read.
-        """
+        """Crop and flip rows (B,) of resident images: for them it is a matter of where to read."""
         padding = self.options.crop_padding
         top, left = self.ints[:, _TOP], self.ints[:, _LEFT]
         if self.options.horizontal_flip:
@@ -163,7 +160,7 @@ class ResidentImages:
 
 
 def pad(images: Tensor, padding: int) -> Tensor:
-    """Images (B, H, W, C) with black pixels on each side."""
+    """Return images (B, H, W, C) with black pixels on each side."""
     if not padding:
         return images.contiguous()
     batch, height, width, channels = images.shape

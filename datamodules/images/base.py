@@ -31,7 +31,7 @@ class PreparedImages(ArrayDataModule):
         std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     inputs_class = "ImageInputs"
@@ -87,7 +87,7 @@ class PreparedImages(ArrayDataModule):
         return self.mean, self.std
 
     def _affine(self, device: torch.device, width: int) -> tuple[Tensor, Tensor]:
-        """Scale and shift for a whole pixel row, float32 (W * C,)."""
+        """Return scale and shift for a whole pixel row, float32 (W * C,)."""
         if (device, width) not in self._affines:
             mean, std = (torch.tensor(values, dtype=torch.float64) for values in self._moments())
             scale = (1 / (255 * std)).repeat(width).float().to(device)
@@ -147,7 +147,7 @@ class PreparedImages(ArrayDataModule):
 
 
 def float_rows(images: Tensor) -> Tensor:
-    """Images (B, C, H, W) in channels_last memory as rows of floats (B, H, W * C)."""
+    """Return images (B, C, H, W) in channels_last memory as rows of floats (B, H, W * C)."""
     return images.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
 
 
@@ -155,7 +155,7 @@ class MeasuredDataset(GatheredDataset, Protocol):
     """A dataset of images whose mean and standard deviation can be had."""
 
     def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation per channel, on the scale 0 to 1."""
+        """Return mean and standard deviation per channel, on the scale 0 to 1."""
         ...
 
 

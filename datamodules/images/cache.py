@@ -93,7 +93,7 @@ DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an array in an npz file; the array itself is not read.
+    """Return shape and type of an array in an npz file; the array itself is not read.
 
     Raises:
         ValueError: If the member is no array.
@@ -111,7 +111,7 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def unpacked(archive: Path, member: str, shape: tuple[int, ...]) -> Array | None:
-    """Images of an npz file, mapped from a copy in the cache that an earlier run may have made.
+    """Return an npz file's images, mapped from a copy in the cache that is made if need be.
 
     Args:
         archive: The npz file.

@@ -198,7 +198,7 @@ class _Cifar(ImageDataModule):
             socket.setdefaulttimeout(timeout)
 
     def _read(self, *, train: bool) -> tuple[Images, Labels, npt.NDArray[np.int64] | None]:
-        """Images (N, 32, 32, 3), labels and, where known, each image's sums."""
+        """Return images (N, 32, 32, 3), labels and, where known, each image's sums."""
         folder = self._pickles()
         if folder is not None:
             files = self.release.train if train else self.release.test
@@ -307,7 +307,7 @@ class CIFAR10(_Cifar):
         verify: Compare the original files with their published md5 sums.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     release = RELEASE_10
@@ -332,7 +332,7 @@ class CIFAR100(_Cifar):
         verify: Compare the original files with their published md5 sums.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     release = RELEASE_100
@@ -347,7 +347,7 @@ def _subfolders(root: Path) -> list[Path]:
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """All that a pickle of arrays needs of ``_codecs.encode``."""
+    """Do all that a pickle of arrays needs of ``_codecs.encode``."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"encoding {encoding!r}")
     return text.encode("latin1")

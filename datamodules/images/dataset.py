@@ -74,14 +74,11 @@ class ArrayImages(Dataset[ImageBatch]):
         self.resident = False
 
     def __len__(self) -> int:
-        """How many samples the split has."""
+        """Return how many samples the split has."""
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> ImageBatch | ResidentBatch:
-        """Return the whole batch in one gather.
-
-        A number's repeats pass over to the sample's index.
-        """
+        """Return the whole batch in one gather; a number's repeats pass over to the index."""
         numbers = np.asarray(indices, dtype=np.int64)
         positions = numbers % REPEAT
         rows = self.rows[positions]
@@ -93,16 +90,13 @@ class ArrayImages(Dataset[ImageBatch]):
         return ImageBatch(image.permute(0, 3, 1, 2), label, index)
 
     def __getitem__(self, item: int) -> ImageBatch:
-        """One sample, without the batch dimension."""
+        """Return one sample, without the batch dimension."""
         row = int(self.rows[item])
         image = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
         return ImageBatch(image, torch.tensor(self.labels[row]), torch.tensor(row + self.first))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return a mapped file goes to a worker by name.
-
-        Pickled, it would be read whole into memory.
-        """
+        """Hand a mapped file to a worker by name: pickled, it would be read whole into memory."""
         state = self.__dict__.copy()
         if isinstance(self.images, np.memmap):
             state["images"] = str(self.images.filename)
@@ -115,7 +109,7 @@ class ArrayImages(Dataset[ImageBatch]):
             self.images = np.load(self.images, mmap_mode="c")
 
     def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of the split per channel, on the scale 0 to 1.
+        """Return mean and standard deviation of the split per channel, on the scale 0 to 1.
 
         Exact: whole numbers are summed and only the result is a float.
         """
@@ -134,7 +128,7 @@ class ArrayImages(Dataset[ImageBatch]):
 def moments_of(
     total: npt.NDArray[np.int64], squares: npt.NDArray[np.int64], count: int
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel, on the scale 0 to 1, from sums over the pixels.
+    """Return mean and standard deviation per channel, on the scale 0 to 1, from the pixels' sums.
 
     Args:
         total: Each channel's sum, (C,).
@@ -150,7 +144,7 @@ def moments_of(
 
 
 def channel_sums(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Sum and sum of squares per channel of each image (N, H, W, C), as int64 (N, 2, C)."""
+    """Return sum and sum of squares per channel of each image (N, H, W, C), as int64 (N, 2, C)."""
     count, height, width, channels = images.shape
     # Whole image rows side by side: numpy adds them at full speed, which it cannot do along 3
     # channels.

@@ -23,12 +23,12 @@ READER_VERSION = 1
 
 
 def is_image(path: Path) -> bool:
-    """Whether a name looks like an image's; macOS's ``._x.jpg`` and other hidden files do not."""
+    """Return whether a name looks like an image's; hidden ones, as macOS's ``._x.jpg``, do not."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
 def list_images(folder: Path, *, some: bool = False) -> list[Path]:
-    """All image files under a folder, at any depth, sorted; hidden ones are skipped.
+    """Return all image files under a folder, at any depth, sorted; hidden ones are skipped.
 
     Raises:
         DataError: If there are none, where ``some`` are wanted.

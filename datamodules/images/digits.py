@@ -33,7 +33,7 @@ class Digits(ImageDataModule):
         test_fraction: Share of all images for the test.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ class FolderDataModule(EveryClass[DatasetT], PreparedImages):
         allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class FolderDataModule(EveryClass[DatasetT], PreparedImages):
         self._groups.check_apart(given, names)
 
     def _share_out(self, given: Mapping[str, Rows], labels: Rows) -> dict[str, Rows]:
-        """Each split's rows, with those that have no folder cut out of the training files.
+        """Return each split's rows, with those that have no folder cut out of the training files.
 
         Args:
             given: The rows of each split that has a folder, and those to train on.

@@ -74,7 +74,7 @@ class Groups:
 
 
 def _look_up(path: str, files: Sequence[str], codes: Mapping[str, int]) -> list[int]:
-    """Each file's code, by its path or its name alone."""
+    """Return each file's code, by its path or its name alone."""
     times = Counter(file.rsplit("/", 1)[-1] for file in files)
     found: list[int] = []
     lacking: list[str] = []
@@ -100,7 +100,7 @@ def _look_up(path: str, files: Sequence[str], codes: Mapping[str, int]) -> list[
 def split_groups(
     labels: Rows, groups: Rows, sizes: Mapping[str, int], seed: int, column: str
 ) -> list[Rows]:
-    """Disjoint splits of about the given sizes and, last, the rest; no group stands in two.
+    """Return disjoint splits of about the given sizes and, last, the rest; no group stands in two.
 
     Groups come in falling order of their size (by powers of two; by the seed within one), and each
     goes to the split s with the greatest sum over classes of g_c p_s / (n_sc + g_c / 2), where the
@@ -136,7 +136,7 @@ def split_groups(
 
 
 def _apportion(table: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], seed: int) -> Rows:
-    """Each group's split, given its samples per class (G, K) and the splits' shares (S,)."""
+    """Return each group's split, given its samples per class (G, K) and the splits' shares (S,)."""
     shuffled = permutation(len(table), seed, 0).numpy()
     magnitude = np.floor(np.log2(table.sum(axis=1)))
     order = shuffled[np.argsort(-magnitude[shuffled], kind="stable")]

@@ -50,7 +50,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
             sorted.
 
     Raises:
-        DataError: If the folder does not hold classes with images, or an option's value is not
+        UserError: If the folder does not hold classes with images, or an option's value is not
             possible.
     """
 
@@ -189,7 +189,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         return images, rows
 
     def _split_usable(self, usable: Rows) -> dict[str, Rows]:
-        """Each split's rows among the files that are not in a folder ``test``."""
+        """Return each split's rows among the files that are not in a folder ``test``."""
         given = {"train": usable}
         if self._val_rows is not None:
             given["train"] = np.setdiff1d(usable, self._val_rows)

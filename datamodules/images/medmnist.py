@@ -37,7 +37,7 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
         return NpzFile(self._file(), _KEYS)
 
     def _read(self, split: str) -> tuple[Images, Labels]:
-        """Images (N, H, W, C) and labels (N,) or (N, C) of a split."""
+        """Return images (N, H, W, C) and labels (N,) or (N, C) of a split."""
         npz, key = self._npz(), f"{split}_images"
         size = npz.image_shape(key)[1:]
         expected = (self.image_size, self.image_size, self.in_channels)
@@ -100,7 +100,7 @@ class ImageNpz(_NpzImages):
         allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: If the file lacks a key or holds something else, or an option's value is not
+        UserError: If the file lacks a key or holds something else, or an option's value is not
             possible.
     """
 
@@ -160,7 +160,7 @@ class MedMNIST(_NpzImages):
             may.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     name: str
@@ -243,7 +243,7 @@ class MedMNIST(_NpzImages):
 
 
 def _read_images(npz: NpzFile, key: str) -> Images:
-    """Images (N, H, W, C), mapped from the cache if they are many."""
+    """Return images (N, H, W, C), mapped from the cache if they are many."""
     shape = npz.image_shape(key)
     if np.prod(shape) > IN_MEMORY:
         try:
@@ -256,7 +256,7 @@ def _read_images(npz: NpzFile, key: str) -> Images:
 
 
 def _read_labels(npz: NpzFile, key: str) -> Labels:
-    """Labels (N,), or (N, C) where the array has several columns."""
+    """Return labels (N,), or (N, C) where the array has several columns."""
     labels = npz.read(key)
     if labels.dtype.kind not in "biu" or labels.ndim not in (1, 2):
         raise DataError(

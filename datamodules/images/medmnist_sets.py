@@ -49,7 +49,7 @@ SETS = {name: _read(facts) for name, facts in json.loads(_FILE.read_text("utf-8"
 
 
 def about() -> str:
-    """All sets with their labels, images, classes and licence, and what to cite."""
+    """Return all sets with their labels, images, classes and licence, and what to cite."""
     return "\n\n".join(["The sets:", *_paragraphs(), textwrap.fill(f"Citation: {CITATION}", 100)])
 
 

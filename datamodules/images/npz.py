@@ -55,7 +55,7 @@ class NpzFile:
             )
 
     def image_shape(self, key: str) -> tuple[int, int, int, int]:
-        """(N, H, W, C) of an array of images; an array without channels has one.
+        """Return (N, H, W, C) of an array of images; an array without channels has one.
 
         Raises:
             DataError: If it does not hold images.

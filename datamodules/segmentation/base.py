@@ -88,7 +88,7 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
         rotate90: Turn each by 0, 90, 180 or 270 degrees.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     counted = "pixel"

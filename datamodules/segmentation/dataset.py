@@ -73,7 +73,7 @@ class MaskedImages(Dataset[MaskBatch]):
         self.crop_seed = seed
 
     def __len__(self) -> int:
-        """How many samples the split has."""
+        """Return how many samples the split has."""
         return len(self.index)
 
     def __getitems__(self, numbers: list[int]) -> MaskBatch:
@@ -88,7 +88,7 @@ class MaskedImages(Dataset[MaskBatch]):
         return MaskBatch(torch.from_numpy(image).permute(0, 3, 1, 2), torch.from_numpy(mask), index)
 
     def __getitem__(self, number: int) -> MaskBatch:
-        """One sample, without the batch dimension."""
+        """Return one sample, without the batch dimension."""
         image, mask, index = self.__getitems__([number])
         return MaskBatch(image[0], mask[0], index[0])
 
@@ -114,7 +114,7 @@ class MaskedImages(Dataset[MaskBatch]):
         return image, mask
 
     def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of all pixels per channel, on the scale 0 to 1.
+        """Return mean and standard deviation of all pixels per channel, on the scale 0 to 1.
 
         Exact: whole numbers are summed and only the result is a float.
         """
@@ -176,7 +176,7 @@ class SameSizeBatches(EpochBatches):
             self._batches += [numbers[i : i + step] for i in range(0, len(numbers), step)]
 
     def __len__(self) -> int:
-        """Batches of this process."""
+        """Return how many batches this process has."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[list[int]]:

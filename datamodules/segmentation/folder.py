@@ -57,7 +57,7 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
             colours.
 
     Raises:
-        DataError: If images and masks do not pair, or an option's value is not possible.
+        UserError: If images and masks do not pair, or an option's value is not possible.
     """
 
     def __init__(

@@ -149,6 +149,6 @@ class MaskReader:
 
 
 def _codes(colours: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Colours (..., 3) as one number each."""
+    """Return colours (..., 3) as one number each."""
     codes: npt.NDArray[np.int64] = colours.astype(np.int64) @ np.array([65536, 256, 1])
     return codes

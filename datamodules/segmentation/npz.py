@@ -31,7 +31,7 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
         allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
-        DataError: If the file does not hold such arrays, or an option's value is not possible.
+        UserError: If the file does not hold such arrays, or an option's value is not possible.
     """
 
     def __init__(

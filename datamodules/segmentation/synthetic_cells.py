@@ -48,7 +48,7 @@ class _Cells(NamedTuple):
 
 
 def _scatter(rng: np.random.Generator, count: int, side: int, most: int) -> _Cells:
-    """Cells anywhere, over a third of them against the one before."""
+    """Scatter cells anywhere, over a third of them against the one before."""
     shape = (count, most)
     kind = rng.choice(len(CELL_TYPES), size=shape, p=_SHARES)
     radius = rng.uniform(0.6, 1.0, shape) * _LARGEST_RADIUS
@@ -65,7 +65,7 @@ def _scatter(rng: np.random.Generator, count: int, side: int, most: int) -> _Cel
 
 
 def _centre(rng: np.random.Generator, kinds: Rows, side: int) -> _Cells:
-    """One cell of a given type in the middle of each image, some with neighbours at the edge."""
+    """Return a cell of a given type in the middle of each image, some with neighbours beside."""
     shape = (len(kinds), 3)
     scale = side / 32
     kind = rng.choice(len(CELL_TYPES), size=shape, p=_SHARES)
@@ -81,7 +81,7 @@ def _centre(rng: np.random.Generator, kinds: Rows, side: int) -> _Cells:
 
 
 def _draw(rng: np.random.Generator, cells: _Cells, side: int, channels: int) -> tuple[Array, Array]:
-    """Pictures uint8 (N, S, S, C) and, of each pixel, 0 or the cell's type + 1, uint8 (N, S, S)."""
+    """Draw pictures (N, S, S, C) and, of each pixel, 0 or the cell's type + 1, (N, S, S), uint8."""
     parts = []
     step = max(1, min(32, _CHUNK // (side * side * max(1, cells.y.shape[1]))))
     for first in range(0, len(cells.y), step):
@@ -150,18 +150,18 @@ def _draw_chunk(
 
 
 def _edge(distance: Floats) -> Floats:
-    """1 inside, 0 outside, soft over about a pixel."""
+    """Return 1 inside, 0 outside, soft over about a pixel."""
     return _float32(np.clip(0.5 - distance, 0, 1))
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Floats:
-    """Smooth noise of standard deviation 1 in the last two dimensions."""
+    """Return smooth noise of standard deviation 1 in the last two dimensions."""
     noise = _blur(rng.standard_normal(shape, dtype=np.float32), sigma)
     return _float32(noise / noise.std())
 
 
 def _blur(images: Floats, sigma: float) -> Floats:
-    """Gaussian blur of the last two dimensions."""
+    """Blur the last two dimensions by a Gaussian."""
     width = 2 * round(2.5 * sigma) + 1
     width = min(width, 2 * (images.shape[-1] // 2) - 1)  # it reflects at the edge
     blurred = gaussian_blur(torch.from_numpy(images), [width, width], [sigma, sigma])
@@ -169,7 +169,7 @@ def _blur(images: Floats, sigma: float) -> Floats:
 
 
 def _light(rng: np.random.Generator, count: int, side: int) -> Floats:
-    """Illumination (N, S, S): a slope and a fall towards the corners, both of any strength."""
+    """Return light (N, S, S): a slope and a fall towards the corners, both of any strength."""
     grid = np.linspace(-1, 1, side, dtype=np.float32)
     y, x = grid[None, :, None], grid[None, None, :]
     slope_y, slope_x = rng.uniform(-0.12, 0.12, (2, count, 1, 1))
@@ -179,7 +179,7 @@ def _light(rng: np.random.Generator, count: int, side: int) -> Floats:
 
 
 def _tint(rng: np.random.Generator, count: int) -> Floats:
-    """White balance, (N, 1, 1, 3)."""
+    """Return a white balance, (N, 1, 1, 3)."""
     return _float32(rng.uniform(0.92, 1.05, (count, 1, 1, 3)))
 
 
@@ -246,7 +246,7 @@ class _Drawn(SplitDataModule[DatasetT]):
         self.data_seed = at_least("data_seed", data_seed, 0)
 
     def _split_drawn(self, labels: Rows) -> list[Rows]:
-        """Rows of the test, the validation and the training split."""
+        """Return rows of the test, the validation and the training split."""
         sizes = {
             "test_fraction": round(self.test_fraction * len(labels)),
             "val_fraction": round(self.val_fraction * len(labels)),

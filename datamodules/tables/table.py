@@ -54,7 +54,7 @@ class ArrayTable(Dataset[TableBatch]):
         self.rows = np.arange(len(target)) if rows is None else rows
 
     def __len__(self) -> int:
-        """How many rows the split has."""
+        """Return how many rows the split has."""
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> TableBatch:
@@ -67,7 +67,7 @@ class ArrayTable(Dataset[TableBatch]):
         )
 
     def __getitem__(self, item: int) -> TableBatch:
-        """One row, without the batch dimension."""
+        """Return one row, without the batch dimension."""
         features, target, index = self.__getitems__([item])
         return TableBatch(features[0], target[0], index[0])
 
@@ -88,7 +88,7 @@ class PreparedTable(ArrayDataModule):
         target_std: The target's standard deviation; by default the training split's.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     inputs_class = "TableInputs"
@@ -180,7 +180,7 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
         test_fraction: Share of all rows for the test.
 
     Raises:
-        DataError: If an option's value is not possible, or the rows are too few.
+        OptionError: If an option's value is not possible, or the rows are too few.
     """
 
     samples = "rows"
@@ -357,7 +357,7 @@ class Diabetes(TableDataModule):
     ``split_seed``.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -374,7 +374,7 @@ class Diabetes(TableDataModule):
 
 
 def _moments(values: Numbers) -> tuple[float, float]:
-    """Mean and standard deviation (of the population)."""
+    """Return mean and standard deviation (of the population)."""
     if values.min() == values.max():
         return float(values[0]), 0.0  # which rounding would make a little more
     return float(values.mean()), float(values.std())
