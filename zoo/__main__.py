@@ -6,8 +6,6 @@ import os
 import sys
 import traceback
 
-VERBS = ("fit", "validate", "test", "predict")
-
 USAGE = """\
 usage: zoo VERB [--config RECIPE] [--OPTION VALUE ...]
 
@@ -30,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and give its exit code."""
     argv = sys.argv[1:] if arguments is None else arguments
     from datamodules.core.errors import did_you_mean
+    from zoo.cli.catalog import VERBS
     from zoo.errors import UserError
 
     try:
@@ -55,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             verbs = [*VERBS, "export", "list", "results"]
             hint = did_you_mean(argv[0], verbs) or f"; give one of {', '.join(verbs)}"
             raise UserError(f"there is no verb {argv[0]!r}{hint}")
-        from zoo.cli.cli import run
+        from zoo.cli.verbs import run
 
         return run(argv)
     except UserError as error:

@@ -34,34 +34,22 @@ class OptionError(UserError):
         key: The option's dotted name, as far as it is known.
         reason: The rest of the sentence, from the space or colon after the name on.
         near: The option that may have been meant.
-        value: What it was set to.
-        in_file: Whether it stands in a recipe or checkpoint, not on the command line.
     """
 
-    def __init__(
-        self,
-        key: str,
-        reason: str,
-        near: str | None = None,
-        *,
-        value: str = "",
-        in_file: bool = False,
-    ) -> None:
+    def __init__(self, key: str, reason: str, near: str | None = None) -> None:
         self.key, self.reason, self.near = key, reason, near
-        self.value, self.in_file = value, in_file
         hint = f"; did you mean {near}?" if near else ""
         super().__init__(f"option {key}".strip() + reason + hint)
 
     def inside(self, place: str) -> OptionError:
         """Return the same, seen from the parser whose option ``place`` it belongs to."""
-        in_file = self.in_file or place == "config"
-        outer = [] if place == "config" else place.replace("init_args", "").split(".")
+        outer = place.replace("init_args", "").split(".")
 
         def whole(name: str) -> str:
             return ".".join(filter(None, [*outer, name]))
 
         near = whole(self.near) if self.near else None
-        return OptionError(whole(self.key), self.reason, near, value=self.value, in_file=in_file)
+        return OptionError(whole(self.key), self.reason, near)
 
 
 def refuse(option: str, value: object, remedy: str) -> OptionError:
@@ -77,7 +65,7 @@ def refuse(option: str, value: object, remedy: str) -> OptionError:
     >>> str(refuse("norm", "grop", "give one of batch, group" + did_you_mean("grop", ["group"])))
     "option norm is 'grop'; give one of batch, group; did you mean 'group'?"
     """
-    return OptionError(option, f" is {shown(value)}; {remedy}", value=str(value))
+    return OptionError(option, f" is {shown(value)}; {remedy}")
 
 
 def shown(value: object) -> str:

@@ -38,7 +38,7 @@ from datamodules import Instructions
 from datamodules.core.hub import SMALL_MODEL, find_model
 from datamodules.core.protocols import IGNORE_INDEX
 from zoo import LanguageModel, PretrainedCausalLM
-from zoo.cli.cli import quiet
+from zoo.cli.session import quiet
 
 PROJECT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))

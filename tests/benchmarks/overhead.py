@@ -130,7 +130,7 @@ def by_zoo(task: dict[str, Any], data: Digits, folder: Path) -> tuple[list[Tenso
 
 
 def main() -> int:
-    from zoo.cli.cli import quiet
+    from zoo.cli.session import quiet
 
     quiet()
     task, options = recipe()

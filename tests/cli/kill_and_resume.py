@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-import zoo.cli.cli  # noqa: F401  imported before the fork, so that no child has to
+import zoo.cli.verbs  # noqa: F401  imported before the fork, so that no child has to
 from zoo.__main__ import main
 from zoo.tasks import ImageClassifier
 

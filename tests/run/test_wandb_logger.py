@@ -47,7 +47,7 @@ trainer:
 # Reads jobs, one JSON line each, and answers with the exit codes once all have ended.
 DRIVER = """
 import json, os, sys, time
-import zoo.cli.cli
+import zoo.cli.verbs
 from zoo.__main__ import main
 
 for line in sys.stdin:

@@ -14,6 +14,13 @@ from pathlib import Path
 
 from zoo.errors import UserError
 
+#: The verbs that build task and data, and their help.
+VERBS = {
+    "fit": "Train, then test the best checkpoint.",
+    "validate": "Validate a checkpoint.",
+    "test": "Test a checkpoint.",
+    "predict": "Predict labels and probabilities with a checkpoint.",
+}
 KINDS = ("nets", "tasks", "data", "recipes")
 _PACKAGES = {
     "nets": ("zoo.nets",),

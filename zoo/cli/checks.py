@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from datamodules.core.errors import did_you_mean, refuse
 from zoo.errors import UserError
-from zoo.nets.cost import _dry_run
+from zoo.nets.cost import dry_run
 from zoo.tasks import Task
 
 _LOWEST = {
@@ -140,7 +140,7 @@ def check_net(
     training = net.training
     net.train()
     try:
-        outputs = _dry_run(net, example)
+        outputs = dry_run(net, example)
     except ValueError as error:
         if "more than 1 value per channel" in str(error):
             raise UserError(

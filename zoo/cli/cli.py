@@ -1,46 +1,39 @@
-"""The verbs on a LightningCLI of one call."""
+"""Task, data and Trainer of one command, built from layers of configuration by a LightningCLI."""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import sys
-import time
-import warnings
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 
 from datamodules.core.errors import refuse
+from datamodules.core.protocols import (
+    HasInputShape,
+    HasLabelKind,
+    HasMaxLength,
+    HasNumClasses,
+    HasSmallestBatch,
+)
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.pictures import Pictures
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
-from zoo.cli.catalog import import_all
-from zoo.cli.chat import write_texts
+from zoo.cli.catalog import VERBS, import_all
 from zoo.cli.checks import check_monitor, check_net, check_trainer
 from zoo.cli.config import FACTS
 from zoo.cli.messages import refusal
-from zoo.cli.parser import LayerAction, ZooParser, trust
-from zoo.cli.report import data_figures, describe, test_figures, write_predictions, write_report
-from zoo.cli.request import Arguments, Request, build_arguments, take_apart
+from zoo.cli.parser import LayerAction, ZooParser
+from zoo.cli.request import Arguments, Request
 from zoo.cli.session import Session
 from zoo.errors import (
-    OUT_OF_MEMORY,
-    Interrupted,
-    NonFiniteLoss,
     UserError,
-    is_out_of_memory,
 )
 from zoo.nets.cost import Profile, profile
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
@@ -48,21 +41,12 @@ from zoo.run.csv_logger import MetricsCSV
 from zoo.run.folder import RunFolder, is_first_process, new_run, run_of
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
-from zoo.tasks.language_model import LanguageModel
 
 import_all()
 
-#: The verbs that run something, and their help.
-VERBS = {
-    "fit": "Train, then test the best checkpoint.",
-    "validate": "Validate a checkpoint.",
-    "test": "Test a checkpoint.",
-    "predict": "Predict labels and probabilities with a checkpoint.",
-}
-
 
 class ZooCLI(LightningCLI):
-    """Builds task, data and Trainer from layers of configuration, and runs a verb in a run folder.
+    """Builds task, data and Trainer from layers of configuration, around a run folder.
 
     Args:
         request: The command line, taken apart.
@@ -205,35 +189,34 @@ class ZooCLI(LightningCLI):
         return new_run(root, self.request.verb)
 
     def _check_data_and_net(self, trainer: L.Trainer) -> Profile | None:
-        """Read the data and runs a batch of no values through the net, before anything is written.
+        """Read the data and run a batch of no values through the net, before anything is written.
 
         Only in the first process: it starts the others, or they wait for it.
         """
         data: Any = self.datamodule
-        net = self.model.net if isinstance(self.model, Task) else None
-        shape, classes = getattr(data, "input_shape", None), getattr(data, "num_classes", None)
-        length = getattr(data, "max_length", None) if classes is None else None
-        if not trainer.is_global_zero or net is None or (classes is None and length is None):
+        classes = data.num_classes if isinstance(data, HasNumClasses) else None
+        of_tokens = classes is None and isinstance(data, HasMaxLength)  # to be predicted
+        if not trainer.is_global_zero or not isinstance(self.model, Task):
+            return None
+        if classes is None and not of_tokens:
             return None
 
+        net = self.model.net
         data.trainer = trainer
         data.prepare_data()
         data.setup(self.request.verb)
-        if self.request.verb == "fit":
+        trains = self.request.verb == "fit"
+        if trains:
             data.setup("test")  # a fault in the test split had better show before the training
-        if length is not None:  # windows of tokens to be predicted
-            return profile(net, torch.zeros(1, length, dtype=torch.int64, device="meta"))
-        if shape is None:  # texts, whose cost depends on their length
+        if of_tokens:
+            return profile(net, torch.zeros(1, data.max_length, dtype=torch.int64, device="meta"))
+        if not isinstance(data, HasInputShape):  # texts, whose cost depends on their length
             return profile(net, None)
-        if (
-            self.request.verb == "fit"
-            and classes is not None
-            and hasattr(data, "smallest_train_batch")
-        ):
-            smallest = torch.zeros(data.smallest_train_batch, *shape, device="meta")
-            per_pixel = getattr(data, "label_kind", None) == "mask"
+        if trains and classes is not None and isinstance(data, HasSmallestBatch):
+            smallest = torch.zeros(data.smallest_train_batch, *data.input_shape, device="meta")
+            per_pixel = isinstance(data, HasLabelKind) and data.label_kind == "mask"
             check_net(net, smallest, classes, per_pixel=per_pixel)
-        return profile(net, torch.zeros(1, *shape, device="meta"))
+        return profile(net, torch.zeros(1, *data.input_shape, device="meta"))
 
     def _recipe(self) -> dict[str, Any]:
         """Return the resolved recipe, which can be run again."""
@@ -261,106 +244,17 @@ class ZooCLI(LightningCLI):
                 wandb.best_in_summary(self.model.monitor, self.model.mode)
         return [wandb]
 
-    # ---------------------------------------------------------------- verbs
-
-    def execute(self) -> None:
-        """Run the verb."""
-        verbs = {
-            "fit": self._fit,
-            "validate": self._evaluate,
-            "test": self._evaluate,
-            "predict": self._predict,
-        }
-        try:
-            verbs[self.request.verb]()
-        except UserError as error:
-            raise refusal(error, self.config) from error
-
     @property
     def folder(self) -> RunFolder:
         """The run folder."""
         assert self.session.folder is not None
         return self.session.folder
 
-    def _fit(self) -> None:
-        """Train, test the best checkpoint once, and report."""
-        if is_first_process():
-            print(describe(self.model, self.datamodule, self.profile))
-            verb = "goes on in" if self.folder.resumed else "in"
-            print(f"run {verb} {os.path.relpath(self.folder.path)}", flush=True)
-        started = time.monotonic()
-        self.trainer.fit(self.model, self.datamodule, ckpt_path=self.request.ckpt_path)
-        seconds = time.monotonic() - started
-        saved = next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
-        best = saved.best_model_path or saved.last_model_path
-        figures: dict[str, float] = {}
-        if best and not self.config["trainer"]["fast_dev_run"]:
-            self.trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
-            figures = test_figures(self.trainer)
-        self._report(
-            {
-                "test": figures,
-                "checkpoint": best,
-                saved.monitor or "monitor": saved.best_model_score,
-                "fit_seconds": round(seconds, 1),
-            }
-        )
-        wandb = self.session.wandb
-        if wandb is not None and self.config["wandb_checkpoint"] and best and is_first_process():
-            wandb.log_checkpoint(Path(best), {"test": figures})
-
-    def _evaluate(self) -> None:
-        """Report the figures of ``test`` or ``validate``."""
-        verb = self.request.verb
-        run = self.trainer.test if verb == "test" else self.trainer.validate
-        started = time.monotonic()
-        run(self.model, self.datamodule, ckpt_path=self.request.ckpt_path, verbose=False)
-        self._report(
-            {
-                verb: test_figures(self.trainer),
-                "checkpoint": self.request.ckpt_path,
-                "seconds": round(time.monotonic() - started, 1),
-            }
-        )
-
-    def _report(self, report: dict[str, Any]) -> None:
-        if is_first_process():
-            report["data"] = data_figures(self.datamodule)
-            write_report(self.folder, report, self.profile, self.config["seed_everything"])
-
-    def _predict(self) -> None:
-        """Predict, print a line for each input and write ``predictions.csv``.
-
-        A language model writes on instead; see :func:`~zoo.cli.chat.write_texts`.
-        """
-        path = self.request.ckpt_path
-        assert path is not None
-        if isinstance(self.model, LanguageModel):
-            checkpoint = self.checkpoint_io.load_checkpoint(path)
-            self.model.load_state_dict(checkpoint["state_dict"])
-            self.model.to(self.trainer.strategy.root_device)
-            write_texts(self.folder, self.model, self.datamodule)
-            return
-        batches: Any = self.trainer.predict(self.model, self.datamodule, ckpt_path=path)
-        if is_first_process():
-            write_predictions(self.folder, batches, self.datamodule)
-
 
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def quiet() -> None:
-    """Keep Lightning's tips and other libraries' deprecations out of a run's output."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    for module in ("lightning", "torchmetrics", "jsonargparse", "torch"):
-        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
 
 
 def _check_callbacks(trainer: L.Trainer, folder: Path) -> None:
@@ -371,50 +265,3 @@ def _check_callbacks(trainer: L.Trainer, folder: Path) -> None:
             raise UserError(
                 f"a callback's dirpath {str(path)!r} lies outside the run folder; leave it out"
             )
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise Interrupted(signum)
-
-
-def run(argv: list[str]) -> int:
-    """Run a verb.
-
-    Args:
-        argv: The verb and its arguments.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        UserError: What the user can put right.
-    """
-    quiet()
-    # Gradients that fade over a long text end in numbers below 1e-38, which a CPU is very slow at.
-    torch.set_flush_denormal(True)
-    session = Session()
-    code = 1
-    signal.signal(signal.SIGINT, _interrupt)
-    sys.argv[0] = sys.argv[0] or "zoo"
-    try:
-        request = take_apart(argv)
-        trust(request.trust)
-        ZooCLI(request, build_arguments(request), session).execute()
-        code = 0
-    except UserError:
-        code = 2
-        raise
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print(f"zoo: {OUT_OF_MEMORY}", file=sys.stderr)
-    except NonFiniteLoss as error:
-        print(f"zoo: {error}; {session.last_good()}", file=sys.stderr)
-    except Interrupted as stop:
-        code = 128 + stop.signum
-        saved = os.path.relpath(stop.saved) if stop.saved else None
-        where = f"go on with --ckpt_path {saved}" if saved else "no checkpoint was saved"
-        print(f"zoo: stopped; {where}", file=sys.stderr)
-    finally:
-        session.finish(code)
-    return code

@@ -105,9 +105,9 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
     """
     import lightning as L
 
-    from zoo.cli.cli import quiet
     from zoo.cli.config import expand_flags
     from zoo.cli.parser import ZooParser, trust
+    from zoo.cli.session import quiet
 
     quiet()
     trust(packages)

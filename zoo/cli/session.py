@@ -1,13 +1,28 @@
-"""What a command has open while it runs, and how it is ended."""
+"""What a command sets up, what it has open while it runs, and how that is ended."""
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+
 from zoo.run.folder import RunFolder, is_first_process
 from zoo.run.wandb_logger import RunWandb, WandbMode
+
+
+def quiet() -> None:
+    """Keep Lightning's tips and other libraries' deprecations out of a run's output."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    for module in ("lightning", "torchmetrics", "jsonargparse", "torch"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
 
 
 class Session:

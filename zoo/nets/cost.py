@@ -41,7 +41,7 @@ def profile(net: nn.Module, example: Tensor | None) -> Profile:
     net.eval()
     try:
         with FlopCounterMode(display=False) as counter:
-            _dry_run(net, example)
+            dry_run(net, example)
         flops: int | None = counter.get_total_flops()
     except (NotImplementedError, RuntimeError):
         flops = None  # its shapes depend on the data
@@ -50,7 +50,14 @@ def profile(net: nn.Module, example: Tensor | None) -> Profile:
     return Profile(parameters, trained, flops)
 
 
-def _dry_run(net: nn.Module, example: Tensor) -> object:
+def dry_run(net: nn.Module, example: Tensor) -> object:
+    """Return what a net gives for a batch on the meta device, in which no value is computed.
+
+    Args:
+        net: The network, whose own weights are left alone.
+        example: The batch, ``(B, ...)``.
+    """
+
     def on_meta(tensor: Tensor) -> Tensor:
         return torch.empty_like(tensor, device="meta")
 

@@ -1,0 +1,154 @@
+"""The verbs that train, validate, test and predict, and how each of them ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from zoo.callbacks.checkpoints import Checkpoints
+from zoo.cli.chat import write_texts
+from zoo.cli.cli import ZooCLI
+from zoo.cli.messages import refusal
+from zoo.cli.parser import trust
+from zoo.cli.report import data_figures, describe, test_figures, write_predictions, write_report
+from zoo.cli.request import build_arguments, take_apart
+from zoo.cli.session import Session, quiet
+from zoo.errors import OUT_OF_MEMORY, Interrupted, NonFiniteLoss, UserError, is_out_of_memory
+from zoo.run.folder import is_first_process
+from zoo.tasks.language_model import LanguageModel
+
+
+def _fit(cli: ZooCLI) -> None:
+    """Train, test the best checkpoint once, and report."""
+    if is_first_process():
+        print(describe(cli.model, cli.datamodule, cli.profile))
+        verb = "goes on in" if cli.folder.resumed else "in"
+        print(f"run {verb} {os.path.relpath(cli.folder.path)}", flush=True)
+    started = time.monotonic()
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.request.ckpt_path)
+    seconds = time.monotonic() - started
+    saved = next(c for c in cli.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
+    best = saved.best_model_path or saved.last_model_path
+    figures: dict[str, float] = {}
+    if best and not cli.config["trainer"]["fast_dev_run"]:
+        cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
+        figures = test_figures(cli.trainer)
+    _report(
+        cli,
+        {
+            "test": figures,
+            "checkpoint": best,
+            saved.monitor or "monitor": saved.best_model_score,
+            "fit_seconds": round(seconds, 1),
+        },
+    )
+    wandb = cli.session.wandb
+    if wandb is not None and cli.config["wandb_checkpoint"] and best and is_first_process():
+        wandb.log_checkpoint(Path(best), {"test": figures})
+
+
+def _evaluate(cli: ZooCLI) -> None:
+    """Report the figures of ``test`` or ``validate``."""
+    verb = cli.request.verb
+    run = cli.trainer.test if verb == "test" else cli.trainer.validate
+    started = time.monotonic()
+    run(cli.model, cli.datamodule, ckpt_path=cli.request.ckpt_path, verbose=False)
+    _report(
+        cli,
+        {
+            verb: test_figures(cli.trainer),
+            "checkpoint": cli.request.ckpt_path,
+            "seconds": round(time.monotonic() - started, 1),
+        },
+    )
+
+
+def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
+    if is_first_process():
+        report["data"] = data_figures(cli.datamodule)
+        write_report(cli.folder, report, cli.profile, cli.config["seed_everything"])
+
+
+def _predict(cli: ZooCLI) -> None:
+    """Predict, print a line for each input and write ``predictions.csv``.
+
+    A language model writes on instead; see :func:`~zoo.cli.chat.write_texts`.
+    """
+    path = cli.request.ckpt_path
+    assert path is not None
+    if isinstance(cli.model, LanguageModel):
+        checkpoint = cli.checkpoint_io.load_checkpoint(path)
+        cli.model.load_state_dict(checkpoint["state_dict"])
+        cli.model.to(cli.trainer.strategy.root_device)
+        write_texts(cli.folder, cli.model, cli.datamodule)
+        return
+    batches: Any = cli.trainer.predict(cli.model, cli.datamodule, ckpt_path=path)
+    if is_first_process():
+        write_predictions(cli.folder, batches, cli.datamodule)
+
+
+def _run_verb(cli: ZooCLI) -> None:
+    """Run what was built.
+
+    Raises:
+        UserError: If something in it is the user's to put right.
+    """
+    verbs = {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}
+    try:
+        verbs[cli.request.verb](cli)
+    except UserError as error:
+        raise refusal(error, cli.config) from error
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted(signum)
+
+
+def run(argv: list[str]) -> int:
+    """Run a verb.
+
+    Args:
+        argv: The verb and its arguments.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: What the user can put right.
+    """
+    quiet()
+    # Gradients that fade over a long text end in numbers below 1e-38, which a CPU is very slow at.
+    torch.set_flush_denormal(True)
+    session = Session()
+    code = 1
+    signal.signal(signal.SIGINT, _interrupt)
+    sys.argv[0] = sys.argv[0] or "zoo"
+    try:
+        request = take_apart(argv)
+        trust(request.trust)
+        _run_verb(ZooCLI(request, build_arguments(request), session))
+        code = 0
+    except UserError:
+        code = 2
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"zoo: {OUT_OF_MEMORY}", file=sys.stderr)
+    except NonFiniteLoss as error:
+        print(f"zoo: {error}; {session.last_good()}", file=sys.stderr)
+    except Interrupted as stop:
+        code = 128 + stop.signum
+        saved = os.path.relpath(stop.saved) if stop.saved else None
+        where = f"go on with --ckpt_path {saved}" if saved else "no checkpoint was saved"
+        print(f"zoo: stopped; {where}", file=sys.stderr)
+    finally:
+        session.finish(code)
+    return code
