@@ -24,7 +24,6 @@ USES = {
     "datamodules/text/token_store.py": {"_mmap": "numpy._core.memmap"},
     # Subclasses, and what only they can reach.
     "zoo/callbacks/average.py": {"_average_model": "lightning.pytorch.callbacks.weight_averaging"},
-    "zoo/metrics/collectors.py": {"_defaults": "torchmetrics.metric"},
     "zoo/nets/layers/conv.py": {"_conv_forward": "torch.nn.modules.conv"},
     "zoo/tasks/base.py": {"_trainer": "lightning.pytorch.core.module"},
     # The arguments that nets record, from which a checkpoint rebuilds them.
