@@ -1,8 +1,10 @@
 """Images, and masks over them, as pictures."""
 
 import math
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +17,78 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_images(images: Tensor, titles: list[str], headline: str = "") -> "Figure":
-    """Draw uint8 images (B, C, H, W) with 1 or 3 channels in a square grid, each under its title.
+#: Pixels an inch of the pictures that are kept; texts, whose letters stand on whole pixels, are
+#: measured at it.
+DPI = 110
 
-    pyplot is left alone: it would pick a window system and keep every figure alive.
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return a figure of the size in inches that draws into memory.
+
+    pyplot is left alone: it would pick a window system and keep every figure alive. Margins are
+    for :func:`set_margins`; Matplotlib's own layouts would draw everything twice.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def text_width(texts: Iterable[str], points: float) -> float:
+    """Return the length in inches of the longest text, in the font that is set."""
+    from matplotlib.font_manager import FontProperties
+
+    renderer, font = _renderer(), FontProperties(size=points)
+    widths = [renderer.get_text_width_height_descent(text, font, False)[0] for text in texts]
+    return max(widths, default=0.0) / DPI
+
+
+@cache
+def _renderer() -> Any:
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+
+
+def set_margins(
+    figure: "Figure",
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    left: float = 0.05,
+    right: float = 0.05,
+    bottom: float = 0.05,
+    top: float = 0.05,
+    between_columns: float = 0.0,
+    between_rows: float = 0.0,
+) -> None:
+    """Set a grid's margins and the gaps between its axes, all in inches."""
+    width, height = figure.get_size_inches()
+    each_width = (width - left - right - (columns - 1) * between_columns) / columns
+    each_height = (height - bottom - top - (rows - 1) * between_rows) / rows
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=between_columns / each_width,
+        hspace=between_rows / each_height,
+    )
+
+
+def draw_images(images: Tensor, titles: list[str], headline: str = "") -> "Figure":
+    """Draw uint8 images (B, C, H, W), C 1 or 3, in a square grid, each under its title."""
     side = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / side)
-    figure = Figure(figsize=(1.4 * side, 1.6 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    above = 0.1 + 0.16 * max(text.count("\n") + 1 for text in titles)
+    top = above + (0.3 if headline else 0)
+    width = max(1.4 * side, text_width([headline], 10) + 0.2)
+    figure = new_figure(width, 1.25 * rows + above * (rows - 1) + top + 0.05)
     if headline:
-        figure.suptitle(headline, fontsize=10)
+        figure.suptitle(headline, fontsize=10, y=1 - 0.05 / figure.get_figheight(), va="top")
+    set_margins(figure, rows, side, top=top, between_rows=above, between_columns=0.1)
     axes = list(figure.subplots(rows, side, squeeze=False).flat)  # the iterator serves only once
     for axis in axes:
         axis.axis("off")

@@ -2,8 +2,53 @@
 
 import numpy as np
 import pytest
+import torch
 
-from zoo.callbacks.plots import draw_confusion, draw_curves, draw_reliability, draw_scatter
+from datamodules.core.plot import DPI, draw_images
+from zoo.callbacks.plots import (
+    draw_attention,
+    draw_confusion,
+    draw_curves,
+    draw_masks,
+    draw_reliability,
+    draw_scatter,
+)
+
+LONG = ["actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma", "nevi"]
+BINS = np.array([[0, 0, 0], [123456, 0.7, 0.5], [6, 0.9, 1.0]])
+NUMBERS = np.random.default_rng(0).normal(152000, 7000, 50)
+
+
+def rows_of(scale: float) -> list[dict[str, str]]:
+    figures = [(str(1000 * k), str(scale * (1 + k / 9))) for k in range(9)]
+    return [{"step": step, "train/loss": y, "val/loss": y, "val/acc": y} for step, y in figures]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: draw_confusion(np.eye(3), LONG),
+        lambda: draw_confusion(np.eye(31), [str(k) for k in range(31)]),
+        lambda: draw_confusion(np.eye(30), [f"class number {k}" for k in range(30)]),
+        lambda: draw_curves(rows_of(1e-4)),
+        lambda: draw_curves(rows_of(54321.0)),
+        lambda: draw_reliability({"as trained": (BINS, 0.1), "temperature 12.34": (BINS, 0.2)}),
+        lambda: draw_scatter(NUMBERS, NUMBERS[::-1], "median house value in dollars", 0.512),
+        lambda: draw_scatter(NUMBERS / 1e9, NUMBERS[::-1] / 1e9, "y", 0.5),
+        lambda: draw_attention([(["internationalisation", "a"] * 9, np.ones(18) / 18)] * 3),
+        lambda: draw_masks([[np.zeros((8, 12, 3), np.uint8)] * 3] * 2),
+        lambda: draw_images(
+            torch.zeros(1, 1, 8, 8, dtype=torch.uint8), ["a\nb"], "a long headline"
+        ),
+        lambda: draw_images(torch.zeros(9, 3, 8, 8, dtype=torch.uint8), ["a\nb\nc", *"abcdefgh"]),
+    ],
+)
+def test_every_label_lies_within_its_picture(draw) -> None:
+    figure = draw()
+    figure.set_dpi(DPI)
+    box = figure.get_tightbbox()  # inches
+    width, height = figure.get_size_inches()
+    assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0
 
 
 def test_curves_have_a_panel_for_each_figure_and_mark_the_best() -> None:

@@ -12,6 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.core.plot import DPI
 from datamodules.core.protocols import (
     HasClassNames,
     HasTargetName,
@@ -182,7 +183,7 @@ class Pictures(Callback):
 
         path = Path(trainer.default_root_dir) / f"{name}.png"
         with readable_names():
-            figure.savefig(path, dpi=110)
+            figure.savefig(path, dpi=DPI)
         for logger in active_wandb(trainer):
             logger.log_image(f"pictures/{name}", [str(path)], step=trainer.global_step)
 

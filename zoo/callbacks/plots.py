@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from datamodules.core.plot import new_figure, set_margins, text_width
 
 _LOWER_IS_BETTER = ("loss", "mse", "mae", "perplexity", "bits_per_byte", "bits_per_char")
 
@@ -22,7 +24,7 @@ _HANGUL = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "
 
 @contextmanager
 def readable_names() -> Iterator[None]:
-    """Draws names in Hangul too where a font for it is installed, else boxes without a warning."""
+    """Draw names in Hangul too where a font for it is installed, else boxes without a warning."""
     from matplotlib import font_manager, rc_context
 
     installed = set(font_manager.get_font_names())
@@ -32,11 +34,10 @@ def readable_names() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of the size in inches that draws into memory."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def _tick_width(axes: Axes) -> float:
+    """Return the length in inches of the longest number beside the vertical axis."""
+    axis = axes.yaxis
+    return text_width(axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs())), 10)
 
 
 def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
@@ -56,6 +57,7 @@ def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
     columns = min(3, max(1, len(curves)))
     lines = max(1, math.ceil(len(curves) / columns))
     figure = new_figure(4.2 * columns, 3.2 * lines)
+    beside = 0.0
     for place, (name, stages) in enumerate(curves.items(), start=1):
         axes = figure.add_subplot(lines, columns, place)
         for stage, points in stages.items():
@@ -70,6 +72,19 @@ def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
+        axes.locator_params(axis="x", nbins=5)
+        beside = max(beside, _tick_width(axes) + 0.25)
+    set_margins(
+        figure,
+        lines,
+        columns,
+        left=beside,
+        right=0.3,
+        bottom=0.5,
+        top=0.35,
+        between_columns=beside + 0.2,
+        between_rows=0.85,
+    )
     return figure
 
 
@@ -81,8 +96,12 @@ def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
         class_names: The ``C`` names.
     """
     classes = len(counts)
-    side = min(14.0, max(4.0, 0.55 * classes + 2))
-    figure = new_figure(2 * side, side + 0.5)
+    shows_names = classes <= 30  # names and numbers of more would not be readable
+    names = list(class_names) if shows_names else [str(classes)]
+    side, label = min(12.0, max(3.0, 0.55 * classes)), text_width(names, 10) + 0.4
+    figure = new_figure(2 * (side + label) + 0.5, side + label + 0.4)
+    margins = {"left": label, "right": 0.15, "bottom": label, "top": 0.35}
+    set_margins(figure, 1, 2, **margins, between_columns=label + 0.2)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for place, (title, values) in enumerate(
         (("counts", counts), ("share of the true class", shares))
@@ -93,7 +112,7 @@ def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
         axes.set_title(title)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
-        if classes > 30:  # names and numbers would not be readable
+        if not shows_names:
             continue
         axes.set_xticks(range(classes), class_names, rotation=90)
         axes.set_yticks(range(classes), class_names)
@@ -118,6 +137,7 @@ def draw_reliability(stages: Mapping[str, tuple[NDArray[Any], float]]) -> Figure
     """
     figure = new_figure(4.4 * len(stages), 5.2)
     grid = figure.add_gridspec(2, len(stages), height_ratios=[3, 1])
+    beside = 0.0
     for place, (name, (bins, error)) in enumerate(stages.items()):
         count, width = len(bins), 1 / len(bins)
         centres = (np.arange(count) + 0.5) * width
@@ -129,13 +149,16 @@ def draw_reliability(stages: Mapping[str, tuple[NDArray[Any], float]]) -> Figure
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         axes.set_ylabel("accuracy")
-        axes.set_title(f"{name}: calibration error {error:.3f}")
+        axes.set_title(f"{name}: calibration error {error:.3f}", fontsize=10)
         axes.legend(fontsize="small", loc="upper left")
         below = figure.add_subplot(grid[1, place])
         below.bar(centres, bins[:, 0], width=0.9 * width, color="grey")
         below.set_xlim(0, 1)
         below.set_xlabel("confidence")
         below.set_ylabel("samples")
+        beside = max(beside, _tick_width(axes) + 0.4, _tick_width(below) + 0.4)
+    margins = {"left": beside, "right": 0.2, "bottom": 0.5, "top": 0.35}
+    set_margins(figure, 2, len(stages), **margins, between_columns=beside + 0.1, between_rows=0.35)
     return figure
 
 
@@ -155,6 +178,7 @@ def draw_masks(samples: Sequence[Sequence[NDArray[Any]]]) -> Figure:
             axes.axis("off")
             if row == 0:
                 axes.set_title(title)
+    set_margins(figure, len(samples), 3, top=0.35, between_columns=0.1, between_rows=0.1)
     return figure
 
 
@@ -165,7 +189,9 @@ def draw_attention(texts: Sequence[tuple[Sequence[str], NDArray[Any]]]) -> Figur
         texts: Tokens and weights ``(T,)`` of each text.
     """
     longest = max(len(tokens) for tokens, _ in texts)
-    figure = new_figure(max(6.0, 0.26 * longest), 1.5 * len(texts))
+    below = text_width((token for tokens, _ in texts for token in tokens), 7) + 0.2
+    figure = new_figure(max(6.0, 0.26 * longest), (0.9 + below) * len(texts))
+    set_margins(figure, len(texts), bottom=below, between_rows=below + 0.1)
     for row, (tokens, weights) in enumerate(texts):
         axes = figure.add_subplot(len(texts), 1, row + 1)
         axes.bar(range(len(tokens)), weights)
@@ -194,9 +220,13 @@ def draw_scatter(
     axes.set_xlabel(f"true {target_name}")
     axes.set_ylabel(f"predicted {target_name}")
     axes.set_title(f"test, R² {r2:.3f}")
-    axes = figure.add_subplot(1, 2, 2)
-    axes.hist(predicted - target, bins=30, color="grey")
-    axes.axvline(0, color="C3", linewidth=1)
-    axes.set_xlabel("prediction less true value")
-    axes.set_ylabel("samples")
+    axes.locator_params(axis="x", nbins=5)
+    differences = figure.add_subplot(1, 2, 2)
+    differences.hist(predicted - target, bins=30, color="grey")
+    differences.axvline(0, color="C3", linewidth=1)
+    differences.set_xlabel("prediction less true value")
+    differences.set_ylabel("samples")
+    differences.locator_params(axis="x", nbins=5)
+    margins = {"left": _tick_width(axes) + 0.4, "right": 0.3, "bottom": 0.55, "top": 0.4}
+    set_margins(figure, 1, 2, **margins, between_columns=_tick_width(differences) + 0.7)
     return figure
