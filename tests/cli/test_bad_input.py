@@ -608,7 +608,7 @@ def test_net_does_not_fit_the_data(refuse: Refuse) -> None:
         ("--model.net.activation rel", ["model.net.activation", "did you mean 'relu'?"]),
         (
             "--model.net ResNet --model.net.norm group --model.net.num_groups 32",
-            ["model.net.num_groups=32 does not divide 16 channels"],
+            ["model.net.num_groups is 32; it does not divide 16 channels"],
         ),
         (
             "--model.net ResNet --model.net.weights IMAGENET1K_V1",

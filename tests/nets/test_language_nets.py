@@ -163,11 +163,11 @@ def test_feedforward_width(activation):
     ("options", "words"),
     [
         ({"layout": "gpt3"}, "did you mean 'gpt2'"),
-        ({"num_heads": 5}, "num_heads=5 does not divide embedding_dim=32"),
-        ({"num_heads": 4, "num_kv_heads": 3}, "num_kv_heads=3 does not divide num_heads=4"),
+        ({"num_heads": 5}, "num_heads is 5; it does not divide embedding_dim, 32"),
+        ({"num_heads": 4, "num_kv_heads": 3}, "num_kv_heads is 3; it does not divide num_heads, 4"),
         ({"embedding_dim": 12, "num_heads": 4}, "an even number a head"),
-        ({"dropout": 1.0}, "dropout=1.0"),
-        ({"num_layers": 0}, "num_layers=0"),
+        ({"dropout": 1.0}, "option dropout is 1.0"),
+        ({"num_layers": 0}, "option num_layers is 0"),
     ],
 )
 def test_options_that_do_not_fit(options, words):
@@ -177,7 +177,7 @@ def test_options_that_do_not_fit(options, words):
 
 def test_learned_positions_end():
     net = build("gpt-gpt2")
-    with pytest.raises(ValueError, match="17 tokens are more than the learned positions"):
+    with pytest.raises(ValueError, match="learned positions end there, before 17 tokens"):
         net(draw(1, LENGTH + 1))
     with pytest.raises(ValueError, match="17 tokens"):
         net.step(draw(1, 2), net.step(draw(1, LENGTH - 1))[1])

@@ -81,16 +81,16 @@ def test_widths_are_a_list_on_the_command_line():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"num_classes": 0}, "num_classes=0 must be at least 1"),
-        ({"in_channels": 0}, "in_channels=0 must be at least 1"),
-        ({"dropout": 1.0}, "dropout=1.0 must be"),
-        ({"image_size": 0}, "image_size=0 must be at least 1, or null"),
-        ({"widths": [8, 0]}, r"widths=\[8, 0\] must all be at least 1"),
-        ({"activation": "rulu"}, "activation='rulu'.*did you mean 'relu'"),
-        ({"activation": "rulu", "widths": []}, "activation='rulu'.*did you mean 'relu'"),
-        ({"norm": "bath"}, "norm='bath'.*did you mean 'batch'"),
-        ({"norm": "instance"}, "norm='instance' .* pixels"),
-        ({"norm": "group", "num_groups": 7}, "num_groups=7 does not divide 256 channels"),
+        ({"num_classes": 0}, "option num_classes is 0; "),
+        ({"in_channels": 0}, "option in_channels is 0; "),
+        ({"dropout": 1.0}, "option dropout is 1.0; "),
+        ({"image_size": 0}, "option image_size is 0; "),
+        ({"widths": [8, 0]}, r"widths is \[8, 0\]; give numbers of 1 or more"),
+        ({"activation": "rulu"}, "option activation is 'rulu'.*did you mean 'relu'"),
+        ({"activation": "rulu", "widths": []}, "option activation is 'rulu'.*did you mean 'relu'"),
+        ({"norm": "bath"}, "option norm is 'bath'.*did you mean 'batch'"),
+        ({"norm": "instance"}, "norm is 'instance'; .* pixels"),
+        ({"norm": "group", "num_groups": 7}, "num_groups is 7; it does not divide 256 channels"),
     ],
 )
 def test_refuses_options_that_do_not_fit(options, said):

@@ -325,7 +325,9 @@ def test_the_last_map(options, side, expected):
 def test_the_smallest_image_of_instance_norm(options, smallest):
     net = ResNet(norm="instance", image_size=smallest, **options)
     assert last_map(net, smallest)[2:] == (2, 2)
-    said = f"image_size={smallest - 1} leaves a map of one pixel.* at least {smallest} pixels"
+    said = (
+        f"image_size is {smallest - 1}; it leaves a map of one pixel.* at least {smallest} pixels"
+    )
     with pytest.raises(ValueError, match=said):
         ResNet(norm="instance", image_size=smallest - 1, **options)
     with pytest.raises(ValueError, match="more than 1 spatial element"):
@@ -464,22 +466,31 @@ PRETRAINED = {"weights": "IMAGENET1K_V1", "depth": 18, "image_size": 224}
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"num_classes": 0}, "num_classes=0 must be at least 1"),
-        ({"in_channels": 0}, "in_channels=0 must be at least 1"),
-        ({"depth": 19}, "depth=19 is unknown; choose one of 20, 32, 44, 56, 110, 18, 34, 50, 101"),
-        ({"stem": "smal"}, r"stem='smal'.*did you mean 'small'\?"),
-        ({"norm": "bath"}, r"norm='bath'.*did you mean 'batch'\?"),
-        ({"conv": "scaled"}, r"conv='scaled'.*did you mean 'scaled_ws'\?"),
-        ({"activation": "swish"}, "activation='swish'.*choose one of relu"),
-        ({"dropout": 1.0}, "dropout=1.0 must be"),
-        ({"drop_path": 1.5}, "drop_path=1.5 must be"),
-        ({"image_size": 0}, "image_size=0 is too small.* at least 1 pixel$"),
-        ({"image_size": 1, "whiten": True}, "image_size=1 is too small.* at least 2 pixels"),
-        ({"norm": "group", "num_groups": 32}, "num_groups=32 does not divide 16 channels"),
-        ({"norm": "none", "conv": "ws"}, "conv='ws'.*choose conv='scaled_ws'"),
-        ({"whiten": True, "image_size": 224}, "whiten=True needs the small stem"),
-        ({"pre_activation": True, "zero_init_residual": True}, "zero_init_residual=True"),
-        ({"weights": "IMAGENET1K_V1"}, "depth=20.*choose one of 18, 34, 50, 101"),
+        ({"num_classes": 0}, "option num_classes is 0; "),
+        ({"in_channels": 0}, "option in_channels is 0; "),
+        ({"depth": 19}, "option depth is 19; "),
+        ({"stem": "smal"}, r"option stem is 'smal'.*did you mean 'small'\?"),
+        ({"norm": "bath"}, r"option norm is 'bath'.*did you mean 'batch'\?"),
+        ({"conv": "scaled"}, r"option conv is 'scaled'.*did you mean 'scaled_ws'\?"),
+        (
+            {"activation": "swish"},
+            "option activation is 'swish'; give one of relu, leaky_relu, gelu, silu",
+        ),
+        ({"dropout": 1.0}, "option dropout is 1.0; "),
+        ({"drop_path": 1.5}, "option drop_path is 1.5; "),
+        ({"image_size": 0}, "option image_size is 0; "),
+        ({"image_size": 1, "whiten": True}, "option image_size is 1; "),
+        ({"norm": "group", "num_groups": 32}, "num_groups is 32; it does not divide 16 channels"),
+        (
+            {"norm": "none", "conv": "ws"},
+            "option conv is 'ws'; .*it makes the filters large and needs a norm to follow, where",
+        ),
+        ({"whiten": True, "image_size": 224}, "whiten is true; it needs the small stem"),
+        ({"pre_activation": True, "zero_init_residual": True}, "option zero_init_residual is true"),
+        (
+            {"weights": "IMAGENET1K_V1"},
+            "option depth is 20; .*torchvision has no weights 'IMAGENET1K_V1' for it; give one ",
+        ),
         ({**PRETRAINED, "weights": "IMAGENET1K_V9"}, r"did you mean 'IMAGENET1K_V1'\?"),
         ({**PRETRAINED, "image_size": 32}, r"set stem=large \(now small\)$"),
         (
@@ -499,5 +510,5 @@ def test_refuses_options_that_do_not_fit(options, said):
 
 
 def test_whitening_needs_its_layer():
-    with pytest.raises(ValueError, match="init_whitening needs a net with whiten=True"):
+    with pytest.raises(ValueError, match="whiten is false; init_whitening needs it true"):
         ResNet().init_whitening(images(2, 3, 8, 8))

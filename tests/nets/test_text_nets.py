@@ -193,36 +193,42 @@ def test_attention_weights_are_shares_of_the_texts_tokens(name):
     assert not weights[tokens == PAD].any()
     assert weights[0, :4].min() > 0
     assert not weights.requires_grad
-    with pytest.raises(ValueError, match="pooling='mean' has no weights to show; choose 'atten"):
+    with pytest.raises(
+        ValueError, match="pooling is 'mean'; it has no weights to show; choose 'atten"
+    ):
         build(name, pooling="mean").attention_weights(tokens, lengths)
 
 
 @pytest.mark.parametrize(
     ("net_class", "kwargs", "said"),
     [
-        (BagOfEmbeddings, {"vocab_size": 0}, "vocab_size=0 must be at least 1"),
-        (RNNClassifier, {"num_classes": 0}, "num_classes=0 must be at least 1"),
-        (RNNClassifier, {"pad_id": 10}, "pad_id=10 must be a token's id, from 0 to 9"),
-        (RNNClassifier, {"cell": "lstn"}, "cell='lstn' is unknown; did you mean 'lstm'"),
-        (RNNClassifier, {"pooling": "cls"}, "pooling='cls' is unknown; .*attention"),
-        (RNNClassifier, {"num_layers": 0}, "num_layers=0 must be at least 1"),
-        (RNNClassifier, {"dropout": 1.0}, r"dropout=1\.0 must be"),
-        (RNNClassifier, {"embedding_dropout": -0.1}, "embedding_dropout=-0.1 must be"),
-        (BagOfEmbeddings, {"ngrams": 0}, "ngrams=0 must be at least 1"),
-        (BagOfEmbeddings, {"embedding_dim": 0}, "embedding_dim=0 must be at least 1"),
-        (TransformerClassifier, {"pooling": "last"}, "pooling='last' is unknown"),
-        (TransformerClassifier, {"norm": "group"}, "norm='group' is unknown"),
-        (TransformerClassifier, {"positions": "rope"}, "positions='rope' is unknown"),
-        (TransformerClassifier, {"num_heads": 3}, "num_heads=3 does not divide embedding_dim=128"),
+        (BagOfEmbeddings, {"vocab_size": 0}, "option vocab_size is 0; "),
+        (RNNClassifier, {"num_classes": 0}, "option num_classes is 0; "),
+        (RNNClassifier, {"pad_id": 10}, "option pad_id is 10; "),
+        (RNNClassifier, {"cell": "lstn"}, "option cell is 'lstn'; "),
+        (RNNClassifier, {"pooling": "cls"}, "option pooling is 'cls'; "),
+        (RNNClassifier, {"num_layers": 0}, "option num_layers is 0; "),
+        (RNNClassifier, {"dropout": 1.0}, r"option dropout is 1\.0; "),
+        (RNNClassifier, {"embedding_dropout": -0.1}, "option embedding_dropout is -0.1; "),
+        (BagOfEmbeddings, {"ngrams": 0}, "option ngrams is 0; "),
+        (BagOfEmbeddings, {"embedding_dim": 0}, "option embedding_dim is 0; "),
+        (TransformerClassifier, {"pooling": "last"}, "option pooling is 'last'; "),
+        (TransformerClassifier, {"norm": "group"}, "option norm is 'group'; "),
+        (TransformerClassifier, {"positions": "rope"}, "option positions is 'rope'; "),
+        (
+            TransformerClassifier,
+            {"num_heads": 3},
+            "num_heads is 3; it does not divide embedding_dim, 128",
+        ),
         (
             TransformerClassifier,
             {"embedding_dim": 12, "positions": "rotary"},
-            "num_heads=4 leaves 3 of embedding_dim=12",
+            "num_heads is 4; .* leaves 3 of embedding_dim 12",
         ),
         (
             TransformerClassifier,
             {"embedding_dim": 9, "num_heads": 3, "positions": "sinusoidal"},
-            "even embedding_dim .now 9.",
+            "embedding_dim is 9; .* even number",
         ),
     ],
 )
@@ -410,7 +416,7 @@ def test_words_without_a_vector_start_at_the_scale_of_the_others(tmp_path):
         ("x 1 2 3\n\nthe 1 2 nan\n", "line 2 is not"),
         ("x 1 2 3\nthe 1 2 inf\n", "line 2 is not"),
         ("\x00\x01", "line 1 is not"),
-        ("", "is an empty file"),
+        ("", "the file is empty"),
         ("x 1 2 3\n", "has none of the vocabulary's 5 tokens"),
     ],
 )
@@ -423,7 +429,7 @@ def test_refuses_broken_word_vectors(tmp_path, content, said):
 
 
 def test_refuses_vectors_that_do_not_fit(tmp_path):
-    with pytest.raises(ValueError, match="is no file; give a text file of word vectors"):
+    with pytest.raises(ValueError, match="there is no such file; give a text file of word vectors"):
         load_vectors(tmp_path / "absent.vec", VOCABULARY, 3)
     embedding = TokenEmbedding(5, 3)
     with pytest.raises(ValueError, match="vectors of 4 numbers and the net has embedding_dim=3"):

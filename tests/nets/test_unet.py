@@ -140,16 +140,16 @@ def test_recorded_arguments_rebuild_the_net(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"in_channels": 0}, "in_channels=0"),
-        ({"num_classes": 0}, "num_classes=0"),
-        ({"depth": 0}, "depth=0 must be at least 1"),
-        ({"width": -2}, "width=-2 must be at least 1"),
-        ({"norm": "bacth"}, "norm='bacth' is unknown; did you mean 'batch'"),
-        ({"up": "bilinaer"}, "up='bilinaer' is unknown; did you mean 'bilinear'"),
-        ({"activation": "rellu"}, "activation='rellu' is unknown; did you mean 'relu'"),
-        ({"dropout": 1.0}, "dropout=1.0"),
-        ({"conv": "ws", "norm": "none"}, "conv='ws' needs a norm"),
-        ({"norm": "group", "num_groups": 3}, "num_groups=3 does not divide 32"),
+        ({"in_channels": 0}, "option in_channels is 0"),
+        ({"num_classes": 0}, "option num_classes is 0"),
+        ({"depth": 0}, "option depth is 0; "),
+        ({"width": -2}, "option width is -2; "),
+        ({"norm": "bacth"}, "option norm is 'bacth'; "),
+        ({"up": "bilinaer"}, "option up is 'bilinaer'; "),
+        ({"activation": "rellu"}, "option activation is 'rellu'; "),
+        ({"dropout": 1.0}, "option dropout is 1.0"),
+        ({"conv": "ws", "norm": "none"}, "conv is 'ws'; it needs a norm"),
+        ({"norm": "group", "num_groups": 3}, "num_groups is 3; it does not divide 32"),
     ],
 )
 def test_refuses_options_that_do_not_fit(options, said):

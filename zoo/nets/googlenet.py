@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import Stem, check_choice, check_counts, check_rate, choose_stem
+from datamodules.core.errors import one_of, refuse
+from zoo.nets.checks import Stem, check_counts, check_rate, choose_stem
 from zoo.nets.layers.activations import ActivationName, make_activation
 from zoo.nets.layers.conv import (
     PER_CHANNEL_AND_IMAGE,
@@ -160,14 +161,11 @@ class InceptionBlock(nn.Module):
         }
         for option, count in counts.items():
             if count < 1:
-                raise ValueError(
-                    f"InceptionBlock: {option}={count} must be at least 1, because every branch "
-                    "needs channels to work on"
+                raise refuse(
+                    option, count, "give 1 or more: every branch needs channels to work on"
                 )
         if min(kernel_sizes) < 1:
-            raise ValueError(
-                f"InceptionBlock: kernel_sizes={kernel_sizes} must be odd and positive, say (3, 5)"
-            )
+            raise refuse("kernel_sizes", kernel_sizes, "give positive odd ones, say (3, 5)")
         self.out_channels = c_1x1 + c_3x3 + c_5x5 + c_pool
         self.kernel_sizes = kernel_sizes
 
@@ -353,8 +351,8 @@ class GoogLeNet(
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        check_choice("layout", layout, get_args(Layout))
-        check_choice("norm", norm, ("auto", *get_args(NormName)))
+        one_of("layout", layout, get_args(Layout))
+        one_of("norm", norm, ("auto", *get_args(NormName)))
 
         published = _LAYOUTS[layout]
         stem = choose_stem(stem, image_size)
@@ -367,9 +365,10 @@ class GoogLeNet(
         check_rate("dropout", dropout)
         _check_image_size(image_size, layout, stem, kind)
         if aux_heads and layout == "cifar":
-            raise ValueError(
-                "aux_heads=True needs layout 'paper' or 'torchvision', because the cifar layout "
-                "has no auxiliary heads"
+            raise refuse(
+                "aux_heads",
+                True,
+                "the cifar layout has no auxiliary heads; choose layout 'paper' or 'torchvision'",
             )
         if weights is not None:
             from torchvision.models import GoogLeNet_Weights
@@ -503,8 +502,9 @@ def _check_image_size(image_size: int, layout: Layout, stem: Stem, norm: NormNam
     smallest = _SMALLEST_IMAGE[layout, stem][norm in PER_CHANNEL_AND_IMAGE]
     if image_size < smallest:
         smaller = ", stem 'small'" if stem == "large" else ""
-        raise ValueError(
-            f"image_size={image_size} is too small for layout {layout!r} with the {stem} stem and "
-            f"norm {norm!r}, which need at least {smallest} pixels; use larger images{smaller} or "
-            "layout 'cifar'"
+        raise refuse(
+            "image_size",
+            image_size,
+            f"layout {layout!r} with the {stem} stem and norm {norm!r} need at least {smallest} "
+            f"pixels; use larger images{smaller} or layout 'cifar'",
         )

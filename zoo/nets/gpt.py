@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice, check_positive, check_rate
+from datamodules.core.errors import one_of, refuse
+from zoo.nets.checks import check_positive, check_rate
 from zoo.nets.layers.packing import packed_causal_mask
 
 GPTLayout = Literal["modern", "gpt2", "llama"]
@@ -257,7 +258,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         rotary_base: float = 10_000.0,
     ) -> None:
         super().__init__()
-        check_choice("layout", layout, get_args(GPTLayout))
+        one_of("layout", layout, get_args(GPTLayout))
         given = {
             "norm": norm,
             "positions": positions,
@@ -268,9 +269,9 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         }
         chosen: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
         parts = _LAYOUTS[layout]._replace(**chosen)
-        check_choice("norm", parts.norm, get_args(GPTNorm))
-        check_choice("positions", parts.positions, get_args(GPTPositions))
-        check_choice("activation", parts.activation, get_args(GPTActivation))
+        one_of("norm", parts.norm, get_args(GPTNorm))
+        one_of("positions", parts.positions, get_args(GPTPositions))
+        one_of("activation", parts.activation, get_args(GPTActivation))
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         if feedforward_dim is None:
             feedforward_dim = 4 * embedding_dim
@@ -443,9 +444,11 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         x: Tensor = self.embedding(tokens)
         if self.position is not None:
             if past + tokens.shape[1] > self.max_length and position_ids is None:
-                raise ValueError(
-                    f"{past + tokens.shape[1]} tokens are more than the learned positions of "
-                    f"max_length={self.max_length}; shorten the text, or choose positions 'rotary'"
+                raise refuse(
+                    "max_length",
+                    self.max_length,
+                    f"the learned positions end there, before {past + tokens.shape[1]} tokens; "
+                    "shorten the text, or choose positions 'rotary'",
                 )
             x = x + self.position(
                 self._range(tokens, past) if position_ids is None else position_ids
@@ -472,16 +475,22 @@ def _check_heads(
     embedding_dim: int, num_heads: int, num_kv_heads: int, positions: GPTPositions
 ) -> None:
     if embedding_dim % num_heads:
-        raise ValueError(
-            f"num_heads={num_heads} does not divide embedding_dim={embedding_dim}; choose a divisor"
+        raise refuse(
+            "num_heads",
+            num_heads,
+            f"it does not divide embedding_dim, {embedding_dim}; choose a divisor",
         )
     if num_heads % num_kv_heads:
-        raise ValueError(
-            f"num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}; choose a divisor"
+        raise refuse(
+            "num_kv_heads",
+            num_kv_heads,
+            f"it does not divide num_heads, {num_heads}; choose a divisor",
         )
     if positions == "rotary" and (embedding_dim // num_heads) % 2:
-        raise ValueError(
-            f"positions='rotary' turns pairs of features, and num_heads={num_heads} leaves "
-            f"{embedding_dim // num_heads} of embedding_dim={embedding_dim} to a head; choose an "
-            "even number a head"
+        raise refuse(
+            "num_heads",
+            num_heads,
+            "positions 'rotary' turns pairs of features, and this leaves "
+            f"{embedding_dim // num_heads} of embedding_dim {embedding_dim} to a head; choose an "
+            "even number a head",
         )

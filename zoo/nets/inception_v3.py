@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import Stem, check_choice, check_counts, check_rate, choose_stem
+from datamodules.core.errors import one_of, refuse
+from zoo.nets.checks import Stem, check_counts, check_rate, choose_stem
 from zoo.nets.layers.activations import ActivationName
 from zoo.nets.layers.conv import (
     PER_CHANNEL_AND_IMAGE,
@@ -405,7 +406,7 @@ class InceptionV3(
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        check_choice("norm", norm, get_args(NormName))
+        one_of("norm", norm, get_args(NormName))
         check_counts(in_channels, num_classes)
         check_rate("dropout", dropout)
         stem = choose_stem(stem, image_size)
@@ -519,7 +520,9 @@ def _check_image_size(image_size: int, stem: Stem, norm: NormName) -> None:
     smallest = _SMALLEST_IMAGE[stem][norm in PER_CHANNEL_AND_IMAGE]
     if image_size < smallest:
         smaller = " or stem 'small'" if stem == "large" else ""
-        raise ValueError(
-            f"image_size={image_size} is too small for the {stem} stem and norm {norm!r}, which "
-            f"need at least {smallest} pixels; use larger images{smaller}"
+        raise refuse(
+            "image_size",
+            image_size,
+            f"the {stem} stem and norm {norm!r} need at least {smallest} pixels; use larger "
+            f"images{smaller}",
         )

@@ -6,7 +6,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice, check_counts, check_rate
+from datamodules.core.errors import one_of, refuse
+from zoo.nets.checks import check_counts, check_rate
 from zoo.nets.layers.activations import ActivationName, make_activation
 from zoo.nets.layers.norms import NormName, make_norm
 
@@ -58,14 +59,14 @@ class MLP(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         self.num_classes = num_classes
         check_counts(in_channels, num_classes)
-        check_choice("activation", activation, get_args(ActivationName))
-        check_choice("norm", norm, get_args(NormName))
+        one_of("activation", activation, get_args(ActivationName))
+        one_of("norm", norm, get_args(NormName))
         check_rate("dropout", dropout)
         if image_size is not None and image_size < 1:
-            raise ValueError(f"image_size={image_size} must be at least 1, or null for tables")
+            raise refuse("image_size", image_size, "give 1 or more, or null for tables")
         layer_widths = _WIDTHS if widths is None else widths
         if min(layer_widths, default=1) < 1:
-            raise ValueError(f"widths={layer_widths} must all be at least 1, such as [256, 256]")
+            raise refuse("widths", layer_widths, "give numbers of 1 or more, such as [256, 256]")
 
         self.image_size = image_size
         self.input_shape = (

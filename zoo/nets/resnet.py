@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import Stem, check_choice, check_counts, check_rate, choose_stem
+from datamodules.core.errors import one_of, refuse
+from zoo.nets.checks import Stem, check_counts, check_rate, choose_stem
 from zoo.nets.layers.activations import ActivationName, activation_gain, make_activation
 from zoo.nets.layers.conv import ConvName, ScaledWSConv2d, make_conv
 from zoo.nets.layers.norms import NormName, make_norm
@@ -332,22 +333,26 @@ class ResNet(
         super().__init__()
         self.num_classes = num_classes
         check_counts(in_channels, num_classes)
-        check_choice("depth", depth, get_args(Depth))
-        check_choice("norm", norm, get_args(NormName))
+        one_of("depth", depth, get_args(Depth))
+        one_of("norm", norm, get_args(NormName))
         check_rate("drop_path", drop_path)
         check_rate("dropout", dropout)
         stem = choose_stem(stem, image_size)
         published = _DEPTHS[depth]
         _check_image_size(image_size, stem, whiten=whiten, norm=norm, stages=len(published.blocks))
         if norm == "none" and conv == "ws":
-            raise ValueError(
-                "conv='ws' makes the filters large and needs a norm to follow (now norm='none'); "
-                "choose conv='scaled_ws' or norm='group'"
+            raise refuse(
+                "conv",
+                conv,
+                "it makes the filters large and needs a norm to follow, where norm is 'none'; "
+                "choose conv 'scaled_ws' or norm 'group'",
             )
         if zero_init_residual and pre_activation:
-            raise ValueError(
-                "zero_init_residual=True zeroes the norm that ends a branch, and with "
-                "pre_activation=True none does; set one of them to false"
+            raise refuse(
+                "zero_init_residual",
+                True,
+                "it zeroes the norm that ends a branch, and with pre_activation none does; set "
+                "one of them to false",
             )
         layers = Layers(norm, num_groups, conv, activation, pre_activation)
         if weights is not None:
@@ -448,7 +453,7 @@ class ResNet(
             ValueError: If the net was built without ``whiten``.
         """
         if self.whitening is None:
-            raise ValueError("init_whitening needs a net with whiten=True (now whiten=False)")
+            raise refuse("whiten", False, "init_whitening needs it true")
         weight = self.whitening.weight
         moments = torch.zeros(weight[0].numel(), weight[0].numel(), dtype=torch.float64)
         patches = 0
@@ -487,30 +492,33 @@ def _check_image_size(
     image_size: int, stem: Stem, *, whiten: bool, norm: NormName, stages: int
 ) -> None:
     if whiten and stem == "large":
-        raise ValueError(
-            f"whiten=True needs the small stem (now large, image_size={image_size}); set "
-            "stem=small or whiten=false"
+        raise refuse(
+            "whiten",
+            True,
+            f"it needs the small stem, which is large for image_size {image_size}; set stem to "
+            "small or whiten to false",
         )
     smallest = _WHITENING_SIDE if whiten else 1
     if image_size < smallest:
-        raise ValueError(
-            f"image_size={image_size} is too small; the net needs at least {smallest} "
-            f"pixel{'' if smallest == 1 else 's'}"
-        )
+        raise refuse("image_size", image_size, f"the net needs {smallest} or more pixels")
     halvings = stages - 1 + (2 if stem == "large" else 0)
     side = image_size - whiten
     if norm == "instance" and side <= 2**halvings:
-        raise ValueError(
-            f"image_size={image_size} leaves a map of one pixel, which norm='instance' turns into "
-            f"zero; use images of at least {2**halvings + 1 + whiten} pixels, or norm='group'"
+        raise refuse(
+            "image_size",
+            image_size,
+            "it leaves a map of one pixel, which norm 'instance' turns into zero; use images of "
+            f"at least {2**halvings + 1 + whiten} pixels, or norm 'group'",
         )
 
 
 def _check_depth(weights: str, depth: int) -> None:
     if depth not in _WITH_WEIGHTS:
-        raise ValueError(
-            f"weights={weights!r} needs a depth that torchvision has weights for (now "
-            f"depth={depth}); choose one of {', '.join(map(str, _WITH_WEIGHTS))}"
+        raise refuse(
+            "depth",
+            depth,
+            f"torchvision has no weights {weights!r} for it; give one of "
+            f"{', '.join(map(str, _WITH_WEIGHTS))}",
         )
 
 

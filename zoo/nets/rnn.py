@@ -6,7 +6,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice, check_positive, check_rate, check_text_counts
+from datamodules.core.errors import one_of
+from zoo.nets.checks import check_positive, check_rate, check_text_counts
 from zoo.nets.layers.embeddings import TokenEmbedding
 from zoo.nets.layers.pooling import Pooling, Texts, prepare_texts, take_last
 
@@ -82,8 +83,8 @@ class RNNClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-classifi
         super().__init__()
         self.num_classes = num_classes
         check_text_counts(vocab_size, num_classes, pad_id)
-        check_choice("cell", cell, get_args(CellName))
-        check_choice("pooling", pooling, get_args(RNNPooling))
+        one_of("cell", cell, get_args(CellName))
+        one_of("pooling", pooling, get_args(RNNPooling))
         check_positive(hidden_size=hidden_size, num_layers=num_layers)
         check_rate("dropout", dropout)
 

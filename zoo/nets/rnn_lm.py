@@ -9,7 +9,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from zoo.nets.checks import check_choice, check_positive, check_rate
+from datamodules.core.errors import one_of
+from zoo.nets.checks import check_positive, check_rate
 
 LMCellName = Literal["lstm", "gru"]
 
@@ -69,7 +70,7 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
         weight_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_choice("cell", cell, get_args(LMCellName))
+        one_of("cell", cell, get_args(LMCellName))
         check_positive(
             vocab_size=vocab_size,
             embedding_dim=embedding_dim,

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice, check_positive, check_rate, check_text_counts
+from datamodules.core.errors import one_of, refuse
+from zoo.nets.checks import check_positive, check_rate, check_text_counts
 from zoo.nets.layers.activations import ActivationName, make_activation
 from zoo.nets.layers.embeddings import TokenEmbedding
 from zoo.nets.layers.norms import make_norm
@@ -278,9 +279,9 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
         self.num_classes = num_classes
         feedforward_dim = 4 * embedding_dim if feedforward_dim is None else feedforward_dim
         check_text_counts(vocab_size, num_classes, pad_id)
-        check_choice("norm", norm, get_args(TextNormName))
-        check_choice("positions", positions, get_args(PositionsName))
-        check_choice("pooling", pooling, get_args(TransformerPooling))
+        one_of("norm", norm, get_args(TextNormName))
+        one_of("positions", positions, get_args(PositionsName))
+        one_of("pooling", pooling, get_args(TransformerPooling))
         check_positive(
             embedding_dim=embedding_dim,
             num_heads=num_heads,
@@ -470,17 +471,22 @@ def _init_linear(linear: nn.Linear) -> None:
 
 def _check_widths(embedding_dim: int, num_heads: int, positions: PositionsName) -> None:
     if embedding_dim % num_heads:
-        raise ValueError(
-            f"num_heads={num_heads} does not divide embedding_dim={embedding_dim}; choose a divisor"
+        raise refuse(
+            "num_heads",
+            num_heads,
+            f"it does not divide embedding_dim, {embedding_dim}; choose a divisor",
         )
     if positions == "rotary" and (embedding_dim // num_heads) % 2:
-        raise ValueError(
-            f"positions='rotary' turns pairs of features, and num_heads={num_heads} leaves "
-            f"{embedding_dim // num_heads} of embedding_dim={embedding_dim} to a head; choose an "
-            "even number a head"
+        raise refuse(
+            "num_heads",
+            num_heads,
+            "positions 'rotary' turns pairs of features, and this leaves "
+            f"{embedding_dim // num_heads} of embedding_dim {embedding_dim} to a head; choose an "
+            "even number a head",
         )
     if positions == "sinusoidal" and embedding_dim % 2:
-        raise ValueError(
-            f"positions='sinusoidal' needs an even embedding_dim (now {embedding_dim}), for pairs "
-            "of sine and cosine"
+        raise refuse(
+            "embedding_dim",
+            embedding_dim,
+            "positions 'sinusoidal' has pairs of sine and cosine; give an even number",
         )

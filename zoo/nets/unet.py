@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice, check_counts, check_rate
+from datamodules.core.errors import one_of, refuse
+from zoo.nets.checks import check_counts, check_rate
 from zoo.nets.layers.activations import ActivationName
 from zoo.nets.layers.conv import WITHOUT_BIAS, ConvBlock, ConvName, ConvSettings
 from zoo.nets.layers.norms import NormName
@@ -116,12 +117,12 @@ class UNet(
     ) -> None:
         super().__init__()
         check_counts(in_channels, num_classes)
-        check_choice("norm", norm, get_args(NormName))
-        check_choice("up", up, get_args(Upsampling))
+        one_of("norm", norm, get_args(NormName))
+        one_of("up", up, get_args(Upsampling))
         check_rate("dropout", dropout)
         for option, count in (("depth", depth), ("width", width)):
             if count < 1:
-                raise ValueError(f"{option}={count} must be at least 1 (the paper's net has 4, 64)")
+                raise refuse(option, count, "give 1 or more (the paper's net has 4, 64)")
         self.num_classes = num_classes
         self.depth = depth
         self.norm = norm

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.nets.checks import check_choice, check_counts, check_rate
+from datamodules.core.errors import one_of
+from zoo.nets.checks import check_counts, check_rate
 from zoo.nets.layers.activations import ActivationName, activation_gain, make_activation
 
 FORMULAS = {
@@ -62,14 +63,14 @@ def test_a_net_is_built_on_the_meta_device():
 @pytest.mark.parametrize(
     ("check", "arguments", "said"),
     [
-        (make_activation, ["reul"], "activation='reul' is unknown; did you mean 'relu'. choose"),
-        (activation_gain, ["swish"], "activation='swish'.*hardswish"),
-        (check_choice, ["depth", 19, (20, 32)], "depth=19 is unknown; choose one of 20, 32$"),
-        (check_choice, ["norm", "xyz", ("batch",)], "norm='xyz' is unknown; choose one of batch$"),
-        (check_counts, [0, 2], "in_channels=0 must be at least 1"),
-        (check_counts, [1, -1], "num_classes=-1 must be at least 1"),
-        (check_rate, ["dropout", 1.0], "dropout=1.0 must be"),
-        (check_rate, ["drop_path", -0.1], "drop_path=-0.1 must be"),
+        (make_activation, ["reul"], "option activation is 'reul'; "),
+        (activation_gain, ["swish"], "option activation is 'swish'.*hardswish"),
+        (one_of, ["depth", 19, (20, 32)], "option depth is 19; "),
+        (one_of, ["norm", "xyz", ("batch",)], "option norm is 'xyz'; "),
+        (check_counts, [0, 2], "option in_channels is 0; "),
+        (check_counts, [1, -1], "option num_classes is -1; "),
+        (check_rate, ["dropout", 1.0], "option dropout is 1.0; "),
+        (check_rate, ["drop_path", -0.1], "option drop_path is -0.1; "),
     ],
 )
 def test_refuses_what_does_not_fit(check, arguments, said):
@@ -78,7 +79,7 @@ def test_refuses_what_does_not_fit(check, arguments, said):
 
 
 def test_accepts_the_limits():
-    check_choice("depth", 32, (20, 32))
+    one_of("depth", 32, (20, 32))
     check_counts(1, 1)
     check_rate("dropout", 0.0)
     check_rate("dropout", 0.99)

@@ -195,12 +195,21 @@ def test_group_count_is_the_one_that_was_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"kind": "bath", "num_channels": 8}, "norm='bath'.*did you mean 'batch'.*layer.*none"),
-        ({"kind": "batch", "num_channels": 0}, "num_channels=0"),
-        ({"kind": "group", "num_channels": 48, "num_groups": 32}, "num_groups=32.*48 channels"),
-        ({"kind": "group", "num_channels": 8, "num_groups": 0}, "num_groups=0"),
-        ({"kind": "frn", "num_channels": 8, "ndim": 2}, "norm='frn'.*pixels.*'layer'"),
-        ({"kind": "instance", "num_channels": 8, "ndim": 2}, "norm='instance'.*pixels.*'layer'"),
+        (
+            {"kind": "bath", "num_channels": 8},
+            "option norm is 'bath'; .*give one of batch, layer, instance, group, rms, frn, none; d",
+        ),
+        ({"kind": "batch", "num_channels": 0}, "option num_channels is 0"),
+        (
+            {"kind": "group", "num_channels": 48, "num_groups": 32},
+            "option num_groups is 32.*48 channels",
+        ),
+        ({"kind": "group", "num_channels": 8, "num_groups": 0}, "option num_groups is 0"),
+        ({"kind": "frn", "num_channels": 8, "ndim": 2}, "option norm is 'frn'.*pixels.*'layer'"),
+        (
+            {"kind": "instance", "num_channels": 8, "ndim": 2},
+            "option norm is 'instance'.*pixels.*'layer'",
+        ),
     ],
 )
 def test_refuses_what_does_not_fit(arguments, said):
@@ -276,7 +285,10 @@ def test_convolutions_keep_the_names_of_torchs(kind, names):
 
 
 def test_refuses_convolutions_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"conv='wss'.*did you mean 'ws'.*plain, ws, scaled_ws"):
+    with pytest.raises(
+        ValueError,
+        match=r"option conv is 'wss'; .*give one of plain, ws, scaled_ws; did you mean 'ws'\?",
+    ):
         make_conv("wss", 2, 2, 3)
     for conv in (WSConv2d, ScaledWSConv2d):
         with pytest.raises(ValueError, match="1x1 convolution of 4 channels in 4 groups"):

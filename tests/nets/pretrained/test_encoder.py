@@ -268,16 +268,19 @@ def test_lora_trains_low_rank_matrices_and_the_head(folders, kind, targets):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"vocab_size": 31}, "vocab_size=31 is more than the 30 tokens of name=.* tokenizer to"),
-        ({"max_length": 17}, "max_length=17 is beyond the 16 positions of name=.* to 16 or less"),
-        ({"lora": True, "lora_rank": 0}, "lora_rank=0 must be at least 1"),
-        ({"lora": True, "lora_dropout": 1.0}, r"lora_dropout=1\.0 must be"),
+        ({"vocab_size": 31}, "option vocab_size is 31; "),
+        ({"max_length": 17}, "option max_length is 17; .*'.*' has no more than 16 po"),
+        ({"lora": True, "lora_rank": 0}, "option lora_rank is 0; "),
+        ({"lora": True, "lora_dropout": 1.0}, r"option lora_dropout is 1\.0; "),
         (
             {"lora": True, "lora_targets": ["querry"]},
-            "lora_targets: 'querry' is no linear .* did you mean 'query'",
+            "lora_targets is 'querry'; it is no linear .* did you mean 'query'",
         ),
-        ({"lora": True, "lora_targets": ["classifier"]}, "'classifier' is no linear layer of the"),
-        ({"lora": True, "lora_targets": []}, "lora_targets=.. must be 'all-linear' or a list"),
+        (
+            {"lora": True, "lora_targets": ["classifier"]},
+            "'classifier'; it is no linear layer of the",
+        ),
+        ({"lora": True, "lora_targets": []}, "option lora_targets is ..; "),
         ({"architecture": "{"}, "architecture is no configuration of an encoder"),
         ({"architecture": '{"model_type": "x"}'}, "architecture is no configuration of an encod"),
     ],

@@ -217,12 +217,13 @@ def test_weights_fit_one_net():
     check_weights("V1", TinyWeights, {"stem": ("large", "large"), "in_channels": (3, 3)})
     check_weights("DEFAULT", TinyWeights, {})
     needed = {"stem": ("small", "large"), "norm": ("batch", "batch"), "in_channels": (1, 3)}
-    with pytest.raises(ValueError, match="weights='V1'") as error:
+    with pytest.raises(ValueError, match="option weights is 'V1'") as error:
         check_weights("V1", TinyWeights, needed)
     assert str(error.value) == (
-        "weights='V1' fits one net only: set stem=large (now small), in_channels=3 (now 1)"
+        "option weights is 'V1'; it fits one net only; set stem=large (now small), "
+        "in_channels=3 (now 1)"
     )
-    with pytest.raises(ValueError, match=r"weights='DEFALT'.*did you mean 'DEFAULT'.*V1, DEFAULT"):
+    with pytest.raises(ValueError, match=r"'DEFALT'.*V1, DEFAULT; did you mean 'DEFAULT'"):
         check_weights("DEFALT", TinyWeights, {})
 
 

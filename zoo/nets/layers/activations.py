@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from zoo.nets.checks import check_choice
+from datamodules.core.errors import one_of
 
 ActivationName = Literal[
     "relu",
@@ -58,7 +58,7 @@ def make_activation(name: ActivationName, *, inplace: bool = False) -> nn.Module
     Raises:
         ValueError: If ``name`` is unknown.
     """
-    check_choice("activation", name, get_args(ActivationName))
+    one_of("activation", name, get_args(ActivationName))
     if name in _WITH_INPLACE:
         return _WITH_INPLACE[name](inplace=inplace)
     return _WITHOUT_INPLACE[name]()

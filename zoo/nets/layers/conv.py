@@ -6,7 +6,7 @@ from typing import Literal, TypedDict, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice
+from datamodules.core.errors import UserError, one_of, refuse
 from zoo.nets.layers.activations import ActivationName, activation_gain, make_activation
 from zoo.nets.layers.norms import NormName, _ones, make_norm
 
@@ -61,8 +61,8 @@ class WSConv2d(nn.Conv2d):
         )
         self.fan_in = self.weight[0].numel()
         if self.fan_in == 1:
-            raise ValueError(
-                "conv='ws' and 'scaled_ws' need filters of more than one weight, and a "
+            raise UserError(
+                "options conv 'ws' and 'scaled_ws' need filters of more than one weight, and a "
                 f"{self.kernel_size[0]}x{self.kernel_size[1]} convolution of {in_channels} "
                 f"channels in {groups} groups has one; choose 'plain'"
             )
@@ -159,7 +159,7 @@ def make_conv(
     Raises:
         ValueError: If ``kind`` is unknown, or does not fit the sizes.
     """
-    check_choice("conv", kind, get_args(ConvName))
+    one_of("conv", kind, get_args(ConvName))
     conv_class = {"plain": nn.Conv2d, "ws": WSConv2d, "scaled_ws": ScaledWSConv2d}[kind]
     conv: nn.Conv2d = conv_class(
         in_channels,
@@ -239,9 +239,11 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         if conv == "ws" and norm == "none":
-            raise ValueError(
-                "conv='ws' needs a norm, which takes the scale of its filters away; choose conv "
-                "'scaled_ws', which keeps the scale, or norm 'group'"
+            raise refuse(
+                "conv",
+                conv,
+                "it needs a norm, which takes the scale of its filters away; choose conv "
+                "'scaled_ws', which keeps the scale, or norm 'group'",
             )
         height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
         self.conv = make_conv(

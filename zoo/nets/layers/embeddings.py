@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from datamodules.core.errors import refuse
 from zoo.nets.checks import check_positive, check_rate
 
 # splitmix64's constants (https://prng.di.unimi.it/splitmix64.c) as int64.
@@ -144,9 +145,11 @@ def load_vectors(path: str | Path, vocabulary: Mapping[str, int], dim: int) -> W
             broken (its number is given), or no token has a vector.
     """
     if not Path(path).is_file():
-        raise ValueError(
-            f"vectors={str(path)!r} is no file; give a text file of word vectors in fastText's "
-            "(.vec) or GloVe's (.txt) form"
+        raise refuse(
+            "vectors",
+            path,
+            "there is no such file; give a text file of word vectors in fastText's (.vec) or "
+            "GloVe's (.txt) form",
         )
     # Words stay bytes: a few in the published files are no valid UTF-8, and cannot match anyway.
     wanted = {token.encode(): row for token, row in vocabulary.items()}
@@ -182,11 +185,13 @@ def load_vectors(path: str | Path, vocabulary: Mapping[str, int], dim: int) -> W
             table[row] = vector
             found.add(row)
     if number == 0:
-        raise ValueError(f"vectors={str(path)!r} is an empty file; give one of word vectors")
+        raise refuse("vectors", path, "the file is empty; give one of word vectors")
     if not found:
-        raise ValueError(
-            f"vectors={str(path)!r} has none of the vocabulary's {len(vocabulary)} tokens; use a "
-            "tokenizer that keeps words whole, and vectors of the texts' language"
+        raise refuse(
+            "vectors",
+            path,
+            f"the file has none of the vocabulary's {len(vocabulary)} tokens; use a tokenizer "
+            "that keeps words whole, and vectors of the texts' language",
         )
     without = table[:, 0].isnan()
     std = table[~without].std(correction=0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
+
+from datamodules.core.errors import did_you_mean, refuse
 
 if TYPE_CHECKING:  # imported when a model is built: it takes seconds, and other nets need none
     from transformers import PreTrainedModel
@@ -117,19 +118,20 @@ def _find_targets(model: PreTrainedModel, what: str, targets: Targets) -> list[s
         return linear
     known = sorted({name.rpartition(".")[2] for name in linear})
     if isinstance(targets, str) or not targets:
-        raise ValueError(
-            f"lora_targets={targets!r} must be 'all-linear' or a list of layers, of "
-            f"{', '.join(known)}"
+        raise refuse(
+            "lora_targets",
+            targets,
+            f"give 'all-linear' or a list of layers, of {', '.join(known)}",
         )
     chosen: list[str] = []
     for target in targets:
         meant = [name for name in linear if f".{name}".endswith(f".{target}")]
         if not meant:
-            near = difflib.get_close_matches(target, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"lora_targets: {target!r} is no linear layer of {what}; {hint}choose of "
-                f"{', '.join(known)}"
+            raise refuse(
+                "lora_targets",
+                target,
+                f"it is no linear layer of {what}; give one of {', '.join(known)}"
+                + did_you_mean(target, known),
             )
         chosen += meant
     return chosen

@@ -38,7 +38,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice
+from datamodules.core.errors import one_of, refuse
 
 NormName = Literal["batch", "layer", "instance", "group", "rms", "frn", "none"]
 
@@ -164,13 +164,15 @@ def make_norm(
         ValueError: If ``kind`` is unknown or has no form for tables, or ``num_channels`` or
             ``num_groups`` does not fit.
     """
-    check_choice("norm", kind, get_args(NormName))
+    one_of("norm", kind, get_args(NormName))
     if num_channels < 1:
-        raise ValueError(f"num_channels={num_channels} must be at least 1")
+        raise refuse("num_channels", num_channels, "give 1 or more")
     if ndim == 2 and kind in ("instance", "frn"):
-        raise ValueError(
-            f"norm={kind!r} averages over the pixels of a channel, and a table has none; choose "
-            "'batch', 'layer', 'group', 'rms' or 'none'"
+        raise refuse(
+            "norm",
+            kind,
+            "it averages over the pixels of a channel, and a table has none; choose 'batch', "
+            "'layer', 'group', 'rms' or 'none'",
         )
     eps = _EPS.get(kind, _EPS_OF_MOST) if eps is None else eps
     match kind:
@@ -217,8 +219,9 @@ def _count_groups(num_channels: int, num_groups: int | Literal["auto"]) -> int:
         most = max(1, min(_MOST_GROUPS, num_channels // _FEWEST_IN_GROUP))
         return max(g for g in range(1, most + 1) if num_channels % g == 0)
     if num_groups < 1 or num_channels % num_groups:
-        raise ValueError(
-            f"num_groups={num_groups} does not divide {num_channels} channels; "
-            "choose a divisor or 'auto'"
+        raise refuse(
+            "num_groups",
+            num_groups,
+            f"it does not divide {num_channels} channels; choose a divisor or 'auto'",
         )
     return num_groups

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from datamodules.core.errors import refuse
+
 PoolingName = Literal["last", "cls", "mean", "max", "attention"]
 
 
@@ -159,6 +161,6 @@ class Pooling(nn.Module):
             ValueError: If the pooling is another one, which has no weights.
         """
         if self.score is None:
-            raise ValueError(f"pooling={self.kind!r} has no weights to show; choose 'attention'")
+            raise refuse("pooling", self.kind, "it has no weights to show; choose 'attention'")
         scores: Tensor = self.score(x).squeeze(2)
         return scores.masked_fill(~mask, -torch.inf).softmax(dim=1)

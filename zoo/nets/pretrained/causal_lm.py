@@ -11,7 +11,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice, check_positive, check_rate
+from datamodules.core.errors import one_of, refuse
+from zoo.nets.checks import check_positive, check_rate
 from zoo.nets.layers.lora import Targets, add_lora, is_added, lora_off, merge_lora
 from zoo.nets.layers.packing import packed_causal_mask, packed_position_ids
 from zoo.nets.pretrained.hf import check_installed, head_names, recompute_layers, write_architecture
@@ -101,8 +102,8 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         super().__init__()
         check_positive(lora_rank=lora_rank)
         check_rate("lora_dropout", lora_dropout)
-        check_choice("dtype", dtype, get_args(Dtype))
-        check_choice("attention", attention, get_args(Attention))
+        one_of("dtype", dtype, get_args(Dtype))
+        one_of("attention", attention, get_args(Attention))
         check_installed("PretrainedCausalLM", "transformers", *(("peft",) if lora else ()))
         _check_parts(lora, dora, rslora, attention, load_in_4bit)
         self.lora = lora
@@ -123,9 +124,11 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
             amend_record(self, architecture=None if lora else write_architecture(self.model))
         self.vocab_size = cast(nn.Embedding, self.model.get_input_embeddings()).num_embeddings
         if vocab_size is not None and vocab_size > self.vocab_size:
-            raise ValueError(
-                f"vocab_size={vocab_size} is more than the {self.vocab_size} tokens of "
-                f"model={model!r}; set the data's tokenizer to {model!r} too"
+            raise refuse(
+                "vocab_size",
+                vocab_size,
+                f"{model!r} has no more than {self.vocab_size} tokens; set the data's tokenizer "
+                f"to {model!r} too",
             )
         self.max_length = context_length(self.model.config)
         self._plain_head, self._keeps_apart, self._shares = try_out(self.model, model)
@@ -221,9 +224,11 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         given = self.model(tokens, past_key_values=state, use_cache=True, logits_to_keep=1)
         if getattr(given, "past_key_values", None) is None:
             kind = self.model.config.model_type
-            raise ValueError(
-                f"model={self._name!r} ({kind}) keeps no keys and values, so it cannot write on "
-                "here; choose a Transformer"
+            raise refuse(
+                "model",
+                self._name,
+                f"a {kind} keeps no keys and values, so it cannot write on here; choose a "
+                "Transformer",
             )
         return given.logits[:, -1], given.past_key_values
 
@@ -234,7 +239,7 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
             ValueError: If the net has no LoRA, whose matrices could be left out.
         """
         if not self.lora:
-            raise ValueError("lora=False leaves no base model to go back to; set lora=True")
+            raise refuse("lora", False, "it leaves no base model to go back to; set it to true")
         return lora_off(self.model)
 
     def to_transformers(self) -> PreTrainedModel:
@@ -285,16 +290,20 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         if segment_ids is not None and not self._keeps_apart:
             if int(segment_ids.max()) > 0:
                 kind = self.model.config.model_type
-                raise ValueError(
-                    f"model={self._name!r} ({kind}) cannot keep the texts of one row apart; set "
-                    "the data's packing to false"
+                raise refuse(
+                    "model",
+                    self._name,
+                    f"a {kind} cannot keep the texts of one row apart; set the data's packing to "
+                    "false",
                 )
             segment_ids = None
         if shared_prefix_len and not self._shares:
             kind = self.model.config.model_type
-            raise ValueError(
-                f"model={self._name!r} ({kind}) cannot share the start of a row among its texts; "
-                "set the data's share_prefix to false"
+            raise refuse(
+                "model",
+                self._name,
+                f"a {kind} cannot share the start of a row among its texts; set the data's "
+                "share_prefix to false",
             )
         if segment_ids is not None:
             if position_ids is None:
@@ -315,9 +324,11 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
 
     def _check_length(self, length: int) -> None:
         if self.max_length is not None and length > self.max_length:
-            raise ValueError(
-                f"{length} tokens are more than the {self.max_length} of model={self._name!r}; set "
-                f"max_length of the data to {self.max_length} or less, or shorten the prompt"
+            raise refuse(
+                "model",
+                self._name,
+                f"it reads {self.max_length} tokens, and here are {length}; set max_length of the "
+                f"data to {self.max_length} or less, or shorten the prompt",
             )
 
 
@@ -345,9 +356,11 @@ class BaseModel(nn.Module):
             ValueError: If they differ.
         """
         if bytes(state.tolist()) != self.fingerprint:
-            raise ValueError(
-                f"the checkpoint holds an adapter for another base model than model={self.name!r}; "
-                "set model to the one that it was trained on"
+            raise refuse(
+                "model",
+                self.name,
+                "the checkpoint holds an adapter for another base model; set model to the one "
+                "that it was trained on",
             )
 
 
@@ -384,18 +397,18 @@ def _check_parts(
     """
     for name, value in (("dora", dora), ("rslora", rslora), ("load_in_4bit", load_in_4bit)):
         if value and not lora:
-            raise ValueError(f"{name}=True is a kind of LoRA; set lora=True too")
+            raise refuse(name, True, "it is a kind of LoRA; set lora to true too")
     if attention == "flash_attention_2":
         from transformers.utils.import_utils import is_flash_attn_2_available
 
         if not is_flash_attn_2_available():
-            raise ValueError(
-                "attention='flash_attention_2' needs a GPU and the package flash-attn; take 'sdpa'"
+            raise refuse(
+                "attention", attention, "it needs a GPU and the package flash-attn; take 'sdpa'"
             )
     if load_in_4bit:
         check_installed("load_in_4bit", "bitsandbytes")
         if not torch.cuda.is_available():
-            raise ValueError("load_in_4bit=True needs a GPU, and there is none; leave it out")
+            raise refuse("load_in_4bit", True, "it needs a GPU, and there is none; leave it out")
 
 
 def _find(name: str) -> Path:

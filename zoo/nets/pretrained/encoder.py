@@ -12,6 +12,7 @@ from huggingface_hub import HfApi, PyTorchModelHubMixin, constants, try_to_load_
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from torch import Tensor, nn
 
+from datamodules.core.errors import refuse
 from zoo.nets.checks import check_positive, check_rate, check_text_counts
 from zoo.nets.layers.lora import Targets, add_lora, is_added
 from zoo.nets.layers.pooling import cut_padding, prepare_texts
@@ -112,17 +113,21 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
         self.model.train()  # transformers hands it out in evaluation mode
         config = self.model.config
         if vocab_size is not None and vocab_size > config.vocab_size:
-            raise ValueError(
-                f"vocab_size={vocab_size} is more than the {config.vocab_size} tokens of "
-                f"name={name!r}; set the data's tokenizer to {name!r} too"
+            raise refuse(
+                "vocab_size",
+                vocab_size,
+                f"{name!r} has no more than {config.vocab_size} tokens; set the data's tokenizer "
+                f"to {name!r} too",
             )
         if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = pad_id  # by which decoders find the last token of a text
         self.positions = _count_positions(self.model)
         if max_length is not None and max_length > (self.positions or max_length):
-            raise ValueError(
-                f"max_length={max_length} is beyond the {self.positions} positions of "
-                f"name={name!r}; set max_length of the data to {self.positions} or less"
+            raise refuse(
+                "max_length",
+                max_length,
+                f"{name!r} has no more than {self.positions} positions; set max_length of the "
+                f"data to {self.positions} or less",
             )
         self.head_names = head_names(self.model)
         if gradient_checkpointing:

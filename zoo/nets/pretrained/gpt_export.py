@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from datamodules.core.errors import UserError, refuse
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -17,7 +19,7 @@ def to_transformers(net: GPT) -> PreTrainedModel:
     """Return the same net as a model of transformers: GPT-2, Llama or Qwen3.
 
     Raises:
-        ValueError: If no model of these has the net's parts.
+        UserError: If no model of these has the net's parts.
     """
     parts = net.parts
     model: PreTrainedModel
@@ -26,7 +28,7 @@ def to_transformers(net: GPT) -> PreTrainedModel:
     elif parts[:3] == ("rms", "rotary", "swiglu") and not parts.bias:
         model = _llama(net)
     else:
-        raise ValueError(
+        raise UserError(
             "transformers has this net neither as GPT-2 (norm layer, positions learned, activation "
             "gelu, bias, no qk_norm) nor as Llama or Qwen3 (norm rms, positions rotary, activation "
             f"swiglu, no bias), and it has norm {parts.norm}, positions {parts.positions}, "
@@ -41,7 +43,8 @@ def _gpt2(net: GPT) -> Any:
 
     block: Any = net.blocks[0]
     if block.attention.num_kv_heads != block.attention.num_heads:
-        raise ValueError("num_kv_heads differs from num_heads, which GPT-2 does not know")
+        remedy = "GPT-2 has as many as num_heads; choose a net of layout 'llama'"
+        raise refuse("num_kv_heads", block.attention.num_kv_heads, remedy)
     config = GPT2Config(
         vocab_size=net.vocab_size,
         n_positions=net.max_length,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from datamodules.core.errors import refuse
 from datamodules.core.private import attention_implementation
 from zoo.nets.layers.packing import packed_causal_mask
 from zoo.nets.pretrained.hf import errors_alone, read_architecture, warn_of_missing
@@ -150,8 +151,10 @@ def try_out(model: PreTrainedModel, name: str) -> tuple[bool, bool, bool]:
     negligible = torch.finfo(model.dtype).eps ** 0.5
     alone = differences(rows[:, 3:])
     if alone[0] > negligible * alone[1]:
-        raise ValueError(
-            f"model={name!r} ({model.config.model_type}) looks at later tokens; choose a decoder"
+        raise refuse(
+            "model",
+            name,
+            f"a {model.config.model_type} looks at later tokens; choose a decoder",
         )
     try:
         apart = differences(rows, position_ids=places)

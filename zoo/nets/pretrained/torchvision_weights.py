@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import torch
 from torch import Tensor, nn
 
-from zoo.nets.checks import check_choice
+from datamodules.core.errors import one_of, refuse
 
 if TYPE_CHECKING:  # a broken torchvision must not break nets without pretrained weights
     from torchvision.models import WeightsEnum
@@ -38,14 +38,14 @@ def check_weights(
     Raises:
         ValueError: If the name is unknown or an option has another value than it needs.
     """
-    check_choice("weights", weights, tuple(registry.__members__))
+    one_of("weights", weights, tuple(registry.__members__))
     wrong = [
         f"{option}={value} (now {given})"
         for option, (given, value) in needed.items()
         if given != value
     ]
     if wrong:
-        raise ValueError(f"weights={weights!r} fits one net only: set {', '.join(wrong)}")
+        raise refuse("weights", weights, f"it fits one net only; set {', '.join(wrong)}")
 
 
 def load_pretrained(
@@ -134,9 +134,11 @@ def check_transform_input(transform_input: bool, in_channels: int) -> None:
         ValueError: If they have not.
     """
     if transform_input and in_channels != 3:
-        raise ValueError(
-            f"transform_input=True needs in_channels=3 (now {in_channels}), because it undoes "
-            "ImageNet's normalisation of three colours"
+        raise refuse(
+            "transform_input",
+            True,
+            f"it undoes ImageNet's normalisation of three colours, and in_channels is "
+            f"{in_channels}; set it to false",
         )
 
 
