@@ -1,6 +1,5 @@
 """Chats as the text that a model knows, and which of it the assistant says."""
 
-import difflib
 import json
 import re
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, nearest, refuse
 from datamodules.language.conversations import Conversation, Message
 from datamodules.language.tokenizer import LanguageTokenizer
 from datamodules.text.files import read_text
@@ -252,10 +251,8 @@ def read_template(given: str | None, folder: Path | None, tokenizer: LanguageTok
         if "eos_token" in text and "eos_token" not in named:
             absent.append("a token that ends a text (end_token)")
         if absent:
-            raise DataError(
-                f"chat_template: {given!r} needs {absent[0]}, which the tokenizer lacks; give "
-                f"{_others()}"
-            )
+            remedy = f"give {_others()}, as the tokenizer lacks {absent[0]}"
+            raise refuse("chat_template", given, remedy)
     setting = "".join(
         f"{{% set {name} = {json.dumps(named.get(name, ''))} %}}"
         for name in _VARIABLES
@@ -270,7 +267,8 @@ def _template(given: str | None, folder: Path | None) -> str:
         text = None if folder is None else _own_template(folder)
         if text is None:
             source = "the tokenizer" if folder is None else repr(str(folder))
-            raise DataError(f"chat_template: {source} has none of its own; give {_others()}")
+            remedy = f"give {_others()}, as {source} has none of its own"
+            raise refuse("chat_template", None, remedy)
         return text
     if given in NAMED_TEMPLATES:
         return NAMED_TEMPLATES[given]
@@ -278,9 +276,9 @@ def _template(given: str | None, folder: Path | None) -> str:
         return given
     path = Path(given).expanduser()
     if not path.is_file():
-        near = difflib.get_close_matches(given, NAMED_TEMPLATES, n=1)
-        way = f"did you mean {near[0]!r}?" if near else f"give {_others()}"
-        raise DataError(f"chat_template: {given!r} is neither a name nor a file; {way}")
+        near = nearest(given, NAMED_TEMPLATES)
+        remedy = f"did you mean {near!r}?" if near else f"give {_others()}"
+        raise refuse("chat_template", given, remedy)
     return read_text(path)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.base import SplitDataModule
-from datamodules.core.errors import DataError, at_least, between
+from datamodules.core.errors import DataError, at_least, between, one_of
 from datamodules.core.hub import SMALL_MODEL, find_model
 from datamodules.core.options import some
 from datamodules.core.sampling import EpochBatches, PositionedLoader
@@ -27,7 +27,7 @@ TooLong = Literal["cut", "drop"]
 class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
     """Chats with three disjoint splits, of which what the assistant says is learned.
 
-    A subclass calls ``_take`` at the end of its constructor. Chats are tokenised once, into
+    A subclass calls ``_set_sources`` at the end of its constructor. Chats are tokenised once, into
     ``$ZOO_CACHE`` (by default ``~/.cache/lightning_zoo``), and mapped into memory.
 
     Args:
@@ -69,8 +69,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
         self.max_length = at_least("max_length", max_length, 1)
-        if too_long not in get_args(TooLong):
-            raise DataError(f"too_long: {too_long!r} is not possible; give 'cut' or 'drop'")
+        one_of("too_long", too_long, get_args(TooLong))
         self.too_long = too_long
         self.max_tokens = None if max_tokens is None else at_least("max_tokens", max_tokens, 1)
         self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
@@ -94,12 +93,12 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         """Return what makes chats of rows."""
         raise NotImplementedError
 
-    def _take(self, sources: dict[Split, Records]) -> None:
+    def _set_sources(self, sources: dict[Split, Records]) -> None:
         """Say where the samples are; the first row is read, so that what it lacks is said early."""
         self._sources = sources
         for source in sources.values():
             if next(iter(self._reader()(source.rows())), None) is None:
-                raise DataError(f"path: {source.name} holds no rows; give some")
+                raise DataError(f"{source.name} holds no rows; give some")
 
     def prepare_data(self) -> None:
         """Tokenise all chats, in one process while the others wait."""
@@ -143,9 +142,9 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         rows = {split: self._usable(store, own) for split, own in rows.items()}
         if not any(map(len, rows.values())):
             raise DataError(
-                f"path: none of the {total} samples has an answer to learn within max_length: "
-                f"{self.max_length} tokens ({self.too_long_count} are longer); give a larger one "
-                "or samples with answers"
+                f"none of the {total} samples has an answer to learn within "
+                f"{self.max_length} tokens ({self.too_long_count} are longer); give a larger "
+                "max_length or samples with answers"
             )
         fractions: dict[Split, float] = {"test": self.test_fraction, "val": self.val_fraction}
         pool = rows["train"]

@@ -96,7 +96,7 @@ def _form(
     ways = [" and ".join(map(repr, form)) for form in forms]
     held = ", ".join(map(repr, values)) or "none"
     raise DataError(
-        f"path: {place} has the columns {held}, which make no sample; give {', or '.join(ways)}"
+        f"{place} has the columns {held}, which make no sample; give {', or '.join(ways)}"
     )
 
 

@@ -11,13 +11,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.base import SplitDataModule
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError, at_least, between
+from datamodules.core.errors import DataError, at_least, between, one_of, refuse
 from datamodules.core.options import some
 from datamodules.core.randomness import permutation
 from datamodules.core.sampling import EpochBatches, PositionedLoader
 from datamodules.language.base import LanguageData
 from datamodules.language.documents import Documents, Survey, TableDocuments, find_documents, survey
-from datamodules.language.streams import SPLITS, Division, stretches, token_streams
+from datamodules.language.streams import SPLITS, Division, split_texts, token_streams
 from datamodules.language.tokenizer import END_TOKEN, LanguageTokenizer, named_end
 from datamodules.language.windows import (
     ContiguousBatches,
@@ -140,7 +140,7 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         self.splits = splits
         self.text_column = text_column
         if document_separator == "":
-            raise DataError("document_separator: it is empty; give one, such as two line feeds")
+            raise refuse("document_separator", "", "give one, such as two line feeds")
         self.document_separator = document_separator
         self.tokenizer = str(tokenizer)
         self.vocab_size = at_least("vocab_size", vocab_size, 1)
@@ -148,26 +148,23 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         self.lowercase = lowercase
         self.nfc = nfc
         self.max_length = at_least("max_length", max_length, 1)
-        if windows not in get_args(Windows):
-            raise DataError(f"windows: {windows!r} is not possible; give 'random' or 'sequential'")
+        one_of("windows", windows, get_args(Windows))
         self.windows = windows
         self.windows_per_epoch = windows_per_epoch
         if windows_per_epoch is not None:
             at_least("windows_per_epoch", windows_per_epoch, 1)
             if windows == "sequential":
-                raise DataError(
-                    f"windows_per_epoch: {windows_per_epoch} is for random windows; leave it out "
-                    "with windows: sequential"
-                )
+                remedy = "leave it out with windows: sequential"
+                raise refuse("windows_per_epoch", windows_per_epoch, remedy)
         self.respect_documents = respect_documents
         self.deduplicate = deduplicate
         self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
         self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self._stores: dict[Split, TokenStore] | None = None
-        self._take(self._find())
-        self._set_tokenizer(self._find_tokenizer(end_token))
+        self._survey_sources(self._find_documents())
+        self._set_tokenizer(self._load_or_train_tokenizer(end_token))
 
-    def _find(self) -> dict[Split, Documents]:
+    def _find_documents(self) -> dict[Split, Documents]:
         separator = self.document_separator
         if separator is not None:  # a shell passes no line feeds
             separator = separator.replace("\\n", "\n").replace("\\t", "\t")
@@ -183,13 +180,13 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
             splits=self.splits,
         )
 
-    def _take(self, sources: dict[Split, Documents]) -> None:
+    def _survey_sources(self, sources: dict[Split, Documents]) -> None:
         """Read all documents once and say which split gets which."""
         self._sources = list(sources.values())
         found = survey(self._sources)
         for source, size in zip(self._sources, found.sizes, strict=True):
             if size == 0:
-                raise DataError(f"path: {source.name} holds no text; give one that does")
+                raise DataError(f"{source.name} holds no text; give one that does")
         split_of = np.repeat([SPLITS.index(split) for split in sources], found.sizes).astype(
             np.int8
         )
@@ -218,7 +215,7 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         pool = np.flatnonzero(split_of == SPLITS.index("train"))
         if not len(pool):
             raise DataError(
-                f"path: every training document of {self._sources[0].name} stands in another split "
+                f"every training document of {self._sources[0].name} stands in another split "
                 "too; give other texts, or set deduplicate: false"
             )
         fractions = {"val": self.val_fraction, "test": self.test_fraction}
@@ -228,12 +225,14 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
             some(fractions[split], total) if split in wanted else 0 for split in ("val", "test")
         )
         if val + test >= total:
-            options = " and ".join(f"{split}_fraction" for split in wanted)
+            first, *others = (f"{split}_fraction" for split in wanted)
+            too = "".join(f" or a smaller {other}" for other in others)
             things = "documents" if whole else "characters"
-            raise DataError(
-                f"{options}: {val + test} of {total} {things} would leave none to train on; choose "
-                "smaller ones or add text"
+            remedy = (
+                f"choose a smaller one{too} or add text, as {val + test} of {total} {things} would "
+                "leave none to train on"
             )
+            raise refuse(first, getattr(self, first), remedy)
         cuts = total - val - test, total - test
         if not whole:
             return Division(split_of, cuts)
@@ -243,15 +242,13 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         split_of[pool[cuts[1] :]] = SPLITS.index("test")
         return Division(split_of)
 
-    def _find_tokenizer(self, end_token: str | None) -> LanguageTokenizer:
+    def _load_or_train_tokenizer(self, end_token: str | None) -> LanguageTokenizer:
         if self.tokenizer not in get_args(TokenizerKind):
             end_token = end_token or named_end(self.tokenizer)
             return LanguageTokenizer(pretrained(self.tokenizer, nfc=self.nfc), end_token)
         if end_token is not None:
-            raise DataError(
-                f"end_token: {end_token!r} is for a tokenizer that exists; one that is trained "
-                f"has {END_TOKEN}"
-            )
+            remedy = f"leave it out, as a tokenizer that is trained has {END_TOKEN}"
+            raise refuse("end_token", end_token, remedy)
         from tokenizers import __version__
 
         kind: Any = self.tokenizer
@@ -274,7 +271,7 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
 
     def _training_texts(self) -> Iterator[str]:
         what = "training the tokenizer"
-        return (s.text for s in stretches(self._sources, self._division, what) if s.split == 0)
+        return (s.text for s in split_texts(self._sources, self._division, what) if s.split == 0)
 
     def _streams(self) -> dict[Split, TokenStore]:
         return token_streams(self._sources, self._division, self.text_tokenizer, self._mark)
@@ -304,11 +301,11 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         """Read the training and the validation split."""
         train_split, val_split = self._dataset("train", 1), self._dataset("val", self.max_length)
         if not len(train_split):
-            raise DataError(
-                f"max_length: a window of {self.max_length} tokens and the one behind it do not "
-                f"fit into the {train_split.tokens} tokens to train on; give a smaller one or more "
-                "text"
+            remedy = (
+                "give a smaller one or more text, as a window and the token behind it do not fit "
+                f"into the {train_split.tokens} tokens to train on"
             )
+            raise refuse("max_length", self.max_length, remedy)
         self._report(train_split.tokens, val_split.tokens)
         return train_split, val_split
 
@@ -335,11 +332,12 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
             count = lane_windows(*shape) * self.batch_size
             order = lane_starts(*shape, self.order_seed)
             if not count:
-                raise DataError(
-                    f"batch_size: {self.batch_size} sequences of {self.max_length} tokens and more "
-                    f"do not fit into the {dataset.tokens} tokens to train on; give a smaller one, "
-                    "or a smaller max_length"
+                remedy = (
+                    "give a smaller one, or a smaller max_length, as so many sequences of "
+                    f"{self.max_length} tokens and more do not fit into the {dataset.tokens} "
+                    "tokens to train on"
                 )
+                raise refuse("batch_size", self.batch_size, remedy)
         rank, world_size = self._shard()
         return EpochBatches(
             count,

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError
 from datamodules.text.files import TABLES, Layout, Split, SplitSource, stamp, text_blocks
-from datamodules.text.sources import check_splits, find_parts, split_of, tables
+from datamodules.text.sources import check_splits, find_sources, split_of, splits_of_file, tables
 from datamodules.text.survey import Rows
 
-PIECE_CHARACTERS = 2**16
+CHUNK_CHARACTERS = 2**16
 """A longer text comes in pieces, which are tokenised side by side."""
 
 # Where a text may be cut without any tokenizer noticing: words begin behind a single line feed,
@@ -50,7 +50,7 @@ class Documents(Protocol):
         """Return what the documents depend on, as JSON."""
         ...
 
-    def pieces(self) -> Iterator[DocumentChunk]:
+    def chunks(self) -> Iterator[DocumentChunk]:
         """All documents in order; blank ones are passed over."""
         ...
 
@@ -71,7 +71,7 @@ class TextFiles:
         """Return what the documents depend on, as JSON."""
         return [self.separator, [stamp(path) for path in self.paths]]
 
-    def pieces(self) -> Iterator[DocumentChunk]:
+    def chunks(self) -> Iterator[DocumentChunk]:
         """All documents in order."""
         for path in self.paths:
             yield from _documents(text_blocks(path), self.separator)
@@ -93,7 +93,7 @@ class TableDocuments:
         """Return what the documents depend on, as JSON."""
         return [self.separator, self.part.key()]
 
-    def pieces(self) -> Iterator[DocumentChunk]:
+    def chunks(self) -> Iterator[DocumentChunk]:
         """All documents in order."""
         for chunk in self.part.chunks():
             for text in chunk.columns[0]:
@@ -114,7 +114,7 @@ def _documents(blocks: Iterator[str], separator: str | None) -> Iterator[Documen
         # A separator of which only the beginning has been read stays in one piece.
         end = len(rest) - len(separator or "")
         start = 0
-        while (seam := _SEAM.search(rest, start + PIECE_CHARACTERS)) and seam.end() <= end:
+        while (seam := _SEAM.search(rest, start + CHUNK_CHARACTERS)) and seam.end() <= end:
             yield DocumentChunk(rest[start : seam.end()], last=False)
             start, begun = seam.end(), True
         rest = rest[start:]
@@ -124,7 +124,7 @@ def _documents(blocks: Iterator[str], separator: str | None) -> Iterator[Documen
 
 def _whole(document: str) -> Iterator[DocumentChunk]:
     start = 0
-    while seam := _SEAM.search(document, start + PIECE_CHARACTERS):
+    while seam := _SEAM.search(document, start + CHUNK_CHARACTERS):
         yield DocumentChunk(document[start : seam.end()], last=False)
         start = seam.end()
     yield DocumentChunk(document[start:], last=True)
@@ -161,10 +161,10 @@ def _survey(sources: Sequence[Documents], folder: Path) -> None:
     sizes = []
     for source in sources:
         before, count, digest = len(characters), 0, hashlib.blake2b(digest_size=16)
-        for piece in counted(source.pieces(), "reading documents"):
-            digest.update(piece.text.encode("utf-8", "surrogatepass"))
-            count += len(piece.text)
-            if piece.last:
+        for chunk in counted(source.chunks(), "reading documents"):
+            digest.update(chunk.text.encode("utf-8", "surrogatepass"))
+            count += len(chunk.text)
+            if chunk.last:
                 digests += digest.digest()
                 characters.append(count)
                 count, digest = 0, hashlib.blake2b(digest_size=16)
@@ -222,13 +222,13 @@ def find_documents(
     if texts.get("train") and all(texts.values()):
         return {s: TextFiles(texts[s], separator) for s in get_args(Split) if s in texts}
     if place.is_file() and place.suffix not in TABLES:
-        raise DataError(f"splits: {path!r} is one file; give the folder that holds them all")
+        raise splits_of_file(splits or {}, path)
     if place.is_dir() and splits is None and not tables(place):
         raise DataError(
-            f"path: {str(place)!r} holds no texts; give a folder with .txt files, or with files of "
+            f"{str(place)!r} holds no texts; give a folder with .txt files, or with files of "
             f"{', '.join(TABLES)}"
         )
-    parts = find_parts(path, layout, config=config, revision=revision, splits=splits)
+    parts = find_sources(path, layout, config=config, revision=revision, splits=splits)
     return {split: TableDocuments(part, separator) for split, part in parts.items()}
 
 

@@ -59,5 +59,5 @@ def _prompt(given: str) -> str:
     if path.suffix != ".txt" or any(map(str.isspace, given)):
         return given
     if not path.is_file():
-        raise DataError(f"inputs: {given!r} does not exist; give prompts or .txt files")
+        raise DataError(f"{given!r} does not exist; give prompts or .txt files")
     return read_text(path)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import refuse
 from datamodules.core.sampling import EpochBatches, split_rows
 from datamodules.language.chat_store import ChatRows, Reader, chat_lengths
 from datamodules.language.chats import ChatDataModule
@@ -79,18 +79,17 @@ class Instructions(ChatDataModule):
         self.packing = packing
         self.share_prefix = share_prefix
         if share_prefix and not packing:
-            raise DataError(
-                "share_prefix: true needs rows of several samples; set packing to true, too"
-            )
+            remedy = "set packing to true, too, as it needs rows of several samples"
+            raise refuse("share_prefix", share_prefix, remedy)
         if self.packing and self.max_tokens is not None and self.max_tokens < self.max_length:
-            raise DataError(
-                f"max_tokens: {self.max_tokens} leaves no room for a row of max_length: "
-                f"{self.max_length} tokens; give {self.max_length} or more"
-            )
+            remedy = f"give {self.max_length} or more, as a row may have max_length tokens"
+            raise refuse("max_tokens", self.max_tokens, remedy)
         if self.path is None:
-            self._take({"train": ReviewRecords(packaged_reviews(), REVIEWS)})
+            self._set_sources({"train": ReviewRecords(packaged_reviews(), REVIEWS)})
         else:
-            self._take(find_records(self.path, config=config, revision=revision, splits=splits))
+            self._set_sources(
+                find_records(self.path, config=config, revision=revision, splits=splits)
+            )
 
     def _reader(self) -> Reader:
         return instructions
@@ -138,11 +137,11 @@ class Instructions(ChatDataModule):
         if self.max_tokens is not None:
             each = self.max_tokens // world_size // self.max_length
             if not each:
-                least = self.max_length * world_size
-                raise DataError(
-                    f"max_tokens: {self.max_tokens} shared by {world_size} processes leaves no "
-                    f"room for a row of max_length: {self.max_length} tokens; give {least} or more"
+                remedy = (
+                    f"give {self.max_length * world_size} or more, as {world_size} processes share "
+                    f"it and a row may have max_length, {self.max_length}, tokens"
                 )
+                raise refuse("max_tokens", self.max_tokens, remedy)
             rows = each * world_size
         return EpochBatches(
             len(dataset),

@@ -54,7 +54,7 @@ class Preferences(ChatDataModule):
         self.config = config
         self.revision = revision
         self.splits = splits
-        self._take(find_records(self.path, config=config, revision=revision, splits=splits))
+        self._set_sources(find_records(self.path, config=config, revision=revision, splits=splits))
 
     def _reader(self) -> Reader:
         return preferences

@@ -5,18 +5,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, refuse
 from datamodules.core.private import dataset_fingerprint
 from datamodules.text.files import (
     CHUNK_ROWS,
     Split,
-    hint,
     json_lines,
     parquet_file,
     read_text,
     stamp,
 )
-from datamodules.text.sources import check_splits, hub_splits, split_of
+from datamodules.text.sources import (
+    check_splits,
+    hub_splits,
+    split_of,
+    splits_of_file,
+    unknown_split,
+)
 
 _SUFFIXES = (".json", ".jsonl", ".parquet")
 
@@ -136,12 +141,12 @@ def find_records(
         return {split: RecordFiles(files) for split, files in _folder(place, splits).items()}
     if place.is_file():
         if place.suffix not in _SUFFIXES:
-            raise DataError(f"path: {path!r} is none of {kinds}; give such a file")
+            raise refuse("path", path, f"give a file of {kinds}")
         if splits is not None:
-            raise DataError(f"splits: {path!r} is one file; give the folder that holds them all")
+            raise splits_of_file(splits, path)
         return {"train": RecordFiles([place])}
     if place.suffix in _SUFFIXES or path.startswith((".", "/", "~")):
-        raise DataError(f"path: {path!r} does not exist; give a file, a folder or a hub data set")
+        raise refuse("path", path, "give a file or folder that exists, or a hub data set")
     found = hub_splits(path, config, revision, splits)
     return {split: HubRecords(name, dataset) for split, (name, dataset) in found.items()}
 
@@ -157,10 +162,7 @@ def _folder(folder: Path, splits: Mapping[str, str] | None) -> dict[Split, list[
             name = splits.get(split)
             if name is not None and folder / name not in files:
                 held = [path.name for path in files]
-                raise DataError(
-                    f"splits: {name!r} is not in {str(folder)!r}, which holds {named or 'none'}; "
-                    f"{hint(name, held)}"
-                )
+                raise unknown_split(splits, name, str(folder), held)
             if name is not None:
                 found[split] = [folder / name]
         return found
@@ -173,7 +175,7 @@ def _folder(folder: Path, splits: Mapping[str, str] | None) -> dict[Split, list[
     if "train" not in found:
         what = f"holds {named}, none of which is named train" if files else "holds no rows"
         raise DataError(
-            f"path: {str(folder)!r} {what}; give a file of {', '.join(_SUFFIXES)}, or say by "
+            f"{str(folder)!r} {what}; give a file of {', '.join(_SUFFIXES)}, or say by "
             "splits which is which"
         )
     return found

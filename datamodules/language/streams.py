@@ -58,22 +58,22 @@ class SplitText(NamedTuple):
     ends: bool
 
 
-def stretches(sources: Sequence[Documents], division: Division, what: str) -> Iterator[SplitText]:
+def split_texts(sources: Sequence[Documents], division: Division, what: str) -> Iterator[SplitText]:
     """All texts that belong to some split, in order."""
     number, begins, place = 0, True, 0
-    pieces = (piece for source in sources for piece in source.pieces())
-    for piece in counted(pieces, what):
+    chunks = (chunk for source in sources for chunk in source.chunks())
+    for chunk in counted(chunks, what):
         split = int(division.split_of[number])
         if split == 0 and division.cuts is not None:
-            yield from _cut(piece.text, place, division.cuts, begins, piece.last)
-            place += len(piece.text)
+            yield from _split_text_at(chunk.text, place, division.cuts, begins, chunk.last)
+            place += len(chunk.text)
         elif split >= 0:
-            yield SplitText(split, piece.text, begins, piece.last)
-        begins = piece.last
-        number += piece.last
+            yield SplitText(split, chunk.text, begins, chunk.last)
+        begins = chunk.last
+        number += chunk.last
 
 
-def _cut(
+def _split_text_at(
     text: str, place: int, cuts: Sequence[int], begins: bool, ends: bool
 ) -> Iterator[SplitText]:
     """Return a text that begins at some place, cut where another split begins."""
@@ -122,7 +122,7 @@ def _build(
 ) -> None:
     writers = [_StreamWriter(folder / split, tokenizer, mark) for split in SPLITS]
     try:
-        for stretch in stretches(sources, division, "tokenising documents"):
+        for stretch in split_texts(sources, division, "tokenising documents"):
             writers[stretch.split].add(stretch)
     finally:
         for writer in writers:

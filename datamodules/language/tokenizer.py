@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import refuse
 from datamodules.text.tokenizer import (
     PAD_NAMES,
     TextTokenizer,
@@ -63,9 +63,7 @@ class LanguageTokenizer(TextTokenizer):
         ends = [self._named_end] if self._named_end is not None else _END_NAMES
         self.end_id = _first(tokenizer, ends)
         if self._named_end is not None and self.end_id is None:
-            raise DataError(
-                f"end_token: {self._named_end!r} is not in the vocabulary; give another"
-            )
+            raise refuse("end_token", self._named_end, "give a token of the vocabulary")
         pad = _first(tokenizer, [*own_padding(tokenizer), *PAD_NAMES])
         if pad is None:
             pad = self.end_id or 0

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import refuse
 from datamodules.core.randomness import mix, permutation
 from datamodules.core.sampling import EpochBatches
 
@@ -61,11 +61,10 @@ class BucketBatches(EpochBatches):
         self.max_tokens = max_tokens
         longest = int(lengths.max(initial=0))
         if max_tokens is not None and max_tokens // world_size < longest:
-            shared = f" shared by {world_size} processes" if world_size > 1 else ""
-            raise DataError(
-                f"max_tokens: {max_tokens}{shared} leaves no room for the longest text, which has "
-                f"{longest} tokens; give {longest * world_size} or more, or a smaller max_length"
-            )
+            shared = f", and {world_size} processes share a batch" if world_size > 1 else ""
+            remedy = f"give {longest * world_size} or more, or a smaller max_length"
+            why = f"the longest text has {longest} tokens{shared}"
+            raise refuse("max_tokens", max_tokens, f"{remedy}: {why}")
         super().__init__(
             len(lengths),
             batch_size if max_tokens is None else world_size,

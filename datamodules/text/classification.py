@@ -11,14 +11,22 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.base import SplitDataModule
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError, at_least, between
+from datamodules.core.errors import DataError, at_least, between, refuse
 from datamodules.core.options import plain, some
 from datamodules.core.sampling import PositionedLoader
 from datamodules.text.buckets import BucketBatches
 from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
 from datamodules.text.files import Layout, Split, SplitSource
-from datamodules.text.sources import find_parts
-from datamodules.text.survey import Corpus, Rows, classes, first_copies, part_keys, selected, survey
+from datamodules.text.sources import find_sources
+from datamodules.text.survey import (
+    Corpus,
+    Rows,
+    classes,
+    first_copies,
+    selected,
+    source_keys,
+    survey,
+)
 from datamodules.text.token_store import TokenStore, tokenised
 from datamodules.text.tokenizer import (
     TextTokenizer,
@@ -38,10 +46,10 @@ VOCABULARY_BYTES = 2**28
 class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
     """A data set of texts with three disjoint splits.
 
-    A subclass calls ``_take`` at the end of its constructor. That reads the texts once and, unless
-    it is given, trains the tokenizer on the training split alone; an earlier run's findings are
-    taken up out of ``$ZOO_CACHE`` (by default ``~/.cache/lightning_zoo``). All texts are tokenised
-    there, too, and mapped into memory: a set may be larger than it.
+    A subclass calls ``_read_sources`` at the end of its constructor. That reads the texts once and,
+    unless it is given, trains the tokenizer on the training split alone; an earlier run's findings
+    are taken up out of ``$ZOO_CACHE`` (by default ``~/.cache/lightning_zoo``). All texts are
+    tokenised there, too, and mapped into memory: a set may be larger than it.
 
     Texts that are equal in NFC count once, and the first one's label holds; an official test split
     stays as it is, and what it holds is left out of the others. Counts are in ``duplicates`` and
@@ -105,20 +113,20 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         self.cut_share: float | None = None
         """Share of the training and validation texts longer than ``max_length``; set by setup()."""
 
-    def _take(self, parts: Mapping[Split, SplitSource]) -> None:
+    def _read_sources(self, sources: Mapping[Split, SplitSource]) -> None:
         """Read, split and find the tokenizer.
 
         Args:
-            parts: "train", and the other splits that there are.
+            sources: "train", and the other splits that there are.
         """
-        self._parts = list(parts.values())
-        self._splits_given = list(parts)
-        corpus = survey(self._parts)
-        for part, size in zip(self._parts, corpus.sizes, strict=True):
+        self._sources = list(sources.values())
+        self._splits_given = list(sources)
+        corpus = survey(self._sources)
+        for source, size in zip(self._sources, corpus.sizes, strict=True):
             if size == 0:
-                raise DataError(f"{part.name} holds no texts; give one that does")
-        names = self._given_names or self._parts[0].label_names
-        class_names, numbers = classes(corpus, names, self._parts[0].name)
+                raise DataError(f"{source.name} holds no texts; give one that does")
+        names = self._given_names or self._sources[0].label_names
+        class_names, numbers = classes(corpus, names, self._sources[0].name)
         self._labels: Rows = numbers[corpus.codes]
         bounds = np.cumsum([0, *corpus.sizes])
         rows = {s: np.arange(bounds[i], bounds[i + 1]) for i, s in enumerate(self._splits_given)}
@@ -126,17 +134,17 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         self.duplicates, self.conflicts = 0, 0
         if self.deduplicate:
             rows = self._first_copies(rows, corpus)
-        self._rows = self._cut(rows)
-        self._set_facts(class_names, self._find_tokenizer(corpus))
+        self._rows = self._draw_splits(rows)
+        self._set_facts(class_names, self._load_or_train_tokenizer(corpus))
 
     def _check_labels(self, rows: Mapping[Split, Rows], corpus: Corpus) -> None:
         """Refuse labels that training does not know."""
-        for (split, own), part in zip(rows.items(), self._parts, strict=True):
+        for (split, own), source in zip(rows.items(), self._sources, strict=True):
             unknown = own[self._labels[own] < 0]
             if len(unknown):
                 value = corpus.values[corpus.codes[unknown[0]]]
                 raise DataError(
-                    f"{part.name}: {len(unknown)} {split} labels are not among the training "
+                    f"{source.name}: {len(unknown)} {split} labels are not among the training "
                     f"texts' classes, {value!r} for one; mend them, or leave the split out"
                 )
 
@@ -157,24 +165,24 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         absent = queue[dropped]
         return {split: np.setdiff1d(own, absent, assume_unique=True) for split, own in rows.items()}
 
-    def _cut(self, rows: Mapping[Split, Rows]) -> dict[Split, Rows]:
+    def _draw_splits(self, rows: Mapping[Split, Rows]) -> dict[Split, Rows]:
         """Training, validation and test rows."""
         pool = rows["train"]
         if not len(pool):
             raise DataError(
-                f"{self._parts[0].name}: every training text stands in another split too; give "
+                f"{self._sources[0].name}: every training text stands in another split too; give "
                 "other texts, or set deduplicate: false"
             )
         fractions: dict[Split, float] = {"test": self.test_fraction, "val": self.val_fraction}
         wanted = [split for split in fractions if split not in rows]
         sizes = {f"{split}_fraction": some(fractions[split], len(pool)) for split in wanted}
-        *parts, rest = self._split_rows(self._labels[pool], sizes)
-        drawn = {split: pool[part] for split, part in zip(wanted, parts, strict=True)}
+        *others, rest = self._split_rows(self._labels[pool], sizes)
+        drawn = {split: pool[own] for split, own in zip(wanted, others, strict=True)}
         cut: dict[Split, Rows] = {**rows, "train": pool[rest]}
         cut.update(drawn)
         return cut
 
-    def _find_tokenizer(self, corpus: Corpus) -> TextTokenizer:
+    def _load_or_train_tokenizer(self, corpus: Corpus) -> TextTokenizer:
         if self.tokenizer not in get_args(TokenizerKind):
             return TextTokenizer(pretrained(self.tokenizer, nfc=self.nfc))
         from tokenizers import __version__
@@ -188,11 +196,11 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         content = hashlib.sha256(corpus.digests[rows].tobytes()).hexdigest()
 
         def build(folder: Path) -> None:
-            texts = chain.from_iterable(selected(self._parts, rows, "training the tokenizer"))
+            texts = chain.from_iterable(selected(self._sources, rows, "training the tokenizer"))
             (folder / "tokenizer.json").write_text(train(texts, vocabulary), encoding="utf-8")
 
         # Digests are of texts in NFC; a tokenizer that is not has to know the texts as they are.
-        raw = None if self.nfc else part_keys(self._parts)
+        raw = None if self.nfc else source_keys(self._sources)
         key = [__version__, vocabulary, content, raw]
         return TextTokenizer(cached("text/tokenizers", key, read_tokenizer, build))
 
@@ -204,17 +212,17 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         They are looked up where they come from, which takes as long as reading all texts.
         """
         wanted = np.unique(np.asarray(index, dtype=np.int64))
-        texts = selected(self._parts, wanted, "looking up texts")
+        texts = selected(self._sources, wanted, "looking up texts")
         found = dict(zip(wanted.tolist(), map(" | ".join, texts), strict=True))
         return [found[int(number)] for number in index]
 
     def prepare_data(self) -> None:
         """Tokenise all texts, in one process while the others wait."""
-        tokenised(self._parts, self.text_tokenizer, len(self._labels))
+        tokenised(self._sources, self.text_tokenizer, len(self._labels))
 
     def _dataset(self, split: Split) -> ArrayTexts:
         if self._store is None:
-            self._store = tokenised(self._parts, self.text_tokenizer, len(self._labels))
+            self._store = tokenised(self._sources, self.text_tokenizer, len(self._labels))
         dataset = ArrayTexts(
             self._store,
             self._labels,
@@ -235,7 +243,10 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
 
     def report(self) -> dict[str, float | int]:
         """Repetitions left out, those of them with another label, and the shares of texts cut."""
-        cut = {f"{name}_cut_share": part.cut / len(part) for name, part in self._splits.items()}
+        cut = {
+            f"{name}_cut_share": dataset.cut / len(dataset)
+            for name, dataset in self._splits.items()
+        }
         return {"duplicates": self.duplicates, "conflicts": self.conflicts, **cut}
 
     @rank_zero_only
@@ -354,8 +365,10 @@ class TextClassification(TextDataModule):
             quoted,
         )
         if label_column in layout.text_columns:
-            raise DataError(f"label_column: {label_column!r} is the text_column, too; give another")
-        self._take(find_parts(self.path, layout, config=config, revision=revision, splits=splits))
+            raise refuse("label_column", label_column, "give another than the text_column")
+        self._read_sources(
+            find_sources(self.path, layout, config=config, revision=revision, splits=splits)
+        )
 
     def inputs_spec(self) -> dict[str, Any]:
         """Return the ``TextInputs`` that prepares texts as this object does its own.
@@ -375,5 +388,5 @@ def text_columns(given: str | Sequence[str]) -> tuple[str, ...]:
     """
     columns = (given,) if isinstance(given, str) else tuple(given)
     if len(columns) not in (1, 2) or len(set(columns)) < len(columns):
-        raise DataError(f"text_column: {list(columns)} is not possible; give one column, or two")
+        raise refuse("text_column", list(columns), "give one column, or two")
     return columns

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.core.base import ArrayDataModule
-from datamodules.core.errors import DataError, at_least
+from datamodules.core.errors import at_least, one_of, refuse
 from datamodules.text.survey import Rows
 from datamodules.text.token_store import TokenStore, Truncate
 from datamodules.text.tokenizer import TextTokenizer
@@ -114,10 +114,7 @@ class PreparedText(ArrayDataModule):
     ) -> None:
         super().__init__(**kwargs)
         self.max_length = at_least("max_length", max_length, 1)
-        if truncate not in get_args(Truncate):
-            raise DataError(
-                f"truncate: {truncate!r} is not possible; give 'head', 'tail' or 'both'"
-            )
+        one_of("truncate", truncate, get_args(Truncate))
         self.truncate = truncate
 
     def _set_facts(self, class_names: Sequence[str], tokenizer: TextTokenizer) -> None:
@@ -128,7 +125,7 @@ class PreparedText(ArrayDataModule):
         self.vocab_size, self.pad_id = tokenizer.vocab_size, tokenizer.pad_id
         around = len(tokenizer.prefix) + len(tokenizer.suffix)
         if self.max_length <= around:
-            raise DataError(
-                f"max_length: {self.max_length} leaves no room beside the tokenizer's {around} "
-                f"special tokens; give {around + 1} or more"
+            remedy = (
+                f"give more than the {around} special tokens that the tokenizer puts around a text"
             )
+            raise refuse("max_length", self.max_length, remedy)

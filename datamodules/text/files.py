@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from datamodules.core.errors import DataError, known
+from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
 
 Split = Literal["train", "val", "test"]
 
@@ -99,17 +99,14 @@ class Table:
         self.layout = layout
         for path in paths:
             if not path.is_file():
-                raise DataError(f"{option}: {str(path)!r} does not exist; give a file of texts")
+                raise DataError(f"{str(path)!r} does not exist; give a file of texts")
         self.name = repr(str(self.paths[0]))
         self.label_names: list[str] | None = None
         for path in paths:
             columns = self._columns(path)
             for column, named_by in layout.wanted().items():
                 if column not in columns:
-                    raise DataError(
-                        f"{named_by}: {column!r} is not a column of {str(path)!r}, which has "
-                        f"{', '.join(map(repr, columns))}; {hint(column, columns)}"
-                    )
+                    raise no_column(named_by, column, repr(str(path)), columns)
 
     def _columns(self, path: Path) -> list[str]:
         """Return the names of a file's columns."""
@@ -273,8 +270,8 @@ def _texts(values: list[Any], layout: Layout, source: str, place: str) -> list[s
     for column, value in zip(layout.text_columns, values, strict=False):
         if value is not None and not isinstance(value, str):
             raise DataError(
-                f"text_column: column {column!r} of {source!r} holds {str(value)[:60]!r} in "
-                f"{place}, which is no text; choose another column"
+                f"column {column!r} of {source!r} holds {str(value)[:60]!r} in "
+                f"{place}, which is no text; choose another by text_column"
             )
         texts.append(value or "")
     return texts
@@ -288,11 +285,11 @@ def _label(value: Any, column: str, source: str, place: str) -> str:
         return text
     if value is None or value == "":
         raise DataError(
-            f"label_column: {column!r} of {source!r} is empty in {place}; fill it or remove the row"
+            f"column {column!r} of {source!r} is empty in {place}; fill it or remove the row"
         )
     raise DataError(
-        f"label_column: {column!r} of {source!r} holds {str(value)[:60]!r} in {place}, which is "
-        "neither an integer nor a name; choose another column or mend the labels"
+        f"column {column!r} of {source!r} holds {str(value)[:60]!r} in {place}, which is "
+        "neither an integer nor a name; choose another by label_column or mend the labels"
     )
 
 
@@ -312,7 +309,7 @@ def _csv_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(2**31 - 1)
     delimiter = layout.delimiter or ("\t" if path.suffix == ".tsv" else ",")
     if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise DataError(f"delimiter: {delimiter!r} is not possible; give one character")
+        raise refuse("delimiter", delimiter, "give one character")
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
     with _reading(path), path.open(encoding="utf-8-sig", newline="") as file:
         reader, line = csv.reader(file, delimiter=delimiter, quoting=quoting), 1
@@ -447,10 +444,11 @@ def _empty(path: Path) -> DataError:
     return DataError(f"{str(path)!r} is empty; give a file with texts and labels")
 
 
-def hint(name: str, names: Sequence[str]) -> str:
-    """Which of some names, all of which have been said, is meant."""
-    near = known(name, names)
-    return near if near.startswith("did") else "choose one of them"
+def no_column(option: str, column: str, source: str, columns: Sequence[str]) -> OptionError:
+    """Return the error for an option that names no column of a source."""
+    held = ", ".join(map(repr, columns))
+    near = did_you_mean(column, columns)
+    return refuse(option, column, f"give a column of {source}, which has {held}{near}")
 
 
 def stamp(path: Path) -> list[object]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, refuse
 from datamodules.core.sampling import PositionedLoader
 from datamodules.text.classification import text_columns
 from datamodules.text.dataset import ArrayTexts, PreparedText
@@ -67,7 +67,7 @@ class TextInputs(PreparedText):
         for given in self.inputs:
             self._add_input(given)
         if not self.inputs:
-            raise DataError("inputs: the list is empty; give texts or files")
+            raise refuse("inputs", [], "give texts or files")
 
     def _add_input(self, given: str) -> None:
         path = Path(given).expanduser()
@@ -75,7 +75,7 @@ class TextInputs(PreparedText):
         if not is_path and not _is_file(path):
             self._add_text(textwrap.shorten(given, _NAME_LENGTH, placeholder=" ..."), given)
         elif not path.is_file():
-            raise DataError(f"inputs: {given!r} does not exist; give texts or files")
+            raise DataError(f"{given!r} does not exist; give texts or files")
         elif path.suffix in TABLES:
             for place, texts in Table([path], self._layout, "inputs").rows():
                 self.names.append(f"{given}:{place.rpartition(' ')[2]}")
@@ -87,7 +87,7 @@ class TextInputs(PreparedText):
         columns = self._layout.text_columns
         if len(columns) > 1:
             raise DataError(
-                f"inputs: {name!r} is one text where the net takes pairs; give a csv file with the "
+                f"{name!r} is one text where the net takes pairs; give a csv file with the "
                 f"columns {' and '.join(map(repr, columns))}"
             )
         self.names.append(name)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, one_of, refuse
 from datamodules.text.classification import TextDataModule
 from datamodules.text.files import ClassFolder, Layout, Split, SplitSource, Table
-from datamodules.text.sources import find_parts, packaged_reviews
+from datamodules.text.sources import find_sources, packaged_reviews
 
 
 class _TextSet(TextDataModule):
@@ -42,7 +42,7 @@ class _HubSet(_TextSet):
         super().__init__(class_names=class_names or list(self.labels), **kwargs)
         self.root = None if root is None else str(root)
         if self.root is None:
-            parts = find_parts(
+            sources = find_sources(
                 self.hub,
                 self.layout,
                 config=self.config,
@@ -53,9 +53,9 @@ class _HubSet(_TextSet):
         else:
             folder = Path(self.root).expanduser()
             if not folder.is_dir():
-                raise DataError(f"root: {self.root!r} is not a folder; {self.files}")
-            parts = self._local(folder)
-        self._take(parts)
+                raise refuse("root", self.root, self.files)
+            sources = self._local(folder)
+        self._read_sources(sources)
 
     def inputs_spec(self) -> dict[str, Any]:
         """Return the ``TextInputs`` that prepares texts as this object does its own.
@@ -67,14 +67,14 @@ class _HubSet(_TextSet):
         return {**spec, "init_args": {**spec["init_args"], **own}}
 
     def _local(self, folder: Path) -> dict[Split, SplitSource]:
-        return find_parts(str(folder), self.layout)
+        return find_sources(str(folder), self.layout)
 
     def _tables(self, folder: Path, layout: Layout, **names: str) -> dict[Split, SplitSource]:
         """One file for each split."""
         given: Mapping[Any, str] = names
         absent = [name for name in given.values() if not (folder / name).is_file()]
         if absent:
-            raise DataError(f"root: {str(folder)!r} holds no {absent[0]!r}; {self.files}")
+            raise DataError(f"{str(folder)!r} holds no {absent[0]!r}; {self.files}")
         return {split: Table([folder / name], layout) for split, name in given.items()}
 
 
@@ -107,11 +107,10 @@ class MovieReviews(_TextSet):
         **kwargs: Any,
     ) -> None:
         super().__init__(class_names=class_names or ["negative", "positive"], **kwargs)
-        if part not in ("imdb", "rotten_tomatoes"):
-            raise DataError(f"part: {part!r} is unknown; give 'imdb' or 'rotten_tomatoes'")
+        one_of("part", part, ("imdb", "rotten_tomatoes"))
         self.part = part
         layout = Layout(("text",), "label", only=("source", part))
-        self._take({"train": Table([packaged_reviews()], layout)})
+        self._read_sources({"train": Table([packaged_reviews()], layout)})
 
 
 class IMDB(_HubSet):
@@ -142,7 +141,7 @@ class IMDB(_HubSet):
         if (folder / "train" / "pos").is_dir():
             splits: tuple[Split, Split] = ("train", "test")
             return {split: ClassFolder(folder / split, ignored=["unsup"]) for split in splits}
-        return find_parts(str(folder), self.layout)
+        return find_sources(str(folder), self.layout)
 
 
 class AGNews(_HubSet):
@@ -257,7 +256,7 @@ class YNAT(_HubSet):
     files = "give one with train*.parquet and validation*.parquet"
 
     def _local(self, folder: Path) -> dict[Split, SplitSource]:
-        parts = find_parts(str(folder), self.layout)
-        if "val" in parts:
-            parts["test"] = parts.pop("val")
-        return parts
+        sources = find_sources(str(folder), self.layout)
+        if "val" in sources:
+            sources["test"] = sources.pop("val")
+        return sources

@@ -2,12 +2,12 @@
 
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.core.download import PROBE_S, unreachable
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
 from datamodules.core.private import dataset_fingerprint
 from datamodules.text.files import (
     CHUNK_ROWS,
@@ -20,7 +20,7 @@ from datamodules.text.files import (
     SplitSource,
     Table,
     gather,
-    hint,
+    no_column,
 )
 
 _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
@@ -38,11 +38,7 @@ class HubSplit:
         self.name = repr(name)
         for column, option in layout.wanted().items():
             if column not in dataset.column_names:
-                raise DataError(
-                    f"{option}: {column!r} is not a column of {self.name}, which has "
-                    f"{', '.join(map(repr, dataset.column_names))}; "
-                    f"{hint(column, dataset.column_names)}"
-                )
+                raise no_column(option, column, self.name, dataset.column_names)
         feature = dataset.features.get(layout.label_column)
         self.label_names: list[str] | None = getattr(feature, "names", None)
 
@@ -64,7 +60,7 @@ class HubSplit:
             first += len(batch[wanted[0]])
 
 
-def find_parts(
+def find_sources(
     path: str,
     layout: Layout,
     *,
@@ -90,13 +86,13 @@ def find_parts(
     place = Path(path).expanduser()
     if place.is_file():
         if splits is not None:
-            raise DataError(f"splits: {path!r} is one file; give the folder that holds them all")
+            raise splits_of_file(splits, path)
         return {"train": Table([place], layout)}
     if place.is_dir():
-        return _folder_parts(place, layout, splits)
+        return _folder_sources(place, layout, splits)
     if place.suffix in (*TABLES, ".txt") or path.startswith((".", "/", "~")):
-        raise DataError(f"path: {path!r} does not exist; give a file, a folder or a hub data set")
-    return _hub_parts(path, layout, config, revision, splits, files)
+        raise refuse("path", path, "give a file or folder that exists, or a hub data set")
+    return _hub_sources(path, layout, config, revision, splits, files)
 
 
 def check_splits(splits: Mapping[str, str] | None) -> None:
@@ -107,22 +103,34 @@ def check_splits(splits: Mapping[str, str] | None) -> None:
     """
     unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
     if unknown:
-        raise DataError(f"splits: {unknown[0]!r} is unknown; name 'train', 'val' and 'test' alone")
+        raise refuse("splits", splits, "name train, val and test alone")
     if splits is not None and "train" not in splits:
-        raise DataError(f"splits: {dict(splits)} lacks 'train'; say which split it is")
+        raise refuse("splits", splits, "say which is train, too")
 
 
-def _folder_parts(
+def splits_of_file(splits: Mapping[str, str], path: str) -> OptionError:
+    """Return the error for splits of what is one file."""
+    remedy = f"give the folder that holds them all as the path, not the file {path!r}"
+    return refuse("splits", splits, remedy)
+
+
+def unknown_split(
+    splits: Mapping[str, str], name: str, source: str, held: Sequence[str]
+) -> OptionError:
+    """Return the error for splits that name what a source does not hold."""
+    all_held = ", ".join(map(repr, held)) or "none"
+    near = did_you_mean(name, held)
+    return refuse("splits", splits, f"name what {source!r} holds, {all_held}{near}")
+
+
+def _folder_sources(
     folder: Path, layout: Layout, splits: Mapping[str, str] | None
 ) -> dict[Split, SplitSource]:
     if splits is not None:
         held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         for name in splits.values():
             if name not in held:
-                raise DataError(
-                    f"splits: {name!r} is not in {str(folder)!r}, which holds "
-                    f"{', '.join(map(repr, held))}; {hint(name, held)}"
-                )
+                raise unknown_split(splits, name, str(folder), held)
         return {
             split: _part(folder / splits[split], layout)
             for split in _SPLIT_NAMES
@@ -135,7 +143,7 @@ def _folder_parts(
         found = {split: [p for p in files if split_of(p.stem) == split] for split in _SPLIT_NAMES}
         if not found["train"]:
             raise DataError(
-                f"path: {str(folder)!r} holds {', '.join(repr(p.name) for p in files)}, none of "
+                f"{str(folder)!r} holds {', '.join(repr(p.name) for p in files)}, none of "
                 "which is named train; give one of them, or say by splits which is which"
             )
         return {split: Table(paths, layout) for split, paths in found.items() if paths}
@@ -171,7 +179,7 @@ def split_of(name: str) -> Split | None:
     return next((split for split, names in _SPLIT_NAMES.items() if first in names), None)
 
 
-def _hub_parts(
+def _hub_sources(
     path: str,
     layout: Layout,
     config: str | None,
@@ -204,15 +212,12 @@ def hub_splits(
         }
         if "train" not in splits:
             raise DataError(
-                f"path: {path!r} has the splits {', '.join(map(repr, found))}, none of which is "
+                f"{path!r} has the splits {', '.join(map(repr, found))}, none of which is "
                 "'train'; say by splits which is which"
             )
     for name in splits.values():
         if name not in found:
-            raise DataError(
-                f"splits: {name!r} is not a split of {path!r}, which has "
-                f"{', '.join(map(repr, found))}; {hint(name, list(found))}"
-            )
+            raise unknown_split(splits, name, path, list(found))
     return {
         split: (f"{path} ({splits[split]})", found[splits[split]])
         for split in _SPLIT_NAMES
@@ -245,12 +250,13 @@ def load_hub(
     except Exception as error:  # the library's own, the hub's, pyarrow's, the system's
         reason = why or " ".join(str(error).split())[:200]
         if files is not None:
-            message = f"root: no folder is given, and {path!r} is not to be had from the hub"
-            raise DataError(f"{message}: {reason}; {files}") from None
-        raise DataError(
-            f"path: {path!r} is no file, and as to the hub: {reason}; download its csv, tsv, jsonl "
-            "or parquet files elsewhere and give their folder as the path"
-        ) from None
+            what = f"{path!r} is not to be had from the hub: {reason}"
+            raise refuse("root", None, f"{files}; {what}") from None
+        remedy = (
+            "download its csv, tsv, jsonl or parquet files elsewhere and give their folder as the "
+            f"path, as it is no file here, and as to the hub: {reason}"
+        )
+        raise refuse("path", path, remedy) from None
     finally:
         constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = online
     return found

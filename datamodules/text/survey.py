@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, refuse
 from datamodules.text.files import Chunk, SplitSource
 
 Rows = npt.NDArray[np.int64]
@@ -24,13 +24,13 @@ MOST_CLASSES = 1000
 
 @dataclass
 class Corpus:
-    """What is known of all rows of some parts, one part after the other.
+    """What is known of all rows of some sources, one source after the other.
 
     Attributes:
         digests: Uint64 (N, 2), a hash of each row's text in NFC; equal for equal texts.
         codes: Int64 (N,), which of ``values`` is the row's label.
         values: The labels, as they are written, in the order in which they come.
-        sizes: How many rows each part has.
+        sizes: How many rows each source has.
         text_bytes: How long all texts are together.
     """
 
@@ -41,23 +41,23 @@ class Corpus:
     text_bytes: int
 
 
-def survey(parts: Sequence[SplitSource]) -> Corpus:
+def survey(sources: Sequence[SplitSource]) -> Corpus:
     """Read all rows once, or find what an earlier run has noted of them."""
-    return cached("text/corpora", part_keys(parts), _load_corpus, partial(_survey, parts))
+    return cached("text/corpora", source_keys(sources), _load_corpus, partial(_survey, sources))
 
 
-def part_keys(parts: Sequence[SplitSource]) -> list[object]:
+def source_keys(sources: Sequence[SplitSource]) -> list[object]:
     """Return what the rows depend on, as JSON."""
-    return [part.key() for part in parts]
+    return [source.key() for source in sources]
 
 
-def _survey(parts: Sequence[SplitSource], folder: Path) -> None:
+def _survey(sources: Sequence[SplitSource], folder: Path) -> None:
     numbers: dict[str, int] = {}
     sizes, text_bytes = [], 0
     with (folder / "digests.bin").open("wb") as digests, (folder / "codes.bin").open("wb") as codes:
-        for part in parts:
+        for source in sources:
             count = 0
-            for chunk in progress(part.chunks(), "reading texts", None):
+            for chunk in progress(source.chunks(), "reading texts", None):
                 for texts in zip(*chunk.columns, strict=True):
                     joined = "\0".join(unicodedata.normalize("NFC", text) for text in texts)
                     content = joined.encode("utf-8", "surrogatepass")
@@ -85,12 +85,12 @@ def classes(corpus: Corpus, names: Sequence[str] | None, source: str) -> tuple[l
     seen = [corpus.values[code] for code in np.unique(corpus.codes[: corpus.sizes[0]])]
     if len(seen) > MOST_CLASSES:
         raise DataError(
-            f"label_column: {source} has {len(seen)} different labels, {seen[0][:40]!r} for one, "
-            f"where {MOST_CLASSES} are possible; choose another column"
+            f"{source} has {len(seen)} different labels, {seen[0][:40]!r} for one, "
+            f"where {MOST_CLASSES} are possible; choose another label_column"
         )
     if len(seen) < 2:
         raise DataError(
-            f"label_column: all texts of {source} have the label {seen[0]!r}, which leaves nothing "
+            f"all texts of {source} have the label {seen[0]!r}, which leaves nothing "
             "to learn; give texts of two classes at least"
         )
     if names is None:
@@ -98,16 +98,13 @@ def classes(corpus: Corpus, names: Sequence[str] | None, source: str) -> tuple[l
         names = sorted(seen, key=int) if is_number else sorted(seen)
     names = [str(name) for name in names]
     if len(set(names)) < len(names):
-        raise DataError(f"class_names: {names} holds a name twice")
+        raise refuse("class_names", names, "name each class once")
     places = {name: number for number, name in enumerate(names)}
     if not set(seen) & set(names):
         places = {str(number): number for number in range(len(names))}
     unnamed = [value for value in seen if value not in places]
     if unnamed:
-        raise DataError(
-            f"class_names: {names} lacks the label {unnamed[0]!r}, which {source} holds; name "
-            "every class"
-        )
+        raise refuse("class_names", names, f"add {unnamed[0]!r}, which {source} holds")
     numbers = np.array([places.get(value, -1) for value in corpus.values], dtype=np.int64)
     return names, numbers
 
@@ -123,10 +120,10 @@ def first_copies(digests: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_]
     return leader == np.arange(len(order)), leader
 
 
-def selected(parts: Sequence[SplitSource], rows: Rows, what: str) -> Iterator[list[str]]:
+def selected(sources: Sequence[SplitSource], rows: Rows, what: str) -> Iterator[list[str]]:
     """Return the text of each of some ascending rows, or both of a pair."""
     first = 0
-    chunks = (chunk for part in parts for chunk in part.chunks())
+    chunks = (chunk for source in sources for chunk in source.chunks())
     for chunk in progress(chunks, what, None):
         count = len(chunk.columns[0])
         start, stop = np.searchsorted(rows, (first, first + count))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from datamodules.core.cache import cached
 from datamodules.text.files import SplitSource
-from datamodules.text.survey import Rows, part_keys, progress
+from datamodules.text.survey import Rows, progress, source_keys
 from datamodules.text.tokenizer import TextTokenizer
 
 Truncate = Literal["head", "tail", "both"]
@@ -166,25 +166,27 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
 
 
-def tokenised(parts: Sequence[SplitSource], tokenizer: TextTokenizer, count: int) -> TokenStore:
+def tokenised(sources: Sequence[SplitSource], tokenizer: TextTokenizer, count: int) -> TokenStore:
     """Tokenise all rows, or find them tokenised by an earlier run.
 
     Args:
-        parts: Where the texts are.
+        sources: Where the texts are.
         tokenizer: What turns them into tokens.
         count: How many rows there are, for the progress bar.
     """
-    key = [part_keys(parts), hashlib.sha256(tokenizer.json.encode()).hexdigest()]
-    return cached("text/tokens", key, TokenStore.open, partial(_tokenise, parts, tokenizer, count))
+    key = [source_keys(sources), hashlib.sha256(tokenizer.json.encode()).hexdigest()]
+    return cached(
+        "text/tokens", key, TokenStore.open, partial(_tokenise, sources, tokenizer, count)
+    )
 
 
 def _tokenise(
-    parts: Sequence[SplitSource], tokenizer: TextTokenizer, count: int, folder: Path
+    sources: Sequence[SplitSource], tokenizer: TextTokenizer, count: int, folder: Path
 ) -> None:
     dtype = token_type(tokenizer.vocab_size)
     lengths = [np.zeros(1, dtype=np.int64)]
     with (folder / "tokens.bin").open("wb") as file:
-        chunks = (chunk for part in parts for chunk in part.chunks())
+        chunks = (chunk for source in sources for chunk in source.chunks())
         for chunk in progress(chunks, "tokenising texts", count):
             encoded = tokenizer.encode(chunk.columns)
             file.write(encoded.tokens.astype(dtype).tobytes())

@@ -1,6 +1,5 @@
 """Text to token numbers and back, on the ``tokenizers`` library."""
 
-import difflib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.download import PROBE_S, unreachable
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, nearest, refuse
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,10 +65,9 @@ class Vocabulary(NamedTuple):
         lowest = len(self.specials) + (_BYTES if self.kind == "bpe" else 0) + 1
         if self.size < lowest:
             holds = "all 256 bytes" if self.kind == "bpe" else f"one {self.kind}"
-            raise DataError(
-                f"vocab_size: {self.size} is too small for tokenizer {self.kind!r}, which holds "
-                f"{len(self.specials)} special tokens and at least {holds}; give {lowest} or more"
-            )
+            held = f"{len(self.specials)} special tokens and at least {holds}"
+            remedy = f"give {lowest} or more, as tokenizer {self.kind!r} holds {held}"
+            raise refuse("vocab_size", self.size, remedy)
 
 
 class Encoded(NamedTuple):
@@ -121,7 +119,7 @@ class TextTokenizer:
         """Return the special tokens before and after a text."""
         inner = self._tokenizer.encode("a", add_special_tokens=False).ids
         outer = self._tokenizer.encode("a").ids
-        first = _find(inner, outer, 0)
+        first = _start_of(inner, outer, 0)
         return outer[:first], outer[first + len(inner) :]
 
     def _middle(self) -> list[int]:
@@ -129,7 +127,7 @@ class TextTokenizer:
         inner = self._tokenizer.encode("a", add_special_tokens=False).ids
         outer = self._tokenizer.encode("a", "a").ids
         first = len(self.prefix) + len(inner)
-        between: list[int] = outer[first : _find(inner, outer, first)]
+        between: list[int] = outer[first : _start_of(inner, outer, first)]
         return between
 
     def encode(self, columns: Sequence[Sequence[str]]) -> Encoded:
@@ -218,11 +216,12 @@ def train(texts: Iterable[str], vocabulary: Vocabulary) -> str:
     else:
         tokenizer.train_from_iterator(map(_clean, texts), trainer)
     if vocabulary.kind in ("word", "char") and tokenizer.get_vocab_size() <= len(specials):
-        raise DataError(
-            f"tokenizer: {vocabulary.kind!r} finds nothing that occurs {vocabulary.min_frequency} "
-            "times in the training texts, so the vocabulary would be of size zero; give more "
-            "texts or a lower min_frequency"
+        remedy = (
+            "give more texts or a lower min_frequency, as nothing occurs "
+            f"{vocabulary.min_frequency} times in the training texts and the vocabulary would be "
+            "of size zero"
         )
+        raise refuse("tokenizer", vocabulary.kind, remedy)
     if sep in specials:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="$A", pair=f"$A {sep} $B", special_tokens=[(sep, tokenizer.token_to_id(sep))]
@@ -299,12 +298,12 @@ def pretrained(name: str, *, nfc: bool) -> str:
             return _with_nfc(text) if nfc else text
     if not path.is_file():
         if name.endswith(".json") or path.name == "tokenizer.json":
-            raise DataError(f"tokenizer: {str(path)!r} does not exist; give a tokenizer.json")
+            raise DataError(f"{str(path)!r} does not exist; give a tokenizer.json")
         path = _from_hub(name)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"tokenizer: {str(path)!r} cannot be read ({error})") from None
+        raise DataError(f"{str(path)!r} cannot be read ({error}); give another") from None
     return _with_nfc(text) if nfc else text
 
 
@@ -318,7 +317,7 @@ def _from_merges(merges: Path) -> str:
     except Exception as error:  # the library raises nothing narrower
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"tokenizer: {str(vocab)!r} and {merges.name} cannot be read ({reason}); give a "
+            f"{str(vocab)!r} and {merges.name} cannot be read ({reason}); give a "
             "folder with a tokenizer.json"
         ) from None
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -341,9 +340,9 @@ def _with_nfc(text: str) -> str:
 
 
 def _from_hub(name: str) -> Path:
-    near = difflib.get_close_matches(name, get_args(TokenizerKind), n=1)
-    if near and "/" not in name:
-        raise DataError(f"tokenizer: {name!r} is unknown; did you mean {near[0]!r}?")
+    near = nearest(name, get_args(TokenizerKind))
+    if near is not None and "/" not in name:
+        raise refuse("tokenizer", name, f"did you mean {near!r}?")
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -354,21 +353,18 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(hf_hub_download(name, "tokenizer.json", local_files_only=True))
     except HFValidationError:
-        raise DataError(f"tokenizer: {name!r} is unknown; {local}") from None
+        raise refuse("tokenizer", name, local) from None
     except OSError:
         pass  # not in the hub's cache
     why = "HF_HUB_OFFLINE is set"
     if not constants.HF_HUB_OFFLINE:
         why = unreachable(constants.ENDPOINT, PROBE_S) or ""
-    if why:
-        raise DataError(f"tokenizer: {name!r} is no file, and as to the hub {why}; {local}")
-    try:
-        return Path(hf_hub_download(name, "tokenizer.json"))
-    except (HfHubHTTPError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"tokenizer: {name!r} cannot be had from the hub ({reason}); {local}"
-        ) from None
+    if not why:
+        try:
+            return Path(hf_hub_download(name, "tokenizer.json"))
+        except (HfHubHTTPError, OSError) as error:
+            why = " ".join(str(error).split())[:200]
+    raise refuse("tokenizer", name, f"{local}; it is no file, and as to the hub: {why}")
 
 
 def _parse(text: str) -> "Tokenizer":
@@ -382,7 +378,7 @@ def _parse(text: str) -> "Tokenizer":
     except Exception as error:  # the library raises nothing narrower
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"tokenizer: what is given is no tokenizer.json ({reason}); save one with the "
+            f"what is given as tokenizer is no tokenizer.json ({reason}); save one with the "
             "tokenizers library"
         ) from None
 
@@ -412,7 +408,7 @@ def own_unknown(tokenizer: "Tokenizer") -> list[str]:
     return [name] if isinstance(name, str) else []
 
 
-def _find(part: Sequence[int], whole: Sequence[int], start: int) -> int:
+def _start_of(part: Sequence[int], whole: Sequence[int], start: int) -> int:
     """Where a part begins in a sequence."""
     for first in range(start, len(whole) - len(part) + 1):
         if list(whole[first : first + len(part)]) == list(part):

@@ -821,26 +821,32 @@ ENCODER = ON_REVIEWS + "--data.tokenizer word --model.net PretrainedEncoder --mo
     [
         (
             ON_REVIEWS + "--data.text_column txt",
-            ["data.text_column: 'txt' is not", "has 'text', 'label'; did you mean 'text'?"],
+            [
+                "option data.text_column is 'txt'; give a column of",
+                "has 'text', 'label'; did you mean 'text'?",
+            ],
         ),
         (
             ON_REVIEWS + "--data.label_column stars",
-            ["data.label_column: 'stars' is not", "has 'text', 'label'; choose one of them"],
+            ["option data.label_column is 'stars'; give a column of", "has 'text', 'label'"],
         ),
-        ("--data.path number.csv", ["data.label_column", "'1.5' in line 2", "mend the labels"]),
-        ("--data.path one.csv", ["data.label_column: all texts", "the label '1'", "two classes"]),
+        ("--data.path number.csv", ["label_column", "'1.5' in line 2", "mend the labels"]),
+        ("--data.path one.csv", ["all texts of 'one.csv'", "the label '1'", "two classes"]),
         ("--data.path empty.csv", ["'empty.csv' is empty; give"]),
         ("--data.path latin.csv", ["'latin.csv' is not text in UTF-8: byte 21 (0xe4) in line 3"]),
         ("--data.path broken.csv", ["'broken.csv' has 3 values in line 3 but 2", "mend the row"]),
-        ("--data.path none.csv", ["data.path: 'none.csv' does not exist"]),
+        ("--data.path none.csv", ["option data.path is 'none.csv'; give a file or folder"]),
         (ON_REVIEWS + "--data.vocab_size 0", ["option data.vocab_size is 0; give 1"]),
         (
             ON_REVIEWS + "--data.tokenizer word --data.vocab_size 3",
-            ["data.vocab_size: 3 is too small", "give 4 or more"],
+            ["option data.vocab_size is 3", "give 4 or more"],
         ),
         (
             ON_REVIEWS + "--data.tokenizer word --data.min_frequency 999",
-            ["data.tokenizer: 'word' finds nothing", "vocabulary would be of size zero"],
+            [
+                "option data.tokenizer is 'word'; give more texts",
+                "vocabulary would be of size zero",
+            ],
         ),
         (
             ON_REVIEWS + "--data.tokenizer word --model.vectors words.vec",
@@ -874,14 +880,14 @@ def test_texts_beyond_an_encoders_positions(refuse: Refuse) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("sst2/lstm", ["data.root: no folder is given", "stanfordnlp/sst2", "with train.tsv"]),
+        ("sst2/lstm", ["option data.root is null", "stanfordnlp/sst2", "with train.tsv"]),
         (
             "gru --data TextClassification --data.path owner/name",
-            ["data.path: 'owner/name' is no file", "give their folder as the path"],
+            ["option data.path is 'owner/name'", "give their folder as the path"],
         ),
         (
             "gru --data.part rotten_tomatoes --data.tokenizer owner/name",
-            ["data.tokenizer: 'owner/name' is no file", "the path of a tokenizer.json"],
+            ["option data.tokenizer is 'owner/name'", "the path of a tokenizer.json"],
         ),
         (
             "gru --data.part rotten_tomatoes --model.net PretrainedEncoder "

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules import PromptInputs, TextCorpus
-from datamodules.core.errors import DataError, UserError
+from datamodules.core.errors import UserError
 from datamodules.core.protocols import IGNORE_INDEX
 from datamodules.language import corpus as text_windows
 from datamodules.language import documents
@@ -248,10 +248,10 @@ def test_long_texts_are_read_in_pieces(corpus, monkeypatch) -> None:
     one = corpus(text, tokenizer="bpe", vocab_size=400)
     for data in (whole, one):
         data.setup()
-    monkeypatch.setattr(documents, "PIECE_CHARACTERS", 40)
+    monkeypatch.setattr(documents, "CHUNK_CHARACTERS", 40)
     monkeypatch.setattr(text_files, "_BLOCK_BYTES", 7)
     monkeypatch.setenv("ZOO_CACHE", os.environ["ZOO_CACHE"] + "_two")
-    pieces = list(documents.TextFiles([Path(whole.path)], "\n\n").pieces())
+    pieces = list(documents.TextFiles([Path(whole.path)], "\n\n").chunks())
     assert max(len(piece.text) for piece in pieces) < 120
     assert len(pieces) > 2 * len(STORIES)
     told = "".join(piece.text + "\n\n" * piece.last for piece in pieces)
@@ -267,11 +267,11 @@ def test_long_texts_are_read_in_pieces(corpus, monkeypatch) -> None:
 def test_a_separator_may_come_in_two_blocks(tmp_path, monkeypatch, separator: str) -> None:
     path = tmp_path / "texts.txt"
     path.write_text(separator.join([*STORIES[:20], "", " ", *STORIES[20:40]]))
-    monkeypatch.setattr(documents, "PIECE_CHARACTERS", 5)
+    monkeypatch.setattr(documents, "CHUNK_CHARACTERS", 5)
     for block in range(1, 20):
         monkeypatch.setattr(text_files, "_BLOCK_BYTES", block)
         found = [""]
-        for piece in documents.TextFiles([path], separator).pieces():
+        for piece in documents.TextFiles([path], separator).chunks():
             found[-1] += piece.text
             found += [""] * piece.last
         assert found == [*STORIES[:40], ""]
@@ -374,24 +374,27 @@ def test_prompts(corpus, tmp_path) -> None:
     for prompt in given.prompts:
         assert given.encode_prompt(prompt) == data.encode_prompt(prompt)
         assert given.decode(given.encode_prompt(prompt)) == prompt
-    with pytest.raises(DataError, match=r"'no\.txt' does not exist"):
+    with pytest.raises(UserError, match=r"'no\.txt' does not exist"):
         PromptInputs(inputs=["no.txt"], **spec["init_args"])
     # Without inputs they are asked for later.
     assert PromptInputs(inputs=[], **spec["init_args"]).prompts == []
 
 
 BAD = [
-    ({"max_length": 10**5}, "max_length: a window of 100000 tokens .* do not fit into the"),
-    ({"windows": "shuffled"}, "windows: 'shuffled' is not possible; give 'random'"),
-    ({"windows": "sequential", "windows_per_epoch": 3}, "windows_per_epoch: 3 is for random"),
-    ({"windows": "sequential", "batch_size": 1000}, "batch_size: 1000 sequences of 16 tokens"),
+    ({"max_length": 10**5}, "max_length is 100000; .* do not fit into the"),
+    ({"windows": "shuffled"}, "windows is 'shuffled'; give one of random, sequential"),
+    ({"windows": "sequential", "windows_per_epoch": 3}, "windows_per_epoch is 3; leave it out"),
+    (
+        {"windows": "sequential", "batch_size": 1000},
+        "batch_size is 1000; .* sequences of 16 tokens",
+    ),
     ({"windows_per_epoch": 0}, "option windows_per_epoch is 0; give 1 or more"),
     ({"val_fraction": 0.5, "test_fraction": 0.5}, "would leave none to train on"),
     ({"tokenizer": "chars"}, "did you mean 'char'"),
-    ({"tokenizer": "bpe", "vocab_size": 200}, "vocab_size: 200 is too small"),
-    ({"end_token": "</s>"}, "end_token: '</s>' is for a tokenizer that exists"),
-    ({"document_separator": ""}, "document_separator: it is empty"),
-    ({"splits": {"train": "a.txt"}}, "is one file; give the folder"),
+    ({"tokenizer": "bpe", "vocab_size": 200}, "vocab_size is 200; give 258 or more"),
+    ({"end_token": "</s>"}, "end_token is '</s>'; leave it out"),
+    ({"document_separator": ""}, "document_separator is ''; give one"),
+    ({"splits": {"train": "a.txt"}}, "splits is .*; give the folder"),
     ({"val_fraction": 0}, "val split is empty; give a larger val_fraction"),
 ]
 
@@ -408,14 +411,14 @@ def test_bad_options(corpus, options: dict, message: str) -> None:
 
 
 def test_bad_texts(corpus, tmp_path) -> None:
-    with pytest.raises(DataError, match=r"stories\.txt' holds no text"):
+    with pytest.raises(UserError, match=r"stories\.txt' holds no text"):
         corpus(" \n\n ", **stories())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty' holds no texts; give a folder with \.txt files"):
+    with pytest.raises(UserError, match=r"empty' holds no texts; give a folder with \.txt files"):
         TextCorpus(str(tmp_path / "empty"))
-    with pytest.raises(DataError, match=r"'\./nothing' does not exist"):
+    with pytest.raises(UserError, match=r"path is '\./nothing'; give a file or folder"):
         TextCorpus("./nothing")
     latin = tmp_path / "latin.txt"
     latin.write_bytes(b"caf\xe9 au lait")
-    with pytest.raises(DataError, match=r"is not text in UTF-8: byte 3 \(0xe9\) in line 1"):
+    with pytest.raises(UserError, match=r"is not text in UTF-8: byte 3 \(0xe9\) in line 1"):
         TextCorpus(str(latin))

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from datamodules.core.errors import DataError, OptionError
+from datamodules.core.errors import OptionError, UserError
 from datamodules.text.buckets import BucketBatches, buckets
 
 RNG = np.random.default_rng(3)
@@ -146,11 +146,14 @@ def test_the_rest_is_a_batch_of_the_shortest(size: int, batch: int, sizes: list[
 
 
 def test_what_cannot_be_shared() -> None:
-    with pytest.raises(DataError, match=r"max_tokens: 90 shared by 2 processes.*longest.* 59.*118"):
+    with pytest.raises(
+        UserError,
+        match=r"max_tokens is 90; give 118 or more.*longest .* 59 tokens, and 2 processes",
+    ):
         training(np.array([59, 3, 4]), max_tokens=90, world_size=2)
-    with pytest.raises(DataError, match="max_tokens: 58 leaves no room"):
+    with pytest.raises(UserError, match="max_tokens is 58; give 59 or more"):
         training(np.array([59, 3, 4]), max_tokens=58)
     with pytest.raises(OptionError, match="option batch_size is 9"):
         training(batch_size=9, world_size=2)
-    with pytest.raises(DataError, match="cannot be shared by 4 processes"):
+    with pytest.raises(UserError, match="cannot be shared by 4 processes"):
         training(np.array([3, 4]), max_tokens=100, world_size=4)

