@@ -188,7 +188,7 @@ def test_refuses_what_does_not_fit(tiny_llama, options, said):
 
 def test_refuses_a_net_without_an_adapter_and_data_without_pairs(tiny_llama):
     for net in (PretrainedCausalLM(str(tiny_llama)), GPT(20, 8, embedding_dim=8, num_heads=2)):
-        with pytest.raises(ValueError, match="has no adapter to switch off"):
+        with pytest.raises(ValueError, match="take PretrainedCausalLM with lora: true"):
             PreferenceTuning(net)
     task = PreferenceTuning(make_net(tiny_llama))
     batch = draw_pairs(2)

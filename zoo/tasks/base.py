@@ -298,6 +298,18 @@ class Task(L.LightningModule):
         metrics, collectors = self.build_metrics(stage), self.build_collectors(stage)
         self.meters[stage] = Meters(MeanMetric(), metrics, collectors)
 
+    def evaluate(self, stage: Stage, batch: Any) -> Any:
+        """Add one batch to the figures of a stage; a task must say how."""
+        raise NotImplementedError
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add one batch to the validation figures."""
+        self.evaluate("val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Add one batch to the test figures."""
+        self.evaluate("test", batch)
+
     def on_validation_epoch_start(self) -> None:
         """Bring the metrics to the device."""
         self.meters["val"].to(self.device)

@@ -214,17 +214,9 @@ class Classifier(Task):
                 f"num_classes is {self.num_classes}; labels run from 0 to {self.num_classes - 1}"
             )
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the validation figures."""
-        labels, meters = batch[1], self.meters["val"]
-        logits = self(*self.inputs(batch)).float()
-        meters.loss.update(self.plain_loss(logits, labels, "none"))
-        meters.metrics.update(self.probabilities(logits), labels)
-        meters.collectors["logits"].update(logits, labels)
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the test figures and to what the pictures need."""
-        labels, meters = batch[1], self.meters["test"]
+    def evaluate(self, stage: Stage, batch: Any) -> None:
+        """Add one batch to the figures of a stage, and to what temperature and pictures need."""
+        labels, meters = batch[1], self.meters[stage]
         logits = self(*self.inputs(batch)).float()
         probabilities = self.probabilities(logits)
         meters.loss.update(self.plain_loss(logits, labels, "none"))
@@ -235,7 +227,7 @@ class Classifier(Task):
     def collector_inputs(
         self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
     ) -> tuple[Tensor, ...]:
-        """Return what a test batch adds to a collector."""
+        """Return what an evaluated batch adds to a collector."""
         return (logits if name == "logits" else probabilities, labels)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:

@@ -179,20 +179,17 @@ class ImageSegmenter(Task):
                 f"classes run from 0 to {self.num_classes - 1}, and {MASK_IGNORE_INDEX} is left out"
             )
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the validation figures."""
-        self._evaluate("val", batch)
-
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Add one batch to the test figures, and keeps a few images for the picture."""
-        predicted = self._evaluate("test", batch)
+        predicted = self.evaluate("test", batch)
         room = _MOST_PICTURES - len(self._shown)
         self._shown += [
             (image.float().cpu(), mask.cpu(), guess.cpu())
             for image, mask, guess in list(zip(batch[0], batch[1], predicted, strict=True))[:room]
         ]
 
-    def _evaluate(self, stage: Stage, batch: Any) -> Tensor:
+    def evaluate(self, stage: Stage, batch: Any) -> Tensor:
+        """Add one batch to the figures of a stage, and return the predicted masks."""
         masks, meters = batch[1], self.meters[stage]
         logits = self(batch[0]).float()
         meters.loss.update(self.plain_loss(logits, masks, reduction="none"))

@@ -289,15 +289,8 @@ class LanguageModel(Task):
         super().on_test_epoch_start()
         self._state = None
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the validation figures."""
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the test figures."""
-        self._evaluate(batch, "test")
-
-    def _evaluate(self, batch: Any, stage: Stage) -> None:
+    def evaluate(self, stage: Stage, batch: Any) -> None:
+        """Add one batch to the figures of a stage."""
         meters = self.meters[stage]
         asked = batch.labels != IGNORE_INDEX
         count = asked.sum()

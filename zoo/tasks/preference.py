@@ -85,9 +85,11 @@ class PreferenceTuning(LanguageModel):
             if value:
                 raise refuse(name, value, "leave it out, as it means nothing to preferences")
         if not isinstance(net, HasAdapter) or not net.lora:
-            raise ValueError(
-                f"{type(net).__name__} has no adapter to switch off for the base model's "
-                "log-probabilities; take PretrainedCausalLM with lora: true"
+            raise refuse(
+                "net",
+                type(net).__name__,
+                "take PretrainedCausalLM with lora: true, whose adapter is switched off for the "
+                "base model's log-probabilities",
             )
         self.beta = beta
         self.loss_name: PreferenceLoss = loss
@@ -184,7 +186,8 @@ class PreferenceTuning(LanguageModel):
         """Return those means."""
         return {f"{stage}/{name}": float(artifacts.pop(name)) for name in self.derived_names}
 
-    def _evaluate(self, batch: Any, stage: Stage) -> None:
+    def evaluate(self, stage: Stage, batch: Any) -> None:
+        """Add one batch of pairs to the figures of a stage."""
         compared = self.compare(batch)
         pairs = len(compared.margins)
         meters = self.meters[stage]

@@ -120,15 +120,8 @@ class Regressor(Task):
         self.log_training(loss, len(batch[1]))
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the validation figures."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the test figures."""
-        self._evaluate("test", batch)
-
-    def _evaluate(self, stage: Stage, batch: Any) -> None:
+    def evaluate(self, stage: Stage, batch: Any) -> None:
+        """Add one batch to the figures of a stage."""
         predicted, target, meters = self(batch[0]), batch[1], self.meters[stage]
         loss = self.loss(self._scaled(predicted), self._scaled(target))
         meters.loss.update(loss, len(target))
