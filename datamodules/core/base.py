@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from datamodules.core.balance import need_every_class
-from datamodules.core.errors import DataError, at_least, refuse
+from datamodules.core.errors import DataError, at_least, between, refuse
 from datamodules.core.options import plain, public_path
 from datamodules.core.sampling import (
     EpochBatches,
@@ -287,6 +287,48 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             getattr(self, option),
             f"{lower}, or add {self.samples}: {taken} of {count} would leave too few to train on",
         )
+
+
+class FractionSplits(SplitDataModule[DatasetT]):
+    """A data set without splits of its own: they are shares of it, chosen by ``split_seed``.
+
+    A subclass implements ``load_splits``.
+
+    Args:
+        val_fraction: Share of all samples for validation.
+        test_fraction: Share of all samples for the test.
+
+    Raises:
+        OptionError: If an option's value is not possible.
+    """
+
+    def __init__(
+        self, *, val_fraction: float = 0.1, test_fraction: float = 0.2, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
+
+    def load_splits(self) -> list[DatasetT]:
+        """Read the test, the validation and the training split."""
+        raise NotImplementedError
+
+    def load_fit(self) -> tuple[DatasetT, DatasetT]:
+        """Read the training and the validation split."""
+        _, val, train = self.load_splits()
+        return train, val
+
+    def load_test(self) -> DatasetT:
+        """Read the test split."""
+        return self.load_splits()[0]
+
+    def _split_by_fraction(self, labels: Rows) -> list[Rows]:
+        """Return the rows of the test, the validation and the training split, stratified."""
+        sizes = {
+            "test_fraction": round(self.test_fraction * len(labels)),
+            "val_fraction": round(self.val_fraction * len(labels)),
+        }
+        return self._split_rows(labels, sizes)
 
 
 class EveryClass(SplitDataModule[DatasetT]):

@@ -88,7 +88,17 @@ RELEASE_100 = Release(
 
 
 class _Cifar(ImageDataModule):
-    """What the two sets share."""
+    """What the two sets share.
+
+    Args:
+        root: The folder.
+        val_size: How many training images serve for validation.
+        download: Fetch the set (170 MB) if the folder lacks it.
+        verify: Compare the original files with their published md5 sums.
+
+    Raises:
+        OptionError: If an option's value is not possible.
+    """
 
     release: Release
 
@@ -299,15 +309,6 @@ class CIFAR10(_Cifar):
     ``root`` may hold the original files (``cifar-10-batches-py``, or be that folder) or the hub's
     parquet files (``train*.parquet`` and ``test*.parquet``, also in a folder below); else they are
     downloaded.
-
-    Args:
-        root: The folder.
-        val_size: How many training images serve for validation.
-        download: Fetch the set (170 MB) if the folder lacks it.
-        verify: Compare the original files with their published md5 sums.
-
-    Raises:
-        OptionError: If an option's value is not possible.
     """
 
     release = RELEASE_10
@@ -324,15 +325,6 @@ class CIFAR100(_Cifar):
     ``root`` may hold the original files (``cifar-100-python``, or be that folder) or the hub's
     parquet files (``train*.parquet`` and ``test*.parquet``, also in a folder below); else they are
     downloaded.
-
-    Args:
-        root: The folder.
-        val_size: How many training images serve for validation.
-        download: Fetch the set (169 MB) if the folder lacks it.
-        verify: Compare the original files with their published md5 sums.
-
-    Raises:
-        OptionError: If an option's value is not possible.
     """
 
     release = RELEASE_100

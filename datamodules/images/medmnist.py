@@ -97,7 +97,6 @@ class ImageNpz(_NpzImages):
         class_names: The classes in the order of their numbers; by default the numbers.
         label_kind: What the labels are; by default multilabel where they have several columns, else
             multiclass.
-        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
         UserError: If the file lacks a key or holds something else, or an option's value is not
@@ -110,10 +109,9 @@ class ImageNpz(_NpzImages):
         class_names: list[str] | None = None,
         *,
         label_kind: LabelKind | None = None,
-        allow_missing_classes: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
+        super().__init__(**kwargs)
         self.path = str(path)
         npz = self._npz()
         size, width, channels = npz.image_shape("train_images")[1:]
@@ -156,8 +154,6 @@ class MedMNIST(_NpzImages):
         size: Height and width in pixels.
         download: Fetch the file if the folder lacks it.
         verify: Compare the file with its published md5 sum.
-        allow_missing_classes: Let the validation or the test split lack a class, as a part of a set
-            may.
 
     Raises:
         OptionError: If an option's value is not possible.
@@ -177,10 +173,9 @@ class MedMNIST(_NpzImages):
         size: Literal[28, 64, 128, 224] = 28,
         download: bool = True,
         verify: bool = True,
-        allow_missing_classes: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
+        super().__init__(**kwargs)
         if name not in SETS:
             remedy = f"give a 2-D set of MedMNIST; {known(name.lower(), SETS)}"
             raise refuse("name", name, remedy)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -30,10 +29,9 @@ class _WholeFiles(Dataset[MaskBatch]):
         return MaskBatch(image.permute(2, 0, 1), mask, torch.tensor(index))
 
     def __getitems__(self, indices: list[int]) -> MaskBatch:
-        images, masks, numbers = zip(*(self[index] for index in indices), strict=True)
-        # Stacked as (B, H, W, C), so that the memory is channels_last.
-        image = torch.from_numpy(np.stack([image.permute(1, 2, 0) for image in images]))
-        return MaskBatch(image.permute(0, 3, 1, 2), torch.stack(masks), torch.stack(numbers))
+        [index] = indices  # images of different sizes share no batch
+        image, mask, number = self[index]
+        return MaskBatch(image[None], mask[None], number[None])
 
 
 class MaskInputs(PreparedMasks, ImageInputs):

@@ -28,7 +28,6 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
         class_names: The classes in the order of their numbers; by default background and
             foreground.
         ignore_value: The value in a mask that means: no class.
-        allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
         UserError: If the file does not hold such arrays, or an option's value is not possible.
@@ -41,10 +40,9 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
         image_size: int | None = None,
         class_names: list[str] | None = None,
         ignore_value: int | None = None,
-        allow_missing_classes: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
+        super().__init__(**kwargs)
         self.path = str(path)
         self.ignore_value = ignore_value
         npz = self._checked_npz()

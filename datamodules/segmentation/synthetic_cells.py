@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from datamodules.core.base import DatasetT, SplitDataModule
-from datamodules.core.errors import at_least, between
+from datamodules.core.base import DatasetT, FractionSplits
+from datamodules.core.errors import at_least
 from datamodules.images.base import ImageDataModule
 from datamodules.images.dataset import ArrayImages
 from datamodules.images.decode import check_channels
@@ -214,10 +214,8 @@ def _singles(count: int, side: int, channels: int, seed: int) -> tuple[Array, Ro
     return images, kinds
 
 
-class _Drawn(SplitDataModule[DatasetT]):
+class _Drawn(FractionSplits[DatasetT]):
     """Pictures of cells that a seeded generator draws, in three splits.
-
-    A subclass implements ``_draw_splits``.
 
     Args:
         in_channels: 1 for grey, 3 for colour.
@@ -239,32 +237,9 @@ class _Drawn(SplitDataModule[DatasetT]):
         data_seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(val_fraction=val_fraction, test_fraction=test_fraction, **kwargs)
         self.in_channels = check_channels(in_channels)
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.data_seed = at_least("data_seed", data_seed, 0)
-
-    def _split_drawn(self, labels: Rows) -> list[Rows]:
-        """Return rows of the test, the validation and the training split."""
-        sizes = {
-            "test_fraction": round(self.test_fraction * len(labels)),
-            "val_fraction": round(self.val_fraction * len(labels)),
-        }
-        return self._split_rows(labels, sizes)
-
-    def _draw_splits(self) -> list[DatasetT]:
-        """Draw the test, the validation and the training split."""
-        raise NotImplementedError
-
-    def load_fit(self) -> tuple[DatasetT, DatasetT]:
-        """Draw the training and the validation split."""
-        _, val, train = self._draw_splits()
-        return train, val
-
-    def load_test(self) -> DatasetT:
-        """Draw the test split."""
-        return self._draw_splits()[0]
 
 
 class SyntheticCells(_Drawn[MaskedImages], SegmentationDataModule):
@@ -302,13 +277,14 @@ class SyntheticCells(_Drawn[MaskedImages], SegmentationDataModule):
         names = ["background", *(CELL_TYPES if cell_types else ["cell"])]
         self._set_facts(names, self.in_channels, at_least("image_size", image_size, 16))
 
-    def _draw_splits(self) -> list[MaskedImages]:
+    def load_splits(self) -> list[MaskedImages]:
+        """Draw the test, the validation and the training split."""
         images, masks = _fields(
             self.count, self.image_size, self.in_channels, self.most_cells, self.data_seed
         )
         if not self.cell_types:
             masks = np.minimum(masks, 1)
-        rows = self._split_drawn(np.zeros(self.count, dtype=np.int64))
+        rows = self._split_by_fraction(np.zeros(self.count, dtype=np.int64))
         return [MaskedImages(images[part], masks[part], part) for part in rows]
 
 
@@ -332,6 +308,7 @@ class SyntheticCellTypes(_Drawn[ArrayImages], ImageDataModule):
         self.count = at_least("count", count, 3)
         self._set_facts(CELL_TYPES, self.in_channels, at_least("image_size", image_size, 16))
 
-    def _draw_splits(self) -> list[ArrayImages]:
+    def load_splits(self) -> list[ArrayImages]:
+        """Draw the test, the validation and the training split."""
         images, kinds = _singles(self.count, self.image_size, self.in_channels, self.data_seed)
-        return [ArrayImages(images, kinds, part) for part in self._split_drawn(kinds)]
+        return [ArrayImages(images, kinds, part) for part in self._split_by_fraction(kinds)]

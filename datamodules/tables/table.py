@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.core.base import ArrayDataModule, SplitDataModule
+from datamodules.core.base import ArrayDataModule, FractionSplits
 from datamodules.core.csv_file import CsvFile, Numbers, Texts
-from datamodules.core.errors import DataError, between, refuse, shown
+from datamodules.core.errors import DataError, refuse, shown
 from datamodules.core.options import some
 
 Rows = npt.NDArray[np.int64]
@@ -169,28 +169,14 @@ class PreparedTable(ArrayDataModule):
         return features
 
 
-class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
+class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
     """A table with three disjoint splits.
 
     A subclass calls ``_encode_splits`` at the end of its constructor. Whatever is found out of the
     data (means and standard deviations, which categories there are) is the training split's.
-
-    Args:
-        val_fraction: Share of all rows for validation.
-        test_fraction: Share of all rows for the test.
-
-    Raises:
-        OptionError: If an option's value is not possible, or the rows are too few.
     """
 
     samples = "rows"
-
-    def __init__(
-        self, *, val_fraction: float = 0.1, test_fraction: float = 0.2, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
 
     def _encode_splits(
         self,
@@ -231,16 +217,11 @@ class TableDataModule(SplitDataModule[ArrayTable], PreparedTable):
         self._set_facts(target_name)
         features = self._encode(numbers, texts, len(target))
         labels = target.astype(np.float32)
-        self._parts = [ArrayTable(features, labels, rows) for rows in (train, val, test)]
+        self._parts = [ArrayTable(features, labels, rows) for rows in (test, val, train)]
 
-    def load_fit(self) -> tuple[ArrayTable, ArrayTable]:
-        """Return the training and the validation split."""
-        train, val, _ = self._parts
-        return train, val
-
-    def load_test(self) -> ArrayTable:
-        """Return the test split."""
-        return self._parts[2]
+    def load_splits(self) -> list[ArrayTable]:
+        """Return the test, the validation and the training split."""
+        return self._parts
 
 
 class CSVTable(TableDataModule):
