@@ -54,10 +54,7 @@ class HasTargetName(Protocol):
 class HasInputShape(Protocol):
     """Data of one shape: a sample is ``input_shape``, ``(C, H, W)`` or ``(F,)``."""
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of a sample, without the batch's axis."""
-        ...
+    input_shape: tuple[int, ...]
 
 
 @runtime_checkable
@@ -76,22 +73,16 @@ class HasMaxLength(Protocol):
 
 @runtime_checkable
 class HasNames(Protocol):
-    """Inputs that have names, such as those of their files."""
+    """Inputs that have N names by their numbers, such as those of their files."""
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Return N names, by the samples' numbers."""
-        ...
+    names: Sequence[str]
 
 
 @runtime_checkable
 class HasTokenizer(Protocol):
-    """Texts as tokens."""
+    """Texts as tokens: ``text_tokenizer`` made them."""
 
-    @property
-    def text_tokenizer(self) -> Vocabulary:
-        """The tokenizer, ready to use."""
-        ...
+    text_tokenizer: Vocabulary
 
 
 class Vocabulary(Protocol):
@@ -99,11 +90,9 @@ class Vocabulary(Protocol):
 
     def vocabulary(self) -> Mapping[str, int]:
         """Return every token's number."""
-        ...
 
     def token(self, number: int) -> str:
         """Return the token of a number."""
-        ...
 
 
 # ---------------------------------------------------------------- what a task asks for
@@ -115,7 +104,6 @@ class SupportsClassWeights(Protocol):
 
     def class_weights(self) -> list[float]:
         """Return a factor for each class, inverse to its share of the training split."""
-        ...
 
 
 @runtime_checkable
@@ -124,7 +112,6 @@ class SupportsSampleImages(Protocol):
 
     def sample_images(self, count: int) -> Tensor:
         """Return some training images as a net sees them: floats (count, C, H, W), normalised."""
-        ...
 
 
 @runtime_checkable
@@ -133,7 +120,6 @@ class SupportsTokenSizes(Protocol):
 
     def token_sizes(self) -> Tensor | None:
         """Return the bytes and the characters of each token, ``(V, 2)``; None if not known."""
-        ...
 
 
 @runtime_checkable
@@ -142,11 +128,9 @@ class SupportsRebuilding(Protocol):
 
     def resolved(self) -> dict[str, Any]:
         """Return class path and arguments of the data, as a recipe has them."""
-        ...
 
     def inputs_spec(self) -> dict[str, Any]:
         """Return class path and arguments of what prepares new inputs alike, for ``predict``."""
-        ...
 
 
 # ---------------------------------------------------------------- what callbacks ask for
@@ -154,24 +138,18 @@ class SupportsRebuilding(Protocol):
 
 @runtime_checkable
 class SupportsPrompts(Protocol):
-    """Texts that a language model goes on from."""
+    """Texts that a language model goes on from; ``stop_ids`` are tokens at which a text ends."""
 
-    @property
-    def stop_ids(self) -> Sequence[int]:
-        """The tokens at which a text ends."""
-        ...
+    stop_ids: Sequence[int]
 
     def default_prompts(self) -> list[str]:
         """Return the texts to go on from where the user gives none."""
-        ...
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Return a text's tokens, within its chat template where there is one."""
-        ...
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens."""
-        ...
 
 
 @runtime_checkable
@@ -180,7 +158,6 @@ class SupportsDrawBatch(Protocol):
 
     def draw_batch(self, stage: Any = ...) -> Figure:
         """Draw a batch of a split, as the net sees it."""
-        ...
 
 
 @runtime_checkable
@@ -189,7 +166,6 @@ class SupportsDenormalize(Protocol):
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Return images (B, C, H, W) as they were before: uint8."""
-        ...
 
 
 @runtime_checkable
@@ -198,7 +174,6 @@ class SupportsTexts(Protocol):
 
     def texts(self, index: Sequence[int]) -> list[str]:
         """Return the texts of some samples' numbers."""
-        ...
 
 
 # ---------------------------------------------------------------- what the command line asks for
@@ -210,17 +185,13 @@ class SupportsReport(Protocol):
 
     def report(self) -> dict[str, float | int]:
         """Return figures for ``summary.json``, by name."""
-        ...
 
 
 @runtime_checkable
 class HasSmallestBatch(Protocol):
-    """Data that know their smallest training batch, which a net must be able to take."""
+    """Data that know how many samples the smallest training batch of a process has."""
 
-    @property
-    def smallest_train_batch(self) -> int:
-        """Samples of the epoch's smallest batch in one process."""
-        ...
+    smallest_train_batch: int
 
 
 # ---------------------------------------------------------------- batches
@@ -228,32 +199,23 @@ class HasSmallestBatch(Protocol):
 
 @runtime_checkable
 class HasLengths(Protocol):
-    """A batch of texts: ``lengths`` (B,), int64, are each row's tokens without padding."""
+    """A batch of texts: ``lengths``, int64 (B,), are each row's tokens without padding."""
 
-    @property
-    def lengths(self) -> Tensor:
-        """Return the lengths, from 1 to T."""
-        ...
+    lengths: Tensor
 
 
 @runtime_checkable
 class PackedTokens(Protocol):
-    """A batch of tokens that knows which texts share a row."""
+    """A batch of tokens that knows which texts share a row.
 
-    @property
-    def position_ids(self) -> Tensor | None:
-        """Int64 (B, T), the place of each token in its own text; None: 0 to T - 1 in each row."""
-        ...
+    ``position_ids``, int64 (B, T), are the places of tokens in their own texts (None: 0 to T - 1 in
+    each row); ``segment_ids``, int64 (B, T), number the texts of a row (None: one text a row). The
+    first ``shared_prefix_len`` tokens of a row belong to all of its texts.
+    """
 
-    @property
-    def segment_ids(self) -> Tensor | None:
-        """Int64 (B, T), which text of its row a token belongs to; None: one text a row."""
-        ...
-
-    @property
-    def shared_prefix_len(self) -> int:
-        """How many tokens at the start of each row belong to all of its texts."""
-        ...
+    position_ids: Tensor | None
+    segment_ids: Tensor | None
+    shared_prefix_len: int
 
 
 def sample_numbers(batch: Any) -> Tensor | None:

@@ -33,7 +33,6 @@ class WatchedTask(Protocol):
 
     def check_finite(self) -> None:
         """Raise an error if a training loss was not finite."""
-        ...
 
 
 class Checkpoints(Checkpoint):

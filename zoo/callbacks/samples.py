@@ -20,19 +20,14 @@ _COLUMNS = ["step", "prompt", "text"]
 
 @runtime_checkable
 class WritingTask(Protocol):
-    """A task whose net writes."""
+    """A task whose net writes; it could before this training where ``is_pretrained`` is true."""
 
     #: What the user wants to see continued; None leaves it to the data.
     prompts: list[str] | None
-
-    @property
-    def is_pretrained(self) -> bool:
-        """Whether the net could write before this training."""
-        ...
+    is_pretrained: bool
 
     def write(self, prompt: Sequence[int], *, stop_ids: Sequence[int] = ()) -> Iterator[int]:
         """Return the tokens that follow a prompt's, up to one of ``stop_ids``."""
-        ...
 
 
 class Samples(Callback):

@@ -14,11 +14,9 @@ class LoggedTask(Protocol):
 
     def take_train_figures(self, since: Literal["log", "epoch"]) -> tuple[dict[str, float], float]:
         """Return the means since the last log point or epoch, and of how many samples they are."""
-        ...
 
     def throughput(self, seen: float, seconds: float) -> dict[str, float]:
         """Return figures of speed, from the samples seen in so many seconds."""
-        ...
 
 
 class TrainLog(Callback):

@@ -72,7 +72,6 @@ class HasOutputLayer(Protocol):
     @property
     def output_layer(self) -> nn.Module | None:
         """Return the last layer."""
-        ...
 
     def features(
         self,
@@ -86,7 +85,6 @@ class HasOutputLayer(Protocol):
         ``position_ids`` and ``segment_ids``, ``(B, T)``, tell the texts of packed rows apart; all
         of them begin with the row's first ``shared_prefix_len`` tokens.
         """
-        ...
 
 
 @runtime_checkable
@@ -95,7 +93,6 @@ class Steps(Protocol):
 
     def step(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Map tokens ``(B, T)`` to logits of what follows the last, ``(B, vocab)``, and a state."""
-        ...
 
 
 @runtime_checkable
@@ -104,7 +101,6 @@ class CarriesState(Protocol):
 
     def carry(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Map tokens ``(B, T)`` and a state to features ``(B, T, D)`` and the state after them."""
-        ...
 
 
 @runtime_checkable
@@ -122,7 +118,6 @@ class HasAdapter(Protocol):
 
     def adapter_off(self) -> AbstractContextManager[None]:
         """Give the base model's answers within the context."""
-        ...
 
 
 @runtime_checkable
@@ -131,7 +126,6 @@ class HasLayerDepths(Protocol):
 
     def layer_depths(self) -> dict[str, int]:
         """Return by parameter's name how many layers lie between it and the head."""
-        ...
 
 
 @runtime_checkable
@@ -140,7 +134,6 @@ class ShowsAttention(Protocol):
 
     def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return each token's share, ``(B, T)``, for tokens ``(B, T)`` and lengths ``(B,)``."""
-        ...
 
 
 @runtime_checkable
@@ -151,7 +144,6 @@ class Whitens(Protocol):
 
     def init_whitening(self, images: Tensor) -> None:
         """Set the first layer's filters from normalised training images ``(B, C, H, W)``."""
-        ...
 
 
 @runtime_checkable
