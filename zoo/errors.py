@@ -36,7 +36,7 @@ OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the host's or a device's memory ran out."""
+    """Return whether an error says that the host's or a device's memory ran out."""
     is_device = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported here
     text = str(error)
     return is_device or isinstance(error, MemoryError) or "can't allocate memory" in text

@@ -44,14 +44,14 @@ def recipes_folder() -> Path:
 
 
 def recipe_names() -> list[str]:
-    """Names of all recipes, such as ``inception`` or ``cifar10/inception``."""
+    """Return the names of all recipes, such as ``inception`` or ``cifar10/inception``."""
     folder = recipes_folder()
     paths = folder.rglob("*.yaml")
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
 
 
 def entries(kind: str) -> Iterator[tuple[str, str]]:
-    """Name and one line about each net, task, data set or recipe."""
+    """Yield name and one line about each net, task, data set or recipe."""
     if kind == "recipes":
         for name in recipe_names():
             first = (recipes_folder() / f"{name}.yaml").read_text(encoding="utf-8").split("\n")[0]
@@ -73,7 +73,7 @@ def listing(kind: str | None, pattern: str | None) -> str:
     A line each, or all about the one thing that a pattern names.
 
     Raises:
-        UserError: Nothing matches the pattern.
+        UserError: If nothing matches the pattern.
     """
     lines: list[str] = []
     places: list[tuple[str, str]] = []
@@ -106,7 +106,7 @@ def _source(module: str) -> Path:
 
 
 def exports(kind: str) -> Iterator[tuple[str, str]]:
-    """Name and defining module of each net, task or data set that its package exports."""
+    """Yield name and defining module of each net, task or data set that its package exports."""
     for package in _PACKAGES[kind]:
         for node in ast.parse(_source(package).read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.module:
@@ -135,7 +135,7 @@ def _docstring(module: str, name: str) -> str:
 
 
 def _rights(module: str, name: str) -> Iterator[str]:
-    """Licence and citation, where a class states them as texts."""
+    """Yield licence and citation, where a class states them as texts."""
     node = _class(module, name)
     for line in [] if node is None else node.body:
         if not isinstance(line, ast.Assign) or not isinstance(line.value, ast.Constant):

@@ -26,7 +26,7 @@ def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
     the net's context ends.
 
     Raises:
-        UserError: There are no prompts, or one is longer than the net's context.
+        UserError: If there are no prompts, or one is longer than the net's context.
     """
     history: list[dict[str, str]] = []
     rows: list[list[str]] = []
@@ -55,10 +55,7 @@ def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
 
 
 def _lines(asks: bool) -> Iterator[str]:
-    """Return what a person types, up to an empty line, or what another program gives.
-
-    Line by line.
-    """
+    """Yield line by line what a person types, up to an empty one, or another program gives."""
     if not asks:
         yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
         return
@@ -78,7 +75,7 @@ def _fitting(task: LanguageModel, data: Any, history: list[dict[str, str]]) -> l
 
 
 def _stream(tokens: Iterable[int], data: Any) -> str:
-    """Print a text as its tokens come, and gives it."""
+    """Print a text as its tokens come, and return it."""
     written: list[int] = []
     shown = ""
     for token in tokens:

@@ -43,7 +43,7 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         options: The section ``trainer`` of the parsed configuration.
 
     Raises:
-        UserError: One of them cannot work on this machine.
+        UserError: If one of them cannot work on this machine.
     """
     for name, lowest in _LOWEST.items():
         value = options.get(name)
@@ -72,7 +72,7 @@ def check_monitor(monitor: str | None, model: LightningModule) -> None:
         model: The task.
 
     Raises:
-        UserError: It does not, which would show after an epoch only.
+        UserError: If it does not, which would show after an epoch only.
     """
     if monitor is None or not isinstance(model, Task):
         return
@@ -134,8 +134,8 @@ def check_net(
         per_pixel: Whether every pixel has a class.
 
     Raises:
-        UserError: A batch norm would see one value per channel, the input does not fit the net, or
-            the net gives another number of classes.
+        UserError: If a batch norm would see one value per channel, the input does not fit the net
+            or the net gives another number of classes.
     """
     training = net.training
     net.train()

@@ -71,8 +71,8 @@ def read_layer(path: Path) -> Layer:
     """Read a recipe strictly.
 
     Raises:
-        UserError: The file is empty, is not YAML, has a key twice, is not a mapping of options, or
-            has arguments beside ``class_path`` instead of under ``init_args``.
+        UserError: If the file is empty, is not YAML, has a key twice, is no mapping of options,
+            or has arguments beside ``class_path`` instead of under ``init_args``.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
@@ -115,7 +115,7 @@ def read_layer(path: Path) -> Layer:
 
 
 def _check_layer(path: Path, content: Layer) -> None:
-    """Refuses what the parser would read in a way of its own, or not at all."""
+    """Refuse what the parser would read in a way of its own, or not at all."""
     try:
         json.dumps(content)
     except (TypeError, ValueError) as error:
@@ -142,7 +142,7 @@ def _check_layer(path: Path, content: Layer) -> None:
 
 
 def class_paths() -> dict[str, str]:
-    """Short names of our classes and where they are; they win over equal names elsewhere."""
+    """Return where our classes are by their short names, which win over equal ones elsewhere."""
     return {
         name: f"{module.split('.')[0]}.{name}"
         for kind in ("nets", "tasks", "data")
@@ -151,7 +151,7 @@ def class_paths() -> dict[str, str]:
 
 
 def expand_flags(flags: list[str]) -> list[str]:
-    """Flag in which short names of our classes are written out."""
+    """Return the flags with the short names of our classes written out."""
     names = class_paths()
     expanded: list[str] = []
     takes_class = False
@@ -194,7 +194,7 @@ def value_of(key: str, layers: list[dict[str, Any]], flags: list[str]) -> Any:
 
 
 def optimizer_resets(layers: list[dict[str, Any]], flags: list[str]) -> list[str | None]:
-    """For each layer, and for the flags as the last: what has to stand before it, or None.
+    """Return what has to stand before each layer, and the flags as the last, or None.
 
     A layer that chooses another optimiser than the one in force is preceded by a layer which takes
     back the numbers that earlier layers gave the other one.
@@ -216,10 +216,10 @@ def optimizer_resets(layers: list[dict[str, Any]], flags: list[str]) -> list[str
 
 
 def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
-    """Says so where a recipe or a flag sets what the data decides.
+    """Refuse where a recipe or a flag sets what the data decides.
 
     Raises:
-        UserError: Such a value would be ignored without a word otherwise.
+        OptionError: If one does: the value would be ignored without a word otherwise.
     """
     for fact in FACTS:
         for owner in ("model", "model.init_args.net"):
@@ -240,7 +240,7 @@ def checkpoint_layer(
     data was prepared. A language model asks for its prompts where there are no inputs.
 
     Raises:
-        UserError: They are not as ``fit`` saves them.
+        UserError: If they are not as ``fit`` saves them.
     """
     try:
         layer = _sections(checkpoint, inputs, verb)

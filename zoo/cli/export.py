@@ -36,7 +36,7 @@ def export(argv: list[str]) -> int:
         The exit code.
 
     Raises:
-        UserError: What the user can put right.
+        UserError: If something is the user's to put right.
     """
     parser = VerbParser(
         prog="zoo export",
@@ -75,7 +75,7 @@ def to_hf(path: str, out: Path, flags: list[str], packages: list[str]) -> None:
         packages: What ``--trust`` names.
 
     Raises:
-        UserError: The checkpoint is not a language model's, or the folder cannot be written.
+        UserError: If the checkpoint is not a language model's, or the folder cannot be written.
     """
     from zoo.run.checkpoint import read_checkpoint
 
@@ -101,7 +101,7 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
     """Return the task of a checkpoint with its net and weights, without data or Trainer.
 
     Raises:
-        UserError: The checkpoint does not say how it was made, or an option does not fit.
+        UserError: If the checkpoint does not say how it was made, or an option does not fit.
     """
     import lightning as L
 
@@ -207,7 +207,7 @@ def _tokenizer(path: str, checkpoint: dict[str, Any], task: Task) -> _Tokenizer:
 
 
 def _rename_tokenizer(path: Path) -> None:
-    """Names the tokenizer's class as transformers 4 knows it, too."""
+    """Name the tokenizer's class as transformers 4 knows it, too."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -215,10 +215,10 @@ def _rename_tokenizer(path: Path) -> None:
 
 @contextmanager
 def _fresh_folder(out: Path) -> Iterator[Path]:
-    """Return a folder beside the wanted one that takes its name when it is whole.
+    """Give a folder beside the wanted one that takes its name when it is whole.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: If it cannot be written.
     """
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)

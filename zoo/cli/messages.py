@@ -41,7 +41,7 @@ _PACKAGES = {"callbacks": "callbacks", "logger": "loggers", "profiler": "profile
 
 
 def explain(message: str, error: BaseException | None, options: Iterable[str]) -> UserError:
-    """One sentence for a parser's error.
+    """Return one sentence for a parser's error.
 
     Args:
         message: What the parser says.

@@ -78,7 +78,8 @@ class LayerAction(ActionConfigFile):
             super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
         except (TypeError, ValueError) as error:
             refusal = explain(str(error), error, parser.option_names)
-            raise UserError(f"{parser.sources[values]}: {refusal}") from error
+            source = parser.sources.get(values, "the zoo's own defaults")
+            raise UserError(f"{source}: {refusal}") from error
 
 
 def trust(packages: list[str]) -> None:

@@ -124,7 +124,7 @@ def take_apart(argv: list[str]) -> Request:
 
 
 def _lacks_value(argument: str, following: str | None) -> bool:
-    """Whether an option of a class stands alone, for which the parser would blame the section."""
+    """Tell a class's option that stands alone, for which the parser would blame the section."""
     alone = following is None or following.startswith("--")
     lists_classes = argument in ("--model.help", "--data.help")
     section = argument.startswith(("--model", "--data")) and not lists_classes

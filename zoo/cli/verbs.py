@@ -55,7 +55,7 @@ def _fit(cli: ZooCLI) -> None:
 
 
 def _evaluate(cli: ZooCLI) -> None:
-    """Report the figures of ``test`` or ``validate``."""
+    """Test or validate, and report."""
     verb = cli.request.verb
     run = cli.trainer.test if verb == "test" else cli.trainer.validate
     started = time.monotonic()
@@ -121,7 +121,7 @@ def run(argv: list[str]) -> int:
         The exit code.
 
     Raises:
-        UserError: What the user can put right.
+        UserError: If something is the user's to put right.
     """
     quiet()
     # Gradients that fade over a long text end in numbers below 1e-38, which a CPU is very slow at.

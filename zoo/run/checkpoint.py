@@ -39,8 +39,8 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         The checkpoint's dictionary.
 
     Raises:
-        UserError: The path is a URL, is missing, cannot be read, is truncated, or holds objects
-            that are not plain data.
+        OptionError: If the path is a URL, is missing, cannot be read, is truncated, holds objects
+            that are not plain data, or was written by a version of another layout.
     """
     text = os.fspath(path)
     if "://" in text:
@@ -98,7 +98,7 @@ def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
     """Check that a checkpoint has what Lightning needs for a verb.
 
     Raises:
-        UserError: A part is missing, as from a file with weights alone.
+        OptionError: If a part is missing, as from a file with weights alone.
     """
     needed = ["pytorch-lightning_version"]
     if verb == "fit":
@@ -112,7 +112,7 @@ def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -
     """Compare names and shapes of a checkpoint's weights with those of a task.
 
     Raises:
-        UserError: They differ.
+        OptionError: If they differ.
     """
     saved, wanted = checkpoint["state_dict"], module.state_dict()
     for name in [*wanted, *saved] if module.strict_loading else []:
@@ -159,7 +159,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save atomically.
 
         Raises:
-            UserError: The folder cannot be written.
+            UserError: If the folder cannot be written.
         """
         target = Path(path)
         try:

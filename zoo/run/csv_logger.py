@@ -96,7 +96,7 @@ def _plain(value: Any) -> str:
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of a ``metrics.csv``; a last line that a kill cut short is left out."""
+    """Return columns and rows of a ``metrics.csv``, without a last line that a kill cut short."""
     text = path.read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines()
     reader = csv.DictReader(lines)

@@ -26,7 +26,7 @@ _SHARED_ID = "ZOO_RUN_ID"
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes and prints, of all that train together."""
+    """Return whether this is the process that writes and prints, of all that train together."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
@@ -54,10 +54,10 @@ class RunFolder:
         return self.path.parent.name
 
     def open(self) -> None:
-        """Create the folder, or takes over the one to go on in, and locks it for this process.
+        """Create the folder, or take over the one to go on in, and lock it for this process.
 
         Raises:
-            UserError: It cannot be written, or another process writes it.
+            UserError: If it cannot be written, or another process writes it.
         """
         parents = (self.path.parent, self.path.parent.parent)
         self._made = [folder for folder in parents if not folder.exists()]
@@ -88,7 +88,7 @@ class RunFolder:
                 folder.rmdir()
 
     def close(self) -> None:
-        """Lets other processes go on with the run."""
+        """Let other processes go on with the run."""
         if self._lock is not None:
             self._lock.release()
 
@@ -123,10 +123,10 @@ def run_of(checkpoint: Path) -> RunFolder | None:
 
 
 def latest_checkpoint(root: Path, recipe: str, which: str) -> Path:
-    """``last.ckpt`` or ``best.ckpt`` of the recipe's newest run.
+    """Return ``last.ckpt`` or ``best.ckpt`` of the recipe's newest run.
 
     Raises:
-        UserError: There is no run, or the newest has no such checkpoint.
+        OptionError: If there is no run, or the newest has no such checkpoint.
     """
     runs = sorted(path.parent for path in (root / recipe).glob("*/recipe.yaml"))
     if not runs:
@@ -147,7 +147,7 @@ def latest_checkpoint(root: Path, recipe: str, which: str) -> Path:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, commit, command and machine: what a figure has to stand with."""
+    """Return versions, commit, command and machine: what a figure has to stand with."""
     import torch
 
     packages = ["lightning-zoo", "torch", "lightning", "torchvision", "torchmetrics", "numpy"]

@@ -35,7 +35,7 @@ def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
     """Do something in a thread, which is left behind where it takes longer.
 
     Raises:
-        TimeoutError: It took longer.
+        TimeoutError: If it took longer.
     """
     future: Future[_Result] = Future()
 
@@ -50,7 +50,7 @@ def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
 
 
 def _no_answer(url: str) -> str | None:
-    """Why a server gives no answer; None where it gives one, whatever it is."""
+    """Return why a server gives no answer; None where it gives one, whatever it is."""
     try:
         # The second limit also holds where looking up the name takes long.
         _within(2 * ANSWER_S, lambda: urllib.request.urlopen(url, timeout=ANSWER_S).close())
@@ -168,7 +168,7 @@ class RunWandb(WandbLogger):
         )
 
     def _mode(self) -> tuple[Literal["online", "offline", "disabled"], str]:
-        """How the run is kept, and why not online."""
+        """Return how the run is kept, and why not online."""
         if self.asked == "offline":
             return "offline", "as asked"
         import wandb
