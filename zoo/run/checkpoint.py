@@ -16,7 +16,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from datamodules.core.errors import refuse
+from datamodules.core.errors import OptionError, refuse
 from zoo.errors import UserError
 
 #: How the parts of a checkpoint are named; another number where an older version misreads them.
@@ -44,38 +44,29 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     """
     text = os.fspath(path)
     if "://" in text:
-        raise refuse(
-            "ckpt_path",
-            text,
-            "download the file, check where it comes from, and give its local path",
-        )
+        raise _unfit(text, "download the file, check where it comes from, and give its local path")
     if os.path.isdir(text):
-        raise refuse("ckpt_path", text, "it is a folder: give a file in it, best.ckpt say")
+        raise _unfit(text, "it is a folder: give a file in it, best.ckpt say")
     if not os.path.isfile(text):
-        raise refuse(
-            "ckpt_path", text, "give a file that is there: runs keep theirs in RUN/checkpoints"
-        )
+        raise _unfit(text, "give a file that is there: runs keep theirs in RUN/checkpoints")
     try:
         checkpoint = torch.load(text, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged file raises nearly anything
         if isinstance(error, pickle.UnpicklingError) and _OBJECTS.search(str(error)):
-            raise refuse(
-                "ckpt_path",
+            raise _unfit(
                 text,
                 "it holds objects that are not plain data, and is not opened: save it again with "
                 "tensors, numbers, strings, lists and dictionaries only",
             ) from error
-        raise refuse(
-            "ckpt_path",
-            text,
-            f"it is damaged, or is no checkpoint: {_SAVED}",
-        ) from error
+        raise _unfit(text, f"it is damaged, or is no checkpoint: {_SAVED}") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise refuse(
-            "ckpt_path", text, f"it is no training checkpoint, as it has no 'state_dict': {_SAVED}"
-        )
+        raise _unfit(text, f"it is no training checkpoint, as it has no 'state_dict': {_SAVED}")
     _check_layout(checkpoint, text)
     return checkpoint
+
+
+def _unfit(path: str, remedy: str) -> OptionError:
+    return refuse("ckpt_path", path, remedy)
 
 
 def _check_layout(checkpoint: dict[str, Any], path: str) -> None:
@@ -89,9 +80,7 @@ def _check_layout(checkpoint: dict[str, Any], path: str) -> None:
         return  # Lightning's own, or as written here
     maker = facts.get("version", "0.1.0")  # the first did not say
     remedy = "use it with that version, or train again with its run's recipe.yaml"
-    raise refuse(
-        "ckpt_path", path, f"it was made by lightning-zoo {maker}, whose layout differs: {remedy}"
-    )
+    raise _unfit(path, f"it was made by lightning-zoo {maker}, whose layout differs: {remedy}")
 
 
 def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
@@ -105,7 +94,7 @@ def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
         needed += ["epoch", "global_step", "loops", "optimizer_states", "lr_schedulers"]
     missing = [name for name in needed if name not in checkpoint]
     if missing:
-        raise refuse("ckpt_path", path, f"it has no {missing[0]!r}, which {verb} needs: {_SAVED}")
+        raise _unfit(path, f"it has no {missing[0]!r}, which {verb} needs: {_SAVED}")
 
 
 def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -> None:
@@ -128,8 +117,7 @@ def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -
             difference = f"{name} is {shapes[0]} there and {shapes[1]} in the net"
         else:
             continue
-        raise refuse(
-            "ckpt_path",
+        raise _unfit(
             path,
             f"it does not fit the net of this run, as {difference}: leave the net's options as "
             "they were when it was saved",
