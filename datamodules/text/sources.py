@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.core.download import PROBE_S, unreachable
 from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
+from datamodules.core.hub import hub_unreachable
 from datamodules.core.private import dataset_fingerprint
 from datamodules.text.files import (
     CHUNK_ROWS,
@@ -237,9 +237,7 @@ def load_hub(
     """
     from huggingface_hub import constants
 
-    why = None
-    if not constants.HF_HUB_OFFLINE:
-        why = unreachable(constants.ENDPOINT, PROBE_S)
+    why = hub_unreachable()
     import datasets
 
     online = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE

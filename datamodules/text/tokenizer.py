@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.download import PROBE_S, unreachable
 from datamodules.core.errors import DataError, nearest, refuse
+from datamodules.core.hub import hub_unreachable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -343,7 +343,7 @@ def _from_hub(name: str) -> Path:
     near = nearest(name, get_args(TokenizerKind))
     if near is not None and "/" not in name:
         raise refuse("tokenizer", name, f"did you mean {near!r}?")
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     local = (
@@ -356,10 +356,8 @@ def _from_hub(name: str) -> Path:
         raise refuse("tokenizer", name, local) from None
     except OSError:
         pass  # not in the hub's cache
-    why = "HF_HUB_OFFLINE is set"
-    if not constants.HF_HUB_OFFLINE:
-        why = unreachable(constants.ENDPOINT, PROBE_S) or ""
-    if not why:
+    why = hub_unreachable()
+    if why is None:
         try:
             return Path(hf_hub_download(name, "tokenizer.json"))
         except (HfHubHTTPError, OSError) as error:

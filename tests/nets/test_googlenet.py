@@ -314,7 +314,7 @@ def test_a_block_says_which_branch_does_not_fit():
 def cached(reference, tmp_path, monkeypatch) -> Path:
     """The file of weights, where torch looks for it; without it, there is no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(pretrained, "why_unreachable", lambda url, seconds: "no network")
+    monkeypatch.setattr(pretrained, "unreachable", lambda url, seconds: "no network")
     path = pretrained.weights_path(WEIGHTS)
     path.parent.mkdir(parents=True)
     torch.save(reference.state_dict(), path)

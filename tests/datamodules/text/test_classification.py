@@ -700,7 +700,7 @@ def hub(monkeypatch, tmp_path):
         return found
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr(text_sources, "unreachable", lambda url, wait_s: None)
+    monkeypatch.setattr(text_sources, "hub_unreachable", lambda: None)
     return asked
 
 
@@ -732,7 +732,7 @@ def test_the_hub_is_out_of_reach(monkeypatch) -> None:
     import datasets
     from huggingface_hub import constants
 
-    monkeypatch.setattr(text_sources, "unreachable", lambda url, wait_s: "no answer")
+    monkeypatch.setattr(text_sources, "hub_unreachable", lambda: "no answer")
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
     with pytest.raises(
         UserError,

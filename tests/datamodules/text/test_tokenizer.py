@@ -161,7 +161,7 @@ def test_a_vocabulary_of_size_zero(texts: list[str]) -> None:
 
 
 def test_names_that_are_no_tokenizer(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(tokenization, "unreachable", lambda url, wait_s: "the hub is down")
+    monkeypatch.setattr(tokenization, "hub_unreachable", lambda: "the hub is down")
     with pytest.raises(UserError, match="'bpee'; did you mean 'bpe'"):
         pretrained("bpee", nfc=True)
     with pytest.raises(

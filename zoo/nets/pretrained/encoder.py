@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from huggingface_hub import HfApi, PyTorchModelHubMixin, constants, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from datamodules.core.errors import refuse
+from datamodules.core.hub import find_model
 from zoo.nets.checks import check_positive, check_rate, check_text_counts
 from zoo.nets.layers.lora import Targets, add_lora, is_added
 from zoo.nets.layers.pooling import cut_padding, prepare_texts
@@ -25,13 +24,10 @@ from zoo.nets.pretrained.hf import (
     warn_of_missing,
     write_architecture,
 )
-from zoo.nets.pretrained.torchvision_weights import amend_record, first_line, why_unreachable
+from zoo.nets.pretrained.torchvision_weights import amend_record, first_line
 
 if TYPE_CHECKING:  # imported when an encoder is built: they take seconds, and other nets need none
     from transformers import PreTrainedModel
-
-_REPLY_WITHIN_SECONDS = 10.0
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-classification"):
@@ -74,7 +70,7 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
 
     Raises:
         ValueError: If an option's value does not fit, or weights are pickled.
-        OSError: If the encoder can be neither downloaded nor read.
+        OSError: If the encoder's files cannot be read.
     """
 
     #: Names of the modules that end in logits; all others are the backbone.
@@ -237,24 +233,24 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
     """Return the pretrained encoder, from a folder, the hub's cache or the hub.
 
     Raises:
-        ValueError: If its weights are pickled.
-        OSError: If it can be neither downloaded nor read.
+        OptionError: If there is none of that name, or its weights are pickled.
+        OSError: If it cannot be read.
     """
     from transformers import AutoModelForSequenceClassification
 
-    source, on_disk = _locate(name)
+    folder = find_model(name, option="name", with_tokenizer=False)
     try:
         # else a table that says, mostly, that the head is new
         with errors_alone(bars=sys.stderr.isatty()):
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                source,
+                folder,
                 output_loading_info=True,
                 num_labels=num_classes,
                 dtype=torch.float32,  # whatever the file's
                 use_safetensors=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # a head for another number of classes
-                local_files_only=on_disk,
+                local_files_only=True,
             )
     except Exception as error:  # a damaged file raises nearly anything
         raise OSError(
@@ -265,68 +261,6 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
     warn_of_missing(f"name={name!r}", lacks)
     encoder: PreTrainedModel = model
     return encoder
-
-
-def _locate(name: str) -> tuple[str, bool]:
-    """Return what transformers is to load, and whether it is all on disk.
-
-    Raises:
-        ValueError: If there is nothing of that name, or its weights are pickled.
-        OSError: If the hub cannot be asked.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        _check_files(name, [path.name for path in folder.iterdir()])
-        return str(folder), True
-    local_form = "the path of a local folder with config.json and model.safetensors"
-    try:
-        if _is_cached(name, "config.json") and any(_is_cached(name, file) for file in _WEIGHTS):
-            return name, True
-    except HFValidationError:
-        raise ValueError(
-            f"name={name!r} is neither a folder nor a name of the hub, such as "
-            f"'klue/roberta-small'; give one of these, or {local_form}"
-        ) from None
-    if constants.is_offline_mode():
-        reason: str | None = "HF_HUB_OFFLINE is set and the cache lacks it"
-    else:
-        reason = why_unreachable(constants.ENDPOINT, _REPLY_WITHIN_SECONDS)
-    if reason is None:
-        try:
-            files = HfApi().model_info(name, timeout=_REPLY_WITHIN_SECONDS / 2).siblings or []
-            _check_files(name, [file.rfilename for file in files])
-            return name, False
-        except RepositoryNotFoundError:
-            raise ValueError(
-                f"name={name!r} is neither a folder nor a public model of {constants.ENDPOINT}; "
-                f"check its spelling, set HF_TOKEN for a private one, or give {local_form}"
-            ) from None
-        except (HfHubHTTPError, OSError) as error:
-            reason = first_line(error)
-    raise OSError(
-        f"name={name!r} could not be fetched from {constants.ENDPOINT} ({reason}); give "
-        f"{local_form}"
-    )
-
-
-def _is_cached(name: str, file: str) -> bool:
-    return isinstance(try_to_load_from_cache(name, file), str)
-
-
-def _check_files(name: str, files: list[str]) -> None:
-    """Check that a model has a configuration and weights that are plain data.
-
-    Raises:
-        ValueError: If it has not.
-    """
-    if "config.json" not in files:
-        raise ValueError(f"name={name!r} holds no config.json; give a model of transformers")
-    if not set(_WEIGHTS) & set(files):
-        raise ValueError(
-            f"name={name!r} holds no model.safetensors, and pickled weights, which can run code, "
-            "are not opened; choose a model that has it, or save this one with safetensors where "
-            "you trust it"
-        )
 
 
 def _build(architecture: str, num_classes: int) -> PreTrainedModel:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
 
 import torch
 from torch import Tensor, nn
 
+from datamodules.core.download import unreachable
 from datamodules.core.errors import one_of, refuse
 
 if TYPE_CHECKING:  # a broken torchvision must not break nets without pretrained weights
@@ -150,7 +148,7 @@ def _read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
     """
     path = weights_path(entry)
     cached = path.is_file()
-    if not cached and (reason := why_unreachable(entry.url, _REPLY_WITHIN_SECONDS)):
+    if not cached and (reason := unreachable(entry.url, _REPLY_WITHIN_SECONDS)):
         raise OSError(_ask_for_file(entry, reason))
     try:
         with _socket_timeout(_REPLY_WITHIN_SECONDS):
@@ -203,29 +201,6 @@ def _shorten(names: list[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def why_unreachable(url: str, seconds: float) -> str | None:
-    """Knock at a URL; the reason why it does not answer, or None if it does.
-
-    A thread asks, and is left behind when time is up: a socket's timeout covers neither the
-    name lookup nor the several addresses a name may have, so a network that swallows packets
-    could hold us for minutes.
-    """
-    answer: list[str | None] = []
-
-    def knock() -> None:
-        try:
-            # twice: the thread keeps the time, and only its end says so
-            with urlopen(Request(url, method="HEAD"), timeout=2 * seconds):
-                answer.append(None)
-        except (OSError, HTTPException, ValueError) as error:
-            answer.append(first_line(error))
-
-    thread = threading.Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answer[0] if answer else f"no answer within {seconds:g} seconds"
 
 
 @contextmanager
