@@ -172,7 +172,7 @@ OPTIONS = {
     "give a number from 0 to below 1",
     "--model.class_weights [1.0,2.0]": "option model.class_weights is [1.0, 2.0]; "
     "give 10 numbers, one for each class",
-    "--model.net.dropout 3": "model.net.dropout=3.0 must be at least 0 and less than 1",
+    "--model.net.dropout 3": "option model.net.dropout is 3.0; give a number from 0 to below 1",
     "--checkpoint.monitor val/nope": "option checkpoint.monitor is 'val/nope'; "
     "give one of val/loss, val/acc, val/balanced_acc, val/f1, val/top5",
     "--checkpoint.every_n_train_steps -1": "option checkpoint.every_n_train_steps is -1; "
@@ -610,7 +610,7 @@ def test_net_does_not_fit_the_data(refuse: Refuse) -> None:
         ),
         (
             "--model.net ResNet --model.net.weights IMAGENET1K_V1",
-            ["model.net.weights='IMAGENET1K_V1'", "depth=20", "18, 34, 50, 101"],
+            ["option model.net.depth is 20; ", "weights 'IMAGENET1K_V1'", "18, 34, 50, 101"],
         ),
         (
             "--model.loss binary_cross_entropy",
@@ -870,7 +870,7 @@ def test_texts_beyond_an_encoders_positions(refuse: Refuse) -> None:
     command = f"fit --config gru --wandb off --data TextClassification {ENCODER}tiny "
     refuse(
         command + "--data.max_length 17",
-        "data.max_length=17 is beyond the 16 positions of name='tiny'",
+        "option data.max_length is 17; 'tiny' has no more than 16 positions",
         "set max_length of the data to 16 or less",
     )
 
