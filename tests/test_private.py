@@ -99,7 +99,8 @@ def test_all_uses_are_named() -> None:
 @pytest.mark.parametrize(
     ("name", "module"),
     [
-        *{(name, module) for names in USES.values() for name, module in names.items()},
+        # in one order in all processes that share the tests
+        *sorted({(name, module) for names in USES.values() for name, module in names.items()}),
         *OVERRIDDEN.items(),
     ],
 )
