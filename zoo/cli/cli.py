@@ -35,7 +35,7 @@ from zoo.cli.session import Session
 from zoo.errors import (
     UserError,
 )
-from zoo.nets.cost import Profile, profile
+from zoo.nets.cost import Cost, measure_cost
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
 from zoo.run.csv_logger import MetricsCSV
 from zoo.run.folder import RunFolder, is_first_process, new_run, run_of
@@ -167,7 +167,7 @@ class ZooCLI(LightningCLI):
             ],
         )
         _check_callbacks(trainer, folder.path)
-        self.profile = self._check_data_and_net(trainer)
+        self.cost = self._check_data_and_net(trainer)
         step = None
         if self.checkpoint is not None:
             check_fits(self.checkpoint, self.model, str(path))
@@ -188,7 +188,7 @@ class ZooCLI(LightningCLI):
             return resumed or new_run(root, self.request.name)
         return new_run(root, self.request.verb)
 
-    def _check_data_and_net(self, trainer: L.Trainer) -> Profile | None:
+    def _check_data_and_net(self, trainer: L.Trainer) -> Cost | None:
         """Read the data and run a batch of no values through the net, before anything is written.
 
         Only in the first process: it starts the others, or they wait for it.
@@ -209,14 +209,16 @@ class ZooCLI(LightningCLI):
         if trains:
             data.setup("test")  # a fault in the test split had better show before the training
         if of_tokens:
-            return profile(net, torch.zeros(1, data.max_length, dtype=torch.int64, device="meta"))
+            return measure_cost(
+                net, torch.zeros(1, data.max_length, dtype=torch.int64, device="meta")
+            )
         if not isinstance(data, HasInputShape):  # texts, whose cost depends on their length
-            return profile(net, None)
+            return measure_cost(net, None)
         if trains and classes is not None and isinstance(data, HasSmallestBatch):
             smallest = torch.zeros(data.smallest_train_batch, *data.input_shape, device="meta")
             per_pixel = isinstance(data, HasLabelKind) and data.label_kind == "mask"
             check_net(net, smallest, classes, per_pixel=per_pixel)
-        return profile(net, torch.zeros(1, *data.input_shape, device="meta"))
+        return measure_cost(net, torch.zeros(1, *data.input_shape, device="meta"))
 
     def _recipe(self) -> dict[str, Any]:
         """Return the resolved recipe, which can be run again."""

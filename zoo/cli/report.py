@@ -12,13 +12,13 @@ import torch
 
 from datamodules.core.protocols import HasLabelKind, HasNames, HasTargetName, SupportsReport
 from zoo.errors import UserError
-from zoo.nets.cost import Profile
+from zoo.nets.cost import Cost
 from zoo.run.folder import RunFolder, provenance
 from zoo.tasks.base import Task
 
 
 def describe(
-    model: L.LightningModule, data: L.LightningDataModule | None, cost: Profile | None
+    model: L.LightningModule, data: L.LightningDataModule | None, cost: Cost | None
 ) -> str:
     """Return one line about what is trained on what."""
     net = model.net if isinstance(model, Task) else model
@@ -48,7 +48,7 @@ def data_figures(data: L.LightningDataModule | None) -> dict[str, float | int]:
 
 
 def write_report(
-    folder: RunFolder, report: dict[str, Any], cost: Profile | None, seed: int | bool
+    folder: RunFolder, report: dict[str, Any], cost: Cost | None, seed: int | bool
 ) -> None:
     """Print the short table and write ``summary.json``."""
     parameters = cost.parameters if cost else None
@@ -162,7 +162,7 @@ def _save_masks(
     return ["mask", *(f"share({name})" for name in classes)], rows, lines
 
 
-def _counted(cost: Profile) -> str:
+def _counted(cost: Cost) -> str:
     some = "" if cost.trained == cost.parameters else f" ({cost.trained:,} of them trained)"
     return f"{cost.parameters:,}{some}"
 

@@ -28,7 +28,7 @@ from zoo.tasks.language_model import LanguageModel
 def _fit(cli: ZooCLI) -> None:
     """Train, test the best checkpoint once, and report."""
     if is_first_process():
-        print(describe(cli.model, cli.datamodule, cli.profile))
+        print(describe(cli.model, cli.datamodule, cli.cost))
         verb = "goes on in" if cli.folder.resumed else "in"
         print(f"run {verb} {os.path.relpath(cli.folder.path)}", flush=True)
     started = time.monotonic()
@@ -73,7 +73,7 @@ def _evaluate(cli: ZooCLI) -> None:
 def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
     if is_first_process():
         report["data"] = data_figures(cli.datamodule)
-        write_report(cli.folder, report, cli.profile, cli.config["seed_everything"])
+        write_report(cli.folder, report, cli.cost, cli.config["seed_everything"])
 
 
 def _predict(cli: ZooCLI) -> None:

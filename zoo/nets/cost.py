@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass
-class Profile:
+class Cost:
     """A net's size and cost.
 
     Args:
@@ -26,7 +26,7 @@ class Profile:
     flops: int | None
 
 
-def profile(net: nn.Module, example: Tensor | None) -> Profile:
+def measure_cost(net: nn.Module, example: Tensor | None) -> Cost:
     """Count parameters and the operations of a forward pass.
 
     Args:
@@ -36,7 +36,7 @@ def profile(net: nn.Module, example: Tensor | None) -> Profile:
     parameters = sum(p.numel() for p in net.parameters())
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     if example is None:
-        return Profile(parameters, trained, None)
+        return Cost(parameters, trained, None)
     training = net.training
     net.eval()
     try:
@@ -47,7 +47,7 @@ def profile(net: nn.Module, example: Tensor | None) -> Profile:
         flops = None  # its shapes depend on the data
     finally:
         net.train(training)
-    return Profile(parameters, trained, flops)
+    return Cost(parameters, trained, flops)
 
 
 def dry_run(net: nn.Module, example: Tensor) -> object:

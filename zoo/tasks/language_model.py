@@ -24,7 +24,7 @@ from zoo.callbacks.samples import Samples
 from zoo.errors import UserError
 from zoo.inference.generation import generate
 from zoo.losses.tokens import logits_loss, token_loss
-from zoo.nets.cost import profile
+from zoo.nets.cost import measure_cost
 from zoo.nets.protocols import (
     CarriesState,
     HasOutputLayer,
@@ -195,7 +195,7 @@ class LanguageModel(Task):
         if not isinstance(data, HasMaxLength) or self.carry_state:
             return None
         length = data.max_length
-        cost = profile(self.net, torch.zeros(1, length, dtype=torch.int64, device="meta"))
+        cost = measure_cost(self.net, torch.zeros(1, length, dtype=torch.int64, device="meta"))
         if cost.flops is None:
             return None
         # On the way back as much for the features and as much for the weights; frozen weights have

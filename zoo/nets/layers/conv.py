@@ -3,12 +3,13 @@
 import math
 from typing import Literal, TypedDict, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datamodules.core.errors import UserError, one_of, refuse
 from zoo.nets.layers.activations import ActivationName, activation_gain, make_activation
-from zoo.nets.layers.norms import NormName, _ones, make_norm
+from zoo.nets.layers.norms import NormName, make_norm
 
 ConvName = Literal["plain", "ws", "scaled_ws"]
 
@@ -122,7 +123,7 @@ class ScaledWSConv2d(WSConv2d):
             groups=groups,
             bias=bias,
         )
-        self.gain = _ones(out_channels)
+        self.gain = nn.Parameter(torch.ones(out_channels))
 
     def standardised_weight(self) -> Tensor:
         """Return the filters that the convolution uses, ``(out, in / groups, height, width)``."""

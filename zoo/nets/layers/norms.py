@@ -70,7 +70,8 @@ class RMSNorm2d(nn.Module):
         super().__init__()
         self.num_channels = num_channels
         self.eps = eps
-        self.register_parameter("weight", _ones(num_channels) if affine else None)
+        weight = nn.Parameter(torch.ones(num_channels)) if affine else None
+        self.register_parameter("weight", weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
@@ -107,7 +108,8 @@ class FilterResponseNorm2d(nn.Module):
         super().__init__()
         self.num_channels = num_channels
         self.eps = eps
-        self.register_parameter("weight", _ones(num_channels) if affine else None)
+        weight = nn.Parameter(torch.ones(num_channels)) if affine else None
+        self.register_parameter("weight", weight)
         bias = nn.Parameter(torch.zeros(num_channels)) if affine else None
         self.register_parameter("bias", bias)
 
@@ -196,10 +198,6 @@ def make_norm(
             return FilterResponseNorm2d(num_channels, eps=eps, affine=affine)
         case "none":
             return nn.Identity()
-
-
-def _ones(count: int) -> nn.Parameter:
-    return nn.Parameter(torch.ones(count))
 
 
 def _inverse_rms(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
