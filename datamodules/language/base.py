@@ -19,7 +19,7 @@ class LanguageData(ArrayDataModule):
     """
 
     vocab_size: int
-    """How many tokens there are."""
+    """Return how many tokens there are."""
     pad_id: int
     """The token that stands behind a row that is shorter than others of its batch."""
     end_id: int | None

@@ -59,7 +59,7 @@ class ChatStore:
         return cls(tokens, learned, digests, sizes)
 
     def to_learn(self, rows: Rows, room: int) -> Rows:
-        """How many tokens of each of some chats are to be learned, of its first ``room`` ones."""
+        """Return how many of each chat's first ``room`` tokens are to be learned."""
         offsets = self.learned.offsets
         # The first token of all is never foretold.
         sums = np.concatenate([[0], np.cumsum(self.learned.tokens, dtype=np.int64)])
@@ -68,7 +68,7 @@ class ChatStore:
         return learned
 
     def common_start(self, rows: Rows) -> int:
-        """How many tokens all of some chats begin with, of which none foretells one to learn."""
+        """Return how many tokens all chats begin with, of which none foretells one to learn."""
         starts, places = self.tokens.offsets[rows], 0
         least = self.tokens.counts(rows).min() - 1 if len(rows) else 0
         while places < least:
@@ -176,7 +176,7 @@ class ChatRows(Dataset[TokenBatch]):
         """Tokens of each row as the net gets it, (n,); of two rows the longer one's."""
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Return how many rows there are."""
         return len(self.bounds) - 1
 
     def __getitems__(self, numbers: list[int]) -> TokenBatch:
@@ -224,17 +224,17 @@ class ChatRows(Dataset[TokenBatch]):
         )
 
     def __getitem__(self, number: int) -> TokenBatch:
-        """One row, without the batch dimension; of two rows both."""
+        """Return one row, without the batch dimension; of two rows both."""
         batch = self.__getitems__([number])
         return batch if self.paired else batch.first_row()
 
 
 def chat_lengths(store: ChatStore, chats: Rows, max_length: int) -> Rows:
-    """Tokens of each of some chats as a net gets it, without the last, which is foretold alone."""
+    """Return each chat's tokens as a net gets it, without the last, which is foretold alone."""
     return np.minimum(store.tokens.counts(chats) - 1, max_length)
 
 
 def _places(sizes: Rows) -> Rows:
-    """0 to n - 1 for each n of some sizes, one after the other."""
+    """Return 0 to n - 1 for each n of some sizes, one after the other."""
     places: Rows = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return places

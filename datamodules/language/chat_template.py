@@ -12,6 +12,7 @@ from datamodules.language.conversations import Conversation, Message
 from datamodules.language.tokenizer import LanguageTokenizer
 from datamodules.text.files import read_text
 
+#: Templates that may be called by a name.
 NAMED_TEMPLATES = {
     # OpenAI's form, which many open models have taken over
     "chatml": (
@@ -44,7 +45,6 @@ NAMED_TEMPLATES = {
         "{% if add_generation_prompt %}{{ '\\nAnswer: ' }}{% endif %}"
     ),
 }
-"""Templates that may be called by a name."""
 
 _VARIABLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
 
@@ -99,9 +99,7 @@ class ChatTemplate:
     def encode(
         self, chats: Sequence[tuple[str, Conversation]]
     ) -> list[tuple[list[int], list[int]]]:
-        """Return the tokens of chats.
-
-        And for each token 1 where the assistant is to learn it, else 0.
+        """Return the tokens of chats, and for each 1 where it is to be learned, else 0.
 
         The text before an answer and the answer become tokens apart from each other, as they do
         when the model answers.
@@ -120,10 +118,7 @@ class ChatTemplate:
         ]
 
     def _pieces(self, text: str, spans: list[tuple[int, int]]) -> list[tuple[str, int]]:
-        """Return the text cut where the assistant begins and ends.
-
-        And within broken special tokens.
-        """
+        """Return the text cut where the assistant's turns and broken special tokens are."""
         bounds = [0, *chain.from_iterable(spans), len(text)]
         return [
             (part, number % 2)
@@ -151,7 +146,7 @@ class ChatTemplate:
             marked = self._render_marked(chat.messages, place)
             if len(marked) != len(turns):
                 raise DataError(
-                    f"chat_template: it marks {len(marked)} of the assistant's {len(turns)} turns "
+                    f"the chat template marks {len(marked)} of the assistant's {len(turns)} turns "
                     f"of {place}; mark each by generation and endgeneration"
                 )
             found = marked
@@ -170,7 +165,7 @@ class ChatTemplate:
     def _turn(
         self, messages: list[Message], number: int, text: str, after: int, place: str
     ) -> tuple[int, int]:
-        """Where one of the assistant's turns begins and ends."""
+        """Return where one of the assistant's turns begins and ends."""
         prompt = self._render(messages[:number], place, prompt=True)
         so_far = self._render(messages[: number + 1], place)
         if text.startswith(so_far) and so_far.startswith(prompt):
@@ -181,7 +176,7 @@ class ChatTemplate:
         first = text.find(content, after)
         if first < 0:
             raise DataError(
-                f"chat_template: what it makes of the assistant's turn in {place} is not to be "
+                f"what the chat template makes of the assistant's turn in {place} is not to be "
                 "found again; mark it by generation and endgeneration in the template"
             )
         return first, first + len(content)
@@ -216,7 +211,7 @@ class ChatTemplate:
         except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"chat_template: it cannot be applied to {place} ({reason}); mend it, or give "
+                f"the chat template cannot be applied to {place} ({reason}); mend it, or give "
                 f"{_others()}"
             ) from None
         return texts, indices

@@ -77,11 +77,11 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         self.deduplicate = deduplicate
         self._store: ChatStore | None = None
         self.duplicates = 0
-        """How many samples are left out because they stand there once before."""
+        """Return how many samples are left out because they stand there once before."""
         self.too_long_count = 0
-        """How many samples are longer than ``max_length``; set by setup(), like the next."""
+        """Return how many samples are longer than ``max_length``; set by setup(), like the next."""
         self.without_answer = 0
-        """How many samples are left out because there is nothing in them to learn."""
+        """Return how many samples are left out because there is nothing in them to learn."""
         folder, text = _tokenizer(str(tokenizer))
         if end_token is None and folder is not None:
             end_token = named_end(str(folder))
@@ -195,7 +195,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         )
 
     def _batches(self, dataset: ChatRows, *, training: bool) -> EpochBatches:
-        """Which rows make up which batch."""
+        """Return which rows make up which batch."""
         rank, world_size = self._shard()
         tokens = self.max_tokens
         return BucketBatches(

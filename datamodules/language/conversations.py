@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from datamodules.core.errors import DataError
 from datamodules.language.records import Record
 
+#: One message of a chat: its role and its content.
 Message = dict[str, str]
-"""One message of a chat: its role and its content."""
 
 _ROLES = ("system", "user", "assistant")
 # as ShareGPT has it
@@ -27,7 +27,7 @@ class Conversation(NamedTuple):
 
 
 def instructions(rows: Iterable[Record]) -> Iterator[tuple[str, list[Conversation]]]:
-    """Each row's place and its one conversation.
+    """Yield each row's place and its one conversation.
 
     Raises:
         DataError: If the columns make none, or a row lacks one or holds something else in it.
@@ -51,7 +51,7 @@ _CHATS = (("messages",), ("conversations",))
 
 
 def preferences(rows: Iterable[Record]) -> Iterator[tuple[str, list[Conversation]]]:
-    """Each row's place and two conversations: with the answer to be chosen, and with the other.
+    """Yield each row's place and two conversations: with the answer to be chosen and the other.
 
     Raises:
         DataError: As for ``instructions``.

@@ -40,8 +40,8 @@ from datamodules.text.tokenizer import (
     train,
 )
 
+#: From so many on, whole documents are held out.
 MANY_DOCUMENTS = 100
-"""From so many on, whole documents are held out."""
 
 Windows = Literal["random", "sequential"]
 

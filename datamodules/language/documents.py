@@ -1,4 +1,4 @@
-"""Documents as they lie on the disk or on the hub, read piece by piece: a text need not fit."""
+"""Documents as they lie on the disk or on the hub, read chunk by chunk: a text need not fit."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ from datamodules.text.files import TABLES, Layout, Split, SplitSource, stamp, te
 from datamodules.text.sources import check_splits, find_sources, split_of, splits_of_file, tables
 from datamodules.text.survey import Rows
 
+#: A longer text comes in chunks, which are tokenised side by side.
 CHUNK_CHARACTERS = 2**16
-"""A longer text comes in pieces, which are tokenised side by side."""
 
 # Where a text may be cut without any tokenizer noticing: words begin behind a single line feed,
 # and with a single space.
@@ -32,7 +32,7 @@ class DocumentChunk(NamedTuple):
     """A document, or a part of a long one.
 
     Attributes:
-        text: Never blank, but for the last piece of several.
+        text: Never blank, but for the last chunk of several.
         last: Whether the document ends here.
     """
 
@@ -51,7 +51,7 @@ class Documents(Protocol):
         ...
 
     def chunks(self) -> Iterator[DocumentChunk]:
-        """All documents in order; blank ones are passed over."""
+        """Yield all documents in order; blank ones are passed over."""
         ...
 
 
@@ -72,7 +72,7 @@ class TextFiles:
         return [self.separator, [stamp(path) for path in self.paths]]
 
     def chunks(self) -> Iterator[DocumentChunk]:
-        """All documents in order."""
+        """Yield all documents in order."""
         for path in self.paths:
             yield from _documents(text_blocks(path), self.separator)
 
@@ -94,14 +94,14 @@ class TableDocuments:
         return [self.separator, self.part.key()]
 
     def chunks(self) -> Iterator[DocumentChunk]:
-        """All documents in order."""
+        """Yield all documents in order."""
         for chunk in self.part.chunks():
             for text in chunk.columns[0]:
                 yield from _documents(iter([text]), self.separator)
 
 
 def _documents(blocks: Iterator[str], separator: str | None) -> Iterator[DocumentChunk]:
-    """Cut a text that comes in blocks into its documents, and these into pieces."""
+    """Cut a text that comes in blocks into its documents, and these into chunks."""
     rest, begun = "", False
     for block in blocks:
         rest += block
@@ -111,7 +111,7 @@ def _documents(blocks: Iterator[str], separator: str | None) -> Iterator[Documen
                 if begun or not _is_blank(document):
                     yield from _whole(document)
                 begun = False
-        # A separator of which only the beginning has been read stays in one piece.
+        # A separator of which only the beginning has been read stays in one chunk.
         end = len(rest) - len(separator or "")
         start = 0
         while (seam := _SEAM.search(rest, start + CHUNK_CHARACTERS)) and seam.end() <= end:

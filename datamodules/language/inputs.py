@@ -49,7 +49,7 @@ class PromptInputs(LanguageData):
         return self.prompts
 
     def predict_dataloader(self) -> PositionedLoader:
-        """Each prompt's tokens."""
+        """Return each prompt's tokens."""
         dataset: Any = [self.encode_prompt(prompt) for prompt in self.prompts]
         return self._prediction_loader(dataset)
 

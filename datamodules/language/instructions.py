@@ -17,8 +17,8 @@ from datamodules.language.records import Record, find_records
 from datamodules.text.files import Layout, Split, Table, stamp
 from datamodules.text.sources import packaged_reviews
 
+#: Sentences in the built-in set.
 REVIEWS = 300
-"""Sentences in the built-in set."""
 
 
 class Instructions(ChatDataModule):
@@ -172,7 +172,7 @@ class ReviewRecords:
         return [stamp(self.path), self.count]
 
     def rows(self) -> Iterator[Record]:
-        """All rows in order."""
+        """Yield all rows in order."""
         layout = Layout(("text",), "label", only=("source", "rotten_tomatoes"))
         chunks = list(Table([self.path], layout).chunks())
         texts = [text for chunk in chunks for text in chunk.columns[0]]

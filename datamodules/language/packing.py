@@ -8,7 +8,7 @@ from datamodules.text.survey import Rows
 
 
 def best_fit(lengths: Rows, room: int) -> list[list[int]]:
-    """Rows that hold every sample once.
+    """Return rows that hold every sample once.
 
     Best-fit decreasing (arXiv 2404.10830): from the longest sample down, each goes into the row
     that it fills best, or into a new one.

@@ -49,7 +49,7 @@ class Records(Protocol):
         ...
 
     def rows(self) -> Iterator[Record]:
-        """All rows in order."""
+        """Yield all rows in order."""
         ...
 
 
@@ -69,7 +69,7 @@ class RecordFiles:
         return [stamp(path) for path in self.paths]
 
     def rows(self) -> Iterator[Record]:
-        """All rows in order."""
+        """Yield all rows in order."""
         for path in self.paths:
             for place, values in _read(path):
                 yield Record(f"{str(path)!r} in {place}", values)
@@ -86,7 +86,7 @@ class HubRecords:
         return [self.name, dataset_fingerprint(self.dataset), len(self.dataset)]
 
     def rows(self) -> Iterator[Record]:
-        """All rows in order."""
+        """Yield all rows in order."""
         for number, values in enumerate(self.dataset, 1):
             yield Record(f"{self.name} in row {number}", values)
 

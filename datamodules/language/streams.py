@@ -20,8 +20,8 @@ from datamodules.text.token_store import TokenStore, token_type
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+#: Tokenised at once: enough for every core.
 _BATCH_CHARACTERS = 2**22
-"""Tokenised at once: enough for every core."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class SplitText(NamedTuple):
 
 
 def split_texts(sources: Sequence[Documents], division: Division, what: str) -> Iterator[SplitText]:
-    """All texts that belong to some split, in order."""
+    """Yield all texts that belong to some split, in order."""
     number, begins, place = 0, True, 0
     chunks = (chunk for source in sources for chunk in source.chunks())
     for chunk in counted(chunks, what):
@@ -122,8 +122,8 @@ def _build(
 ) -> None:
     writers = [_StreamWriter(folder / split, tokenizer, mark) for split in SPLITS]
     try:
-        for stretch in split_texts(sources, division, "tokenising documents"):
-            writers[stretch.split].add(stretch)
+        for text in split_texts(sources, division, "tokenising documents"):
+            writers[text.split].add(text)
     finally:
         for writer in writers:
             writer.close()
@@ -142,19 +142,19 @@ class _StreamWriter:
         self.offsets: list[int] = []
         self.open = False  # whether the last document has not ended
 
-    def add(self, stretch: SplitText) -> None:
+    def add(self, text: SplitText) -> None:
         """Take a text, which is written sooner or later."""
-        self.waiting.append(stretch)
-        self.characters += len(stretch.text)
+        self.waiting.append(text)
+        self.characters += len(text.text)
         if self.characters >= _BATCH_CHARACTERS or len(self.waiting) >= CHUNK_ROWS:
             self._flush()
 
     def _flush(self) -> None:
         if not self.waiting:
             return
-        tokens, lengths = self.tokenizer.encode([[stretch.text for stretch in self.waiting]])
+        tokens, lengths = self.tokenizer.encode([[text.text for text in self.waiting]])
         firsts = np.cumsum(lengths) - lengths
-        begins = np.array([stretch.begins for stretch in self.waiting])
+        begins = np.array([text.begins for text in self.waiting])
         if self.mark is not None:
             tokens = np.insert(tokens, firsts[begins], self.mark)
             firsts = firsts + np.cumsum(begins) - begins

@@ -21,8 +21,8 @@ from datamodules.text.tokenizer import (
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+#: Stands before each document, in vocabularies trained here.
 END_TOKEN = "[END]"
-"""Stands before each document, in vocabularies trained here."""
 
 _END_NAMES = (
     END_TOKEN,
@@ -81,7 +81,7 @@ class LanguageTokenizer(TextTokenizer):
         return tokens
 
     def encode_pieces(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Texts in which special tokens are written out, as a chat template writes them.
+        """Tokenise texts in which special tokens are written out, as a chat template writes them.
 
         Args:
             texts: Each text in pieces, no token of which reaches into the next piece.
@@ -169,10 +169,7 @@ class LanguageTokenizer(TextTokenizer):
 
 
 def named_end(name: str) -> str | None:
-    """Return the end token that the folder of a pretrained tokenizer names.
-
-    If it is one that does.
-    """
+    """Return the end token that the folder of a pretrained tokenizer names, if it does."""
     config = Path(name).expanduser() / "tokenizer_config.json" if len(name) < 4096 else None
     try:
         text = config.read_text(encoding="utf-8") if config is not None else "{}"

@@ -48,11 +48,11 @@ class TokenWindows(Dataset[TokenBatch]):
 
     @property
     def tokens(self) -> int:
-        """How many tokens the stream has."""
+        """Return how many tokens the stream has."""
         return len(self.store.tokens)
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Return how many windows there are."""
         return self._count
 
     def __getitems__(self, numbers: list[int]) -> TokenBatch:
@@ -75,7 +75,7 @@ class TokenWindows(Dataset[TokenBatch]):
         )
 
     def _documents(self, starts: Rows, labels: Rows) -> tuple[Rows, Rows]:
-        """Positions and segments; drops labels that nothing of their document foretells."""
+        """Return positions and segments; drop labels that nothing of their document foretells."""
         places = starts[:, None] + np.arange(self.length + 1)
         document = np.searchsorted(self.store.offsets[1:-1], places, side="right")
         if self.mark is None:
@@ -86,7 +86,7 @@ class TokenWindows(Dataset[TokenBatch]):
         return places[:, :-1] - begin, segment_ids
 
     def __getitem__(self, number: int) -> TokenBatch:
-        """One window, without the batch dimension."""
+        """Return one window, without the batch dimension."""
         return self.__getitems__([number]).first_row()
 
 
@@ -94,7 +94,7 @@ Order = Callable[[int], npt.NDArray[np.int64]]
 
 
 def random_starts(count: int, places: int, seed: int) -> Order:
-    """For each epoch where its windows begin: a function of (seed, epoch, number of the window).
+    """Return where an epoch's windows begin: a function of (seed, epoch, window's number).
 
     Args:
         count: How many windows an epoch has.
@@ -112,7 +112,7 @@ def _random_starts(count: int, places: int, seed: int, epoch: int) -> Rows:
 
 
 def lane_starts(lanes: int, length: int, tokens: int, seed: int) -> Order:
-    """For each epoch where its windows begin if row b of a batch goes on where it ended before.
+    """Return where an epoch's windows begin if row b of a batch goes on where it ended before.
 
     The stream is cut into as many lanes as a batch has rows; window k of each is in batch k. What
     is too short for one more window is left out, another part of the stream in each epoch.
@@ -127,7 +127,7 @@ def lane_starts(lanes: int, length: int, tokens: int, seed: int) -> Order:
 
 
 def lane_windows(lanes: int, length: int, tokens: int) -> int:
-    """How many whole windows each lane has."""
+    """Return how many whole windows each lane has."""
     return (tokens - 1) // (lanes * length)
 
 

@@ -11,8 +11,8 @@ from datamodules.core.sampling import EpochBatches
 
 Lengths = npt.NDArray[np.int64]
 
+#: By how much the longest text of a bucket may exceed the shortest.
 _WIDTH = 1.05
-"""By how much the longest text of a bucket may exceed the shortest."""
 
 
 class BucketBatches(EpochBatches):
@@ -76,7 +76,7 @@ class BucketBatches(EpochBatches):
         )
 
     def _find_bounds(self) -> list[tuple[int, int]]:
-        """(start, stop) of each batch in the texts sorted by bucket, or by length in this shard."""
+        """Return (start, stop) of each batch in the texts by bucket, or in this shard by length."""
         if not self.training:
             self._sorted = np.argsort(-self.lengths, kind="stable")[self.rank :: self.world_size]
             return self._cut_shard(self.lengths[self._sorted])
@@ -88,7 +88,7 @@ class BucketBatches(EpochBatches):
         return self._cut_even(widths)
 
     def _capacity(self, width: int, shares: int) -> int:
-        """Texts of that length in a batch that ``shares`` processes share evenly."""
+        """Return how many texts of that length a batch shared by ``shares`` processes has."""
         if self.max_tokens is None:
             each = self.batch_size // self.world_size
         else:

@@ -39,8 +39,8 @@ from datamodules.text.tokenizer import (
 
 __all__ = ["TextBatch", "TextClassification", "TextDataModule"]
 
+#: From more training text than this every k-th text alone trains the tokenizer.
 VOCABULARY_BYTES = 2**28
-"""From more training text than this every k-th text alone trains the tokenizer."""
 
 
 class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
@@ -149,10 +149,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
                 )
 
     def _first_copies(self, rows: Mapping[Split, Rows], corpus: Corpus) -> dict[Split, Rows]:
-        """Return the rows whose text has not come before.
-
-        The test split comes first and stays whole.
-        """
+        """Return the rows whose text has not come before; the test split stays whole."""
         order: list[Split] = ["test", "val", "train"]
         queue = np.concatenate([rows[split] for split in order if split in rows])
         first, leader = first_copies(corpus.digests[queue])
@@ -166,7 +163,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         return {split: np.setdiff1d(own, absent, assume_unique=True) for split, own in rows.items()}
 
     def _draw_splits(self, rows: Mapping[Split, Rows]) -> dict[Split, Rows]:
-        """Training, validation and test rows."""
+        """Return the training, validation and test rows."""
         pool = rows["train"]
         if not len(pool):
             raise DataError(
@@ -242,7 +239,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         return train_split, val_split
 
     def report(self) -> dict[str, float | int]:
-        """Repetitions left out, those of them with another label, and the shares of texts cut."""
+        """Return how many repetitions were left out, and the shares of texts that are cut."""
         cut = {
             f"{name}_cut_share": dataset.cut / len(dataset)
             for name, dataset in self._splits.items()
@@ -285,15 +282,12 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         return self._loader(dataset, self._buckets(dataset, training=False))
 
     def test_dataloader(self) -> PositionedLoader:
-        """The test split from the longest text to the shortest."""
+        """Return the test split from the longest text to the shortest."""
         dataset = self.split("test")
         return self._loader(dataset, self._buckets(dataset, training=False))
 
     def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``TextInputs`` that prepares texts as this object does its own.
-
-        Less ``inputs``.
-        """
+        """Return the ``TextInputs`` that prepares texts as this one does, less ``inputs``."""
         names = ("class_names", "tokenizer", "max_length", "truncate", "batch_size")
         return {
             "class_path": "datamodules.TextInputs",
@@ -371,10 +365,7 @@ class TextClassification(TextDataModule):
         )
 
     def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``TextInputs`` that prepares texts as this object does its own.
-
-        Less ``inputs``.
-        """
+        """Return the ``TextInputs`` that prepares texts as this one does, less ``inputs``."""
         spec = super().inputs_spec()
         own = {name: plain(getattr(self, name)) for name in ("text_column", "delimiter", "quoted")}
         return {**spec, "init_args": {**spec["init_args"], **own}}

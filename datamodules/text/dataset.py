@@ -58,12 +58,12 @@ class ArrayTexts(Dataset[TextBatch]):
         self.room = max_length - len(self.prefix) - len(self.suffix)
         counts = store.counts(rows)
         self.cut = int((counts > self.room).sum())
-        """How many texts are longer than there is room for."""
+        """Return how many texts are longer than there is room for."""
         self.lengths: Rows = np.minimum(counts, self.room) + max_length - self.room
         """Tokens in each text as the net gets it, (n,)."""
 
     def __len__(self) -> int:
-        """How many texts the split has."""
+        """Return how many texts the split has."""
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> TextBatch:
@@ -80,7 +80,7 @@ class ArrayTexts(Dataset[TextBatch]):
         )
 
     def __getitem__(self, item: int) -> TextBatch:
-        """One text, without the batch dimension."""
+        """Return one text, without the batch dimension."""
         tokens, label, index, lengths = self.__getitems__([item])
         return TextBatch(tokens[0], label[0], index[0], lengths[0])
 
@@ -102,7 +102,7 @@ class PreparedText(ArrayDataModule):
     num_classes: int
     class_names: list[str]
     vocab_size: int
-    """How many tokens there are."""
+    """Return how many tokens there are."""
     pad_id: int
     """The token that stands behind a text that is shorter than others of its batch."""
     tokenizer: str

@@ -1,4 +1,4 @@
-"""Texts and labels as they lie on the disk or on the Hugging Face hub, read in pieces."""
+"""Texts and labels as they lie on the disk or on the Hugging Face hub, read in chunks."""
 
 import codecs
 import csv
@@ -14,8 +14,8 @@ from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
 
 Split = Literal["train", "val", "test"]
 
+#: Rows that are in memory at once.
 CHUNK_ROWS = 1000
-"""Rows that are in memory at once."""
 
 _BLOCK_BYTES = 2**20
 
@@ -47,7 +47,7 @@ class SplitSource(Protocol):
         ...
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in order."""
+        """Yield all rows in order."""
         ...
 
 
@@ -131,7 +131,7 @@ class Table:
         return [asked, [stamp(path) for path in self.paths]]
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in order."""
+        """Yield all rows in order."""
         return gather(self._cells(), self.layout)
 
     def rows(self) -> Iterator[tuple[str, list[str]]]:
@@ -224,7 +224,7 @@ class ClassFolder:
         return [self.by_line, [[label, stamp(path)] for label, path in self.files]]
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in order."""
+        """Yield all rows in order."""
         return gather(self._rows(), Layout(("text",), "folder"))
 
     def _rows(self) -> "Iterator[Row]":
@@ -246,7 +246,7 @@ class Row(NamedTuple):
 
 
 def gather(rows: Iterable[Row], layout: Layout) -> Iterator[Chunk]:
-    """Rows in pieces.
+    """Gather rows into chunks.
 
     Raises:
         DataError: If a text is none, or a label is neither an integer nor a name.
@@ -304,7 +304,7 @@ def _is_fraction(text: str) -> bool:
 
 
 def _csv_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
-    """Each record that is not blank, and the line that it starts in."""
+    """Yield each record that is not blank, and the line that it starts in."""
     # A text may be longer than the module's limit of 128 kB; it cannot be set for one reader alone.
     csv.field_size_limit(2**31 - 1)
     delimiter = layout.delimiter or ("\t" if path.suffix == ".tsv" else ",")
@@ -389,7 +389,7 @@ def text_blocks(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Says which file it is that cannot be read; else a cache's folder would be blamed."""
+    """Say which file it is that cannot be read; else a cache's folder would be blamed."""
     try:
         yield
     except OSError as error:

@@ -13,8 +13,8 @@ from datamodules.text.files import CHUNK_ROWS, TABLES, Layout, Table, read_text
 from datamodules.text.token_store import TokenStore, Truncate
 from datamodules.text.tokenizer import TextTokenizer
 
+#: Characters of a raw text that stand for it in a report.
 _NAME_LENGTH = 60
-"""Characters of a raw text that stand for it in a report."""
 
 
 class TextInputs(PreparedText):

@@ -58,10 +58,7 @@ class _HubSet(_TextSet):
         self._read_sources(sources)
 
     def inputs_spec(self) -> dict[str, Any]:
-        """Return the ``TextInputs`` that prepares texts as this object does its own.
-
-        Less ``inputs``.
-        """
+        """Return the ``TextInputs`` that prepares texts as this one does, less ``inputs``."""
         spec = super().inputs_spec()
         own = {"text_column": list(self.layout.text_columns)}
         return {**spec, "init_args": {**spec["init_args"], **own}}
@@ -70,7 +67,7 @@ class _HubSet(_TextSet):
         return find_sources(str(folder), self.layout)
 
     def _tables(self, folder: Path, layout: Layout, **names: str) -> dict[Split, SplitSource]:
-        """One file for each split."""
+        """Return one file for each split."""
         given: Mapping[Any, str] = names
         absent = [name for name in given.values() if not (folder / name).is_file()]
         if absent:

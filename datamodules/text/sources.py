@@ -48,7 +48,7 @@ class HubSplit:
         return [self.name, wanted, dataset_fingerprint(self.dataset), len(self.dataset)]
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in order."""
+        """Yield all rows in order."""
         return gather(self._rows(), self.layout)
 
     def _rows(self) -> "Iterator[Row]":
@@ -228,7 +228,7 @@ def hub_splits(
 def load_hub(
     path: str, config: str | None, revision: str | None, files: str | None = None
 ) -> Mapping[str, Any]:
-    """All splits of a data set on the hub, or of its copy in the cache of ``datasets``.
+    """Return all splits of a data set on the hub, or of its copy in the cache of ``datasets``.
 
     Its code is never executed: from version 4 on, ``datasets`` reads data files alone.
 

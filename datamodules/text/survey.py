@@ -18,8 +18,8 @@ from datamodules.text.files import Chunk, SplitSource
 
 Rows = npt.NDArray[np.int64]
 
+#: More than these, and a column of labels is taken for texts or identifiers.
 MOST_CLASSES = 1000
-"""More than these, and a column of labels is taken for texts or identifiers."""
 
 
 @dataclass
@@ -110,7 +110,7 @@ def classes(corpus: Corpus, names: Sequence[str] | None, source: str) -> tuple[l
 
 
 def first_copies(digests: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_], Rows]:
-    """Whether each text is the first of its kind, and where that first one stands."""
+    """Return whether each text is the first of its kind, and where that first one stands."""
     order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: equal texts keep their order
     ordered = digests[order]
     new = np.ones(len(order), dtype=np.bool_)

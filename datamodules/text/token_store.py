@@ -18,11 +18,11 @@ from datamodules.text.tokenizer import TextTokenizer
 
 Truncate = Literal["head", "tail", "both"]
 
+#: Brought into memory out of the mapped file before its pages are handed back to the system.
 _RELEASE_BYTES = 2**24
-"""Brought into memory out of the mapped file before its pages are handed back to the system."""
 
+#: What Linux maps around the place that is read, at most.
 _AROUND_BYTES = 2**16
-"""What Linux maps around the place that is read, at most."""
 
 
 class TokenStore:
@@ -57,14 +57,11 @@ class TokenStore:
         return cls(tokens, offsets)
 
     def __len__(self) -> int:
-        """How many texts there are."""
+        """Return how many texts there are."""
         return len(self.offsets) - 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return a mapped file goes to a worker by name.
-
-        Pickled, it would be read whole into memory.
-        """
+        """Send a mapped file to a worker by its name; pickled, it would be read whole."""
         state = self.__dict__.copy()
         if isinstance(self.tokens, np.memmap):
             state["tokens"] = str(self.tokens.filename), self.tokens.dtype
@@ -77,7 +74,7 @@ class TokenStore:
             self.tokens = np.memmap(*self.tokens, "r")
 
     def counts(self, rows: Rows) -> Rows:
-        """How many tokens each of some rows has, (B,)."""
+        """Return how many tokens each of some rows has, (B,)."""
         counts: Rows = self.offsets[rows + 1] - self.offsets[rows]
         return counts
 
@@ -129,19 +126,19 @@ class TokenStore:
         return taken
 
     def windows(self, starts: Rows, length: int, fill: int) -> Rows:
-        """Stretches of all tokens, by one gather.
+        """Return windows of all tokens, by one gather.
 
         Args:
-            starts: The place of each stretch's first token.
-            length: Tokens in a stretch.
+            starts: The place of each window's first token.
+            length: Tokens in a window.
             fill: What stands behind the last token there is.
 
         Returns:
             int64 (B, length).
         """
         if int(starts.max()) + length <= len(self.tokens):
-            stretches = np.lib.stride_tricks.sliding_window_view(self.tokens, length)
-            batch: Rows = stretches[starts].astype(np.int64)
+            views = np.lib.stride_tricks.sliding_window_view(self.tokens, length)
+            batch: Rows = views[starts].astype(np.int64)
         else:
             places = starts[:, None] + np.arange(length)
             inside = places < len(self.tokens)

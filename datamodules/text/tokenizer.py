@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 TokenizerKind = Literal["bpe", "word", "char", "byte"]
 
+#: The first three numbers of a vocabulary trained here: padding, unknown, between two texts.
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[SEP]")
-"""The first three numbers of a vocabulary trained here: padding, unknown, between two texts."""
 
 _BYTES = 256
+#: What padding is called in vocabularies that do not say so, the likeliest first.
 PAD_NAMES = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
-"""What padding is called in vocabularies that do not say so, the likeliest first."""
 
 _UNK_NAMES = ("[UNK]", "<unk>", "<|unk|>", "<|endoftext|>")
 
@@ -131,7 +131,7 @@ class TextTokenizer:
         return between
 
     def encode(self, columns: Sequence[Sequence[str]]) -> Encoded:
-        """Tokens of some texts, or of pairs.
+        """Return the tokens of some texts, or of pairs.
 
         A text without any token becomes one unknown token, so that no length is 0. A pair is one
         sequence: the first text, the tokens between two, the second.
@@ -249,8 +249,6 @@ def read_tokenizer(folder: Path) -> str:
 
 def byte_alphabet() -> dict[str, int]:
     """Return the 256 characters that stand for bytes in byte-level vocabularies.
-
-    Each with its byte.
 
     As GPT-2 has it: bytes that are printable in Latin-1 stand for themselves, the others, in their
     order, for the characters from 256 on.
@@ -407,7 +405,7 @@ def own_unknown(tokenizer: "Tokenizer") -> list[str]:
 
 
 def _start_of(part: Sequence[int], whole: Sequence[int], start: int) -> int:
-    """Where a part begins in a sequence."""
+    """Return where a part begins in a sequence."""
     for first in range(start, len(whole) - len(part) + 1):
         if list(whole[first : first + len(part)]) == list(part):
             return first

@@ -642,7 +642,11 @@ def test_part_does_not_fit_another(flags: str, words: list[str], refuse: Refuse)
             "",
             ["column 'b' of 't.csv' has 1 text among its numbers", "'x' in line 3"],
         ),
-        (b"a,b,y\n1,2,3\n", " --data.target z", ["data.target: 'z' is not a column of 't.csv'"]),
+        (
+            b"a,b,y\n1,2,3\n",
+            " --data.target z",
+            ["option data.target is 'z'; give a column"],
+        ),
         (b"", "", ["t.csv"]),
     ],
 )

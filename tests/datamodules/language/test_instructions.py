@@ -184,7 +184,7 @@ def test_a_template_that_changes_all(model, rows) -> None:
         assert [label for label in labels if label != IGNORE_INDEX] == [*b"1", END, *b"2", END]
     louder = counted.replace("message['content']", "message['content'] | upper")
     values = [{"messages": [*SEVERAL[:2], {"role": "assistant", "content": "one"}]}] * 3
-    with pytest.raises(UserError, match="chat_template: what it makes of the assistant's turn"):
+    with pytest.raises(UserError, match="what the chat template makes of the assistant's turn"):
         Instructions(rows(values), tokenizer=model(louder)).setup()
 
 
@@ -534,9 +534,9 @@ BAD = [
     ({"too_long": "shorten"}, "too_long is 'shorten'; give one of cut, drop"),
     ({"max_length": 20}, "none of the 60 samples has an answer to learn within 20 tokens"),
     ({"chat_template": "chatlm"}, "chat_template is 'chatlm'; did you mean 'chatml'"),
-    ({"chat_template": "{% for %}"}, "chat_template: it cannot be applied to"),
+    ({"chat_template": "{% for %}"}, "the chat template cannot be applied to"),
     ({"chat_template": "{{ raise_exception('no system') }}"}, r"\(no system\); mend it, or give"),
-    ({"chat_template": MARKED + MARKED}, "chat_template: it marks 2 of the assistant's 1 turns"),
+    ({"chat_template": MARKED + MARKED}, "the chat template marks 2 of the assistant's 1 turns"),
     ({"end_token": "</s>"}, "end_token is '</s>'; give a token of the vocabulary"),
     ({"max_tokens": 100}, "max_tokens is 100; give .*: the longest text has"),
     (

@@ -10,7 +10,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from datamodules import CSVTable, Diabetes, TableInputs
-from datamodules.core.errors import DataError, OptionError, UserError
+from datamodules.core.errors import OptionError, UserError
 from datamodules.core.randomness import permutation
 from datamodules.tables.table import TableBatch
 
@@ -309,8 +309,8 @@ def test_inputs_that_will_not_do(csv_path, tmp_path) -> None:
             TableInputs(inputs=list(paths), **spec)
 
     refused(r"option inputs is \[\]; give csv files")
-    refused("inputs: '.*absent.csv' does not exist", csv_path, str(tmp_path / "absent.csv"))
-    refused("inputs: '.*' is a folder", str(tmp_path))
+    refused("inputs is '.*absent.csv'; .*does not exist", csv_path, str(tmp_path / "absent.csv"))
+    refused("inputs is '.*'; .*this is a folder", str(tmp_path))
     table = columns()
     table["ages"] = table.pop("age")
     table.pop("grade")
@@ -436,7 +436,7 @@ BAD_FILES = {
         "column 'a' of 't.csv' has 1400 categories in its 1400 training rows, .* in ignore",
     ),
     "another delimiter": (
-        GOOD.replace(",", ";"), r"target: 'y' is not a column of 't.csv'; delimiter ',' finds one"
+        GOOD.replace(",", ";"), r"target is 'y'; give a column of 't.csv'; delimiter ',' finds one"
     ),
     "latin-1": (with_line(4, "2,\xe9,4").encode("latin-1"), "'t.csv' is not text in UTF-8"),
     "latin-1 header": (b"a,\xe9,y\n1,2,3\n", "'t.csv' is not text in UTF-8"),
@@ -455,13 +455,13 @@ def test_files_that_will_not_do(tmp_path, monkeypatch, fault) -> None:
 
 
 BAD_OPTIONS = [
-    ({"path": "u.csv"}, "path: 'u.csv' does not exist"),
-    ({"path": "."}, "path: '.' is a folder"),
-    ({"target": "prize"}, r"target: 'prize' is not a column of 't.csv'; did you mean 'price'\?"),
-    ({"target": "zzz"}, "target: 'zzz' is not .*; there are 'age', 'city'"),
+    ({"path": "u.csv"}, "path is 'u.csv'; give a csv file: this does not exist"),
+    ({"path": "."}, "path is '.'; give a csv file: this is a folder"),
+    ({"target": "prize"}, r"target is 'prize'; give a column of 't.csv'; did you mean 'price'\?"),
+    ({"target": "zzz"}, "target is 'zzz'; .*; there are 'age', 'city'"),
     ({"target": "city"}, "column 'city' of 't.csv' has 60 texts .* choose another target"),
-    ({"categorical": ["citys"]}, r"categorical: 'citys' is not a column .*'city'\?"),
-    ({"ignore": ["ages"]}, r"ignore: 'ages' is not a column .*'age'\?"),
+    ({"categorical": ["citys"]}, r"categorical is 'citys'; give a column .*'city'\?"),
+    ({"ignore": ["ages"]}, r"ignore is 'ages'; give a column .*'age'\?"),
     ({"ignore": ["price"]}, r"ignore is .*\]; remove the target, 'price'"),
     ({"categorical": ["price"]}, r"categorical is .*; remove the target, 'price'"),
     (
@@ -469,8 +469,8 @@ BAD_OPTIONS = [
         "categorical is .*; remove 'age' there or from ignore",
     ),
     ({"categorical": ["city"]}, "column 'grade' of 't.csv' has 60 texts among .* in categorical"),
-    ({"delimiter": ";;"}, "delimiter: ';;' is not possible"),
-    ({"delimiter": "§"}, "delimiter: '§' is not possible"),
+    ({"delimiter": ";;"}, "delimiter is ';;'; give one ASCII"),
+    ({"delimiter": "§"}, "delimiter is '§'; give one ASCII"),
     ({"val_fraction": 1.0}, r"option val_fraction is 1\.0"),
     ({"test_fraction": -0.5}, r"option test_fraction is -0\.5"),
     (
@@ -510,7 +510,7 @@ def test_options_that_cannot_be(tmp_path, monkeypatch, options, words) -> None:
 
 def test_a_split_that_is_empty(csv_path) -> None:
     data = CSVTable(csv_path, target="price", val_fraction=0.0)
-    with pytest.raises(DataError, match="val split is empty; give a larger val_fraction or more r"):
+    with pytest.raises(UserError, match="val split is empty; give a larger val_fraction or more r"):
         data.setup("fit")
     with pytest.raises(
         OptionError, match=r"means is .*; remove 'height', which is no numeric column of Diabetes"
