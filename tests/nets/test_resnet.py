@@ -483,7 +483,7 @@ PRETRAINED = {"weights": "IMAGENET1K_V1", "depth": 18, "image_size": 224}
         ({"norm": "group", "num_groups": 32}, "num_groups is 32; it does not divide 16 channels"),
         (
             {"norm": "none", "conv": "ws"},
-            "option conv is 'ws'; .*it makes the filters large and needs a norm to follow, where",
+            "option conv is 'ws'; it needs a norm, which takes the scale of its filters away; ",
         ),
         ({"whiten": True, "image_size": 224}, "whiten is true; it needs the small stem"),
         ({"pre_activation": True, "zero_init_residual": True}, "option zero_init_residual is true"),

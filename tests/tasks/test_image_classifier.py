@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
 
 from datamodules import Digits
-from zoo import GoogLeNet, ImageClassifier
+from zoo import GoogLeNet, ImageClassifier, ResNet
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.errors import NonFiniteLoss, UserError
 from zoo.nets.googlenet import GoogLeNetOutputs
@@ -47,6 +47,40 @@ def trainer(folder: Path, **options: Any) -> L.Trainer:
         "callbacks": [Checkpoints()],
     }
     return L.Trainer(**{**settings, **options})
+
+
+def test_whitening_filters_are_those_of_training_images_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    """As in cifar10/speedrun, whose images it takes from the data module."""
+    torch.manual_seed(0)
+    data = Digits(batch_size=100, resident=True)
+    net = ResNet(1, 10, whiten=True, activation="gelu", image_size=8)
+    expected = deepcopy(net)
+
+    class FirstFilters(L.Callback):
+        seen: Tensor
+
+        def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+            assert net.whitening is not None
+            self.seen = net.whitening.weight.clone()
+
+    first = FirstFilters()
+    options: dict[str, Any] = {"optimizer": "muon", "weight_decay": 0.02}
+    fit = trainer(tmp_path, max_steps=1, limit_val_batches=0, callbacks=[first])
+    fit.fit(ImageClassifier(net, **options), data)
+    assert expected.whitening is not None
+    assert not torch.allclose(first.seen, expected.whitening.weight)
+    expected.init_whitening(data.sample_images(5000))
+    assert torch.equal(first.seen, expected.whitening.weight)
+    assert net.whitening is not None
+    assert torch.equal(first.seen, net.whitening.weight)
+
+
+def test_whitening_needs_images_to_compute_it_from(tmp_path: Path) -> None:
+    net = ResNet(1, 10, whiten=True, image_size=8)
+    with pytest.raises(UserError, match="whiten is true; leave it out, or take a data module"):
+        first_loss(tmp_path, net, torch.randn(4, 1, 8, 8), torch.arange(4))
 
 
 def test_test_figures_are_those_of_the_whole_set(tmp_path: Path) -> None:

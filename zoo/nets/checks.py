@@ -1,8 +1,9 @@
 """What the nets check of their options, each refusal in one sentence."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from datamodules.core.errors import at_least, between, one_of, refuse
+from zoo.nets.layers.norms import NormName
 
 Stem = Literal["auto", "small", "large"]
 
@@ -20,6 +21,52 @@ def check_counts(in_channels: int, num_classes: int) -> None:
         OptionError: If one of them is not positive.
     """
     check_positive(in_channels=in_channels, num_classes=num_classes)
+
+
+def check_image_net(in_channels: int, num_classes: int, norm: NormName, **rates: float) -> None:
+    """Refuse what no net of convolutions can be built with.
+
+    Args:
+        in_channels: Channels of the images.
+        num_classes: Number of classes.
+        norm: Normalisation.
+        rates: Probabilities of dropping something, by option.
+
+    Raises:
+        OptionError: If one of them does not fit.
+    """
+    check_counts(in_channels, num_classes)
+    one_of("norm", norm, get_args(NormName))
+    for option, rate in rates.items():
+        check_rate(option, rate)
+
+
+def check_image_size(
+    image_size: int, smallest: tuple[int, int], stem: Stem, norm: NormName, *remedies: str
+) -> None:
+    """Refuse images of which a net's pools, or its norm, leave nothing.
+
+    Args:
+        image_size: Pixels a side.
+        smallest: The least that the net's pools need; and, second, what its norm needs.
+        stem: The net's stem.
+        norm: Normalisation.
+        remedies: What else would do, beside larger images.
+
+    Raises:
+        OptionError: If images are smaller.
+    """
+    pools_need, norm_needs = smallest
+    if image_size >= norm_needs:
+        return
+    ways = [f"images of at least {norm_needs} pixels", *remedies]
+    if stem == "large":
+        ways.append("stem 'small'")
+    fault = f"the {stem} stem leaves no pixel of such images"
+    if image_size >= pools_need:
+        fault = f"it leaves a map of one pixel, of which norm {norm!r} makes nothing"
+        ways.append("norm 'group'")
+    raise refuse("image_size", image_size, f"{fault}; use {' or '.join(ways)}")
 
 
 def choose_stem(stem: Stem, image_size: int | None) -> Literal["small", "large"]:

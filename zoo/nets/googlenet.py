@@ -23,7 +23,7 @@ from zoo.nets.pretrained.torchvision_weights import (
     InputRange,
     amend_record,
     check_transform_input,
-    check_weights,
+    find_weights,
     load_pretrained,
 )
 
@@ -370,18 +370,16 @@ class GoogLeNet(
                 True,
                 "the cifar layout has no auxiliary heads; choose layout 'paper' or 'torchvision'",
             )
-        if weights is not None:
-            from torchvision.models import GoogLeNet_Weights
-
-            needed: dict[str, tuple[object, object]] = {
-                "layout": (layout, "torchvision"),
-                "stem": (stem, "large"),
-                "norm": (kind, "batch"),
-                "conv": (conv, "plain"),
-                "activation": (activation, "relu"),
-                "in_channels": (in_channels, 3),
-            }
-            check_weights(weights, GoogLeNet_Weights, needed)
+        entry = find_weights(
+            weights,
+            "googlenet",
+            layout=layout,
+            stem=stem,
+            norm=kind,
+            conv=conv,
+            activation=activation,
+            in_channels=in_channels,
+        )
         check_transform_input(transform_input, in_channels)
 
         settings: ConvSettings = {
@@ -441,10 +439,10 @@ class GoogLeNet(
         self.fc = nn.Linear(width, num_classes)
 
         self._init_parameters(as_torchvision=layout == "torchvision" and kind != "none")
-        if weights is not None:
+        if entry is not None:
             load_pretrained(
                 self,
-                GoogLeNet_Weights[weights],
+                entry,
                 heads=("fc.", "aux1.fc2.", "aux2.fc2."),
                 absent=() if aux_heads else ("aux1.", "aux2."),
             )

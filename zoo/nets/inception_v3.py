@@ -23,7 +23,7 @@ from zoo.nets.pretrained.torchvision_weights import (
     InputRange,
     amend_record,
     check_transform_input,
-    check_weights,
+    find_weights,
     load_pretrained,
 )
 
@@ -411,17 +411,15 @@ class InceptionV3(
         check_rate("dropout", dropout)
         stem = choose_stem(stem, image_size)
         _check_image_size(image_size, stem, norm)
-        if weights is not None:
-            from torchvision.models import Inception_V3_Weights
-
-            needed: dict[str, tuple[object, object]] = {
-                "stem": (stem, "large"),
-                "norm": (norm, "batch"),
-                "conv": (conv, "plain"),
-                "activation": (activation, "relu"),
-                "in_channels": (in_channels, 3),
-            }
-            check_weights(weights, Inception_V3_Weights, needed)
+        entry = find_weights(
+            weights,
+            "inception_v3",
+            stem=stem,
+            norm=norm,
+            conv=conv,
+            activation=activation,
+            in_channels=in_channels,
+        )
         transform_input = weights is not None if transform_input is None else transform_input
         check_transform_input(transform_input, in_channels)
 
@@ -468,10 +466,10 @@ class InceptionV3(
         self.fc = nn.Linear(2048, num_classes)
 
         self._init_parameters(as_torchvision=norm != "none")
-        if weights is not None:
+        if entry is not None:
             load_pretrained(
                 self,
-                Inception_V3_Weights[weights],
+                entry,
                 heads=("fc.", "AuxLogits.fc."),
                 absent=() if aux_heads else ("AuxLogits.",),
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +10,11 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from datamodules.core.errors import one_of, refuse
-from zoo.nets.checks import Stem, check_counts, check_rate, choose_stem
+from zoo.nets.checks import Stem, check_image_net, check_image_size, choose_stem
 from zoo.nets.layers.activations import ActivationName, activation_gain, make_activation
-from zoo.nets.layers.conv import ConvName, ScaledWSConv2d, make_conv
+from zoo.nets.layers.conv import ConvName, ScaledWSConv2d, check_conv, make_conv
 from zoo.nets.layers.norms import NormName, make_norm
-from zoo.nets.pretrained.torchvision_weights import check_weights, load_pretrained
-
-if TYPE_CHECKING:
-    from torchvision.models import WeightsEnum
+from zoo.nets.pretrained.torchvision_weights import find_weights, load_pretrained
 
 Depth = Literal[20, 32, 44, 56, 110, 18, 34, 50, 101]
 
@@ -52,7 +49,6 @@ _DEPTHS: dict[int, _Published] = {
     50: _imagenet(3, 4, 6, 3, bottleneck=True),
     101: _imagenet(3, 4, 23, 3, bottleneck=True),
 }
-_WITH_WEIGHTS = tuple(depth for depth, published in _DEPTHS.items() if published.projection)
 
 
 class Layers(NamedTuple):
@@ -268,17 +264,13 @@ class ResNet(
     * ``drop_path``: stochastic depth by the linear rule of arXiv 1603.09382, block ``l`` of ``L``
       being skipped with probability ``l / L * drop_path``. What remains is scaled up in training,
       where the paper scales down in evaluation: the same in expectation.
-    * ``whiten``: the frozen first layer of airbench, arXiv 2404.00498, in front of the stem: a 2x2
-      convolution without padding, so that maps are a pixel smaller, to ``8 * in_channels`` filters
-      with a learned bias, followed by the activation. :meth:`init_whitening` computes the filters.
-      The paper trains the bias in the first epochs only.
+    * ``whiten``: the frozen first layer of airbench, :class:`Whitening`, in front of the stem,
+      followed by the activation; maps are a pixel smaller. :meth:`init_whitening` computes it.
 
     Start values are He et al.'s, arXiv 1502.01852, counted over the outputs as in torchvision.
 
-    The constructor's arguments are recorded, so that ``save_pretrained`` and ``from_pretrained``
-    rebuild the net. The record describes the architecture alone: after ``weights`` were loaded it
-    holds ``weights=None``, so that a net whose own weights follow from a checkpoint needs neither a
-    download nor a network.
+    The constructor's arguments are recorded for ``save_pretrained`` and ``from_pretrained``, with
+    ``weights=None``: a net whose own weights follow from a checkpoint needs no download.
 
     Args:
         in_channels: Channels of the images, 3 for colour.
@@ -331,87 +323,58 @@ class ResNet(
         whiten: bool = False,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        check_counts(in_channels, num_classes)
         one_of("depth", depth, get_args(Depth))
-        one_of("norm", norm, get_args(NormName))
-        check_rate("drop_path", drop_path)
-        check_rate("dropout", dropout)
         stem = choose_stem(stem, image_size)
         published = _DEPTHS[depth]
-        _check_image_size(image_size, stem, whiten=whiten, norm=norm, stages=len(published.blocks))
-        if norm == "none" and conv == "ws":
-            raise refuse(
-                "conv",
-                conv,
-                "it makes the filters large and needs a norm to follow, where norm is 'none'; "
-                "choose conv 'scaled_ws' or norm 'group'",
-            )
-        if zero_init_residual and pre_activation:
-            raise refuse(
-                "zero_init_residual",
-                True,
-                "it zeroes the norm that ends a branch, and with pre_activation none does; set "
-                "one of them to false",
-            )
         layers = Layers(norm, num_groups, conv, activation, pre_activation)
-        if weights is not None:
-            _check_depth(weights, depth)
-            given = {"stem": stem, "whiten": whiten, "in_channels": in_channels}
-            given |= layers._asdict()
-            del given["num_groups"]
-            needed = Layers()._asdict() | {"stem": "large", "whiten": False, "in_channels": 3}
-            entries = _registry(depth)
-            check_weights(weights, entries, {k: (v, needed[k]) for k, v in given.items()})
+        check_image_net(in_channels, num_classes, norm, drop_path=drop_path, dropout=dropout)
+        _check_combination(image_size, stem, published, layers, whiten, zero_init_residual)
+        if weights is not None and not published.projection:
+            known = ", ".join(str(depth) for depth, net in _DEPTHS.items() if net.projection)
+            remedy = f"torchvision has no weights {weights!r} for it; give one of {known}"
+            raise refuse("depth", depth, remedy)
+        entry = find_weights(
+            weights,
+            f"resnet{depth}",
+            stem=stem,
+            whiten=whiten,
+            in_channels=in_channels,
+            norm=norm,
+            conv=conv,
+            activation=activation,
+            pre_activation=pre_activation,
+        )
 
         # The names below are those of torchvision, so that its state dicts load unchanged.
-        width = published.widths[0]
+        self.num_classes = num_classes
+        self.whiten = whiten
         self.pre_activation = pre_activation
+        width = published.widths[0]
         self.act = layers.make_activation()
-        self.whitening: nn.Conv2d | None = None
-        stem_channels = in_channels
-        if whiten:
-            stem_channels = 2 * in_channels * _WHITENING_SIDE**2
-            self.whitening = nn.Conv2d(in_channels, stem_channels, _WHITENING_SIDE)
-            self.whitening.weight.requires_grad_(False)
+        self.whitening = Whitening(in_channels) if whiten else None
+        channels = in_channels if self.whitening is None else self.whitening.out_channels
         if stem == "small":
-            self.conv1 = layers.make_conv(stem_channels, width, 3)
+            self.conv1 = layers.make_conv(channels, width, 3)
             self.maxpool: nn.Module = nn.Identity()
         else:
-            self.conv1 = layers.make_conv(stem_channels, width, 7, stride=2)
+            self.conv1 = layers.make_conv(channels, width, 7, stride=2)
             self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.bn1: nn.Module = nn.Identity() if pre_activation else layers.make_norm(width)
 
-        channels, done, total = width, 0, sum(published.blocks)
-        self._stages: list[str] = []  # what an image passes through, in order, by name
-        for number, (count, width) in enumerate(
-            zip(published.blocks, published.widths, strict=True), start=1
-        ):
-            stage = nn.Sequential()
-            for position in range(count):
-                done += 1
-                block = ResidualBlock(
-                    channels,
-                    width,
-                    bottleneck=published.bottleneck,
-                    stride=2 if position == 0 and number > 1 else 1,
-                    projection=published.projection,
-                    drop_path=drop_path * done / total,
-                    layers=layers,
-                )
-                stage.append(block)
-                channels = block.out_channels
-            self.add_module(f"layer{number}", stage)
-            self._stages.append(f"layer{number}")
+        stages = _make_stages(published, layers, drop_path)
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+        self._stages = list(stages)  # what an image passes through, in order, by name
 
+        channels = published.widths[-1] * (_EXPANSION if published.bottleneck else 1)
         self.last_norm: nn.Module = layers.make_norm(channels) if pre_activation else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
 
         self._init_parameters(activation_gain(activation), zero_init_residual)
-        if weights is not None:
-            load_pretrained(self, _registry(depth)[weights])
+        if entry is not None:
+            load_pretrained(self, entry)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify images.
@@ -436,15 +399,8 @@ class ResNet(
         logits: Tensor = self.fc(self.dropout(x))
         return logits
 
-    @torch.no_grad()
     def init_whitening(self, images: Tensor) -> None:
-        """Compute the filters of the whitening layer from training images.
-
-        The filters are the eigenvectors of the second moments of 2x2 patches, each divided by
-        ``sqrt(eigenvalue + 5e-4)``, and their negatives. The first half of the layer's outputs,
-        before the bias, is then uncorrelated and has a mean square of one wherever the eigenvalue
-        is well above 5e-4. To be called once, before training; until then the filters are random
-        orthogonal ones. They are part of the state dict.
+        """Compute the filters of the whitening layer from training images, before training.
 
         Args:
             images: Normalised training images ``(B, in_channels, H, W)``, a few thousand or more.
@@ -454,17 +410,7 @@ class ResNet(
         """
         if self.whitening is None:
             raise refuse("whiten", False, "init_whitening needs it true")
-        weight = self.whitening.weight
-        moments = torch.zeros(weight[0].numel(), weight[0].numel(), dtype=torch.float64)
-        patches = 0
-        # In parts, since patches take four times the memory of their images.
-        for chunk in torch.split(images, 1024):
-            columns = F.unfold(chunk.float(), _WHITENING_SIDE)
-            moments += torch.einsum("bil,bjl->ij", columns, columns).cpu().double()
-            patches += columns.shape[0] * columns.shape[2]
-        eigenvalues, eigenvectors = torch.linalg.eigh(moments / patches)
-        filters = (eigenvectors / (eigenvalues + _WHITENING_EPS).sqrt()).T
-        weight.copy_(torch.cat([filters, -filters]).view_as(weight))
+        self.whitening.fit(images)
 
     def _init_parameters(self, gain: float, zero_init_residual: bool) -> None:
         """Draw the start values; what is not drawn keeps torch's own."""
@@ -480,56 +426,94 @@ class ResNet(
                 if not isinstance(last_norm, nn.Identity):
                     nn.init.zeros_(last_norm.weight)
         if self.whitening is not None:
-            filters, _ = self.whitening.weight.chunk(2)
-            nn.init.orthogonal_(filters)
-            with torch.no_grad():
-                self.whitening.weight.copy_(torch.cat([filters, -filters]))
+            self.whitening.draw_orthogonal()
         elif isinstance(self.conv1, ScaledWSConv2d):
             nn.init.ones_(self.conv1.gain)  # no activation comes before it
 
 
-def _check_image_size(
-    image_size: int, stem: Stem, *, whiten: bool, norm: NormName, stages: int
+def _make_stages(published: _Published, layers: Layers, drop_path: float) -> dict[str, nn.Module]:
+    """Build the blocks of each stage, all but the first of which halve the map."""
+    stages: dict[str, nn.Module] = {}
+    channels, done, total = published.widths[0], 0, sum(published.blocks)
+    for number, count in enumerate(published.blocks):
+        stage = stages[f"layer{number + 1}"] = nn.Sequential()
+        for position in range(count):
+            done += 1
+            block = ResidualBlock(
+                channels,
+                published.widths[number],
+                bottleneck=published.bottleneck,
+                stride=2 if position == 0 and number > 0 else 1,
+                projection=published.projection,
+                drop_path=drop_path * done / total,
+                layers=layers,
+            )
+            stage.append(block)
+            channels = block.out_channels
+    return stages
+
+
+def _check_combination(
+    image_size: int,
+    stem: Stem,
+    published: _Published,
+    layers: Layers,
+    whiten: bool,
+    zero_init_residual: bool,
 ) -> None:
+    """Refuse options that do not fit each other."""
+    check_conv(layers.conv, layers.norm)
+    if zero_init_residual and layers.pre_activation:
+        remedy = "it zeroes the norm that ends a branch, and with pre_activation none does; set "
+        raise refuse("zero_init_residual", True, remedy + "one of them to false")
     if whiten and stem == "large":
-        raise refuse(
-            "whiten",
-            True,
-            f"it needs the small stem, which is large for image_size {image_size}; set stem to "
-            "small or whiten to false",
-        )
+        remedy = f"it needs the small stem, which is large for image_size {image_size}; set stem "
+        raise refuse("whiten", True, remedy + "to small or whiten to false")
     smallest = _WHITENING_SIDE if whiten else 1
-    if image_size < smallest:
-        raise refuse("image_size", image_size, f"the net needs {smallest} or more pixels")
-    halvings = stages - 1 + (2 if stem == "large" else 0)
-    side = image_size - whiten
-    if norm == "instance" and side <= 2**halvings:
-        raise refuse(
-            "image_size",
-            image_size,
-            "it leaves a map of one pixel, which norm 'instance' turns into zero; use images of "
-            f"at least {2**halvings + 1 + whiten} pixels, or norm 'group'",
-        )
+    halvings = len(published.blocks) - 1 + (2 if stem == "large" else 0)
+    two_pixels = 2**halvings + 1 + whiten if layers.norm == "instance" else smallest
+    check_image_size(image_size, (smallest, two_pixels), stem, layers.norm)
 
 
-def _check_depth(weights: str, depth: int) -> None:
-    if depth not in _WITH_WEIGHTS:
-        raise refuse(
-            "depth",
-            depth,
-            f"torchvision has no weights {weights!r} for it; give one of "
-            f"{', '.join(map(str, _WITH_WEIGHTS))}",
-        )
+class Whitening(nn.Conv2d):
+    """The frozen first layer of airbench: 2x2 filters whose outputs are uncorrelated.
 
+    ``(B, in, H, W)`` becomes ``(B, 8 in, H - 1, W - 1)``. The second half of the filters are the
+    negatives of the first. They are part of the state dict; the bias alone is learned.
 
-def _registry(depth: int) -> type[WeightsEnum]:
-    """Return the weights that torchvision has for one depth."""
-    from torchvision import models
+    Source: arXiv 2404.00498, which trains the bias in the first epochs only.
 
-    registries: dict[int, type[WeightsEnum]] = {
-        18: models.ResNet18_Weights,
-        34: models.ResNet34_Weights,
-        50: models.ResNet50_Weights,
-        101: models.ResNet101_Weights,
-    }
-    return registries[depth]
+    Args:
+        in_channels: Channels of the images.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels, 2 * in_channels * _WHITENING_SIDE**2, _WHITENING_SIDE)
+        self.weight.requires_grad_(False)
+
+    @torch.no_grad()
+    def draw_orthogonal(self) -> None:
+        """Start from random orthogonal filters, until :meth:`fit` has seen images."""
+        filters, _ = self.weight.chunk(2)
+        nn.init.orthogonal_(filters)
+        self.weight.copy_(torch.cat([filters, -filters]))
+
+    @torch.no_grad()
+    def fit(self, images: Tensor) -> None:
+        """Compute the filters from normalised images ``(B, in, H, W)``.
+
+        They are the eigenvectors of the second moments of 2x2 patches, each divided by
+        ``sqrt(eigenvalue + 5e-4)``. The first half of the outputs, before the bias, then has a mean
+        square of one wherever the eigenvalue is well above 5e-4.
+        """
+        size = self.weight[0].numel()
+        moments = torch.zeros(size, size, dtype=torch.float64)
+        patches = 0
+        # In parts, since patches take four times the memory of their images.
+        for chunk in torch.split(images, 1024):
+            columns = F.unfold(chunk.float(), _WHITENING_SIDE)
+            moments += torch.einsum("bil,bjl->ij", columns, columns).cpu().double()
+            patches += columns.shape[0] * columns.shape[2]
+        eigenvalues, eigenvectors = torch.linalg.eigh(moments / patches)
+        filters = (eigenvectors / (eigenvalues + _WHITENING_EPS).sqrt()).T
+        self.weight.copy_(torch.cat([filters, -filters]).view_as(self.weight))

@@ -214,17 +214,16 @@ def test_a_download_is_used_and_one_that_breaks_off_is_explained(
 
 
 def test_weights_fit_one_net():
-    check_weights("V1", TinyWeights, {"stem": ("large", "large"), "in_channels": (3, 3)})
-    check_weights("DEFAULT", TinyWeights, {})
-    needed = {"stem": ("small", "large"), "norm": ("batch", "batch"), "in_channels": (1, 3)}
+    check_weights("V1", TinyWeights, stem="large", in_channels=3)
+    check_weights("DEFAULT", TinyWeights)
     with pytest.raises(ValueError, match="option weights is 'V1'") as error:
-        check_weights("V1", TinyWeights, needed)
+        check_weights("V1", TinyWeights, stem="small", norm="batch", in_channels=1)
     assert str(error.value) == (
         "option weights is 'V1'; it fits one net only; set stem=large (now small), "
         "in_channels=3 (now 1)"
     )
     with pytest.raises(ValueError, match=r"'DEFALT'.*V1, DEFAULT; did you mean 'DEFAULT'"):
-        check_weights("DEFALT", TinyWeights, {})
+        check_weights("DEFALT", TinyWeights)
 
 
 def test_input_range():

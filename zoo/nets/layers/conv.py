@@ -174,6 +174,25 @@ def make_conv(
     return conv
 
 
+def check_conv(conv: ConvName, norm: NormName) -> None:
+    """Refuse convolutions whose filters have a scale that no norm takes away.
+
+    Args:
+        conv: Kind of convolution.
+        norm: Normalisation that follows.
+
+    Raises:
+        OptionError: If filters are standardised and there is no norm.
+    """
+    if conv == "ws" and norm == "none":
+        raise refuse(
+            "conv",
+            conv,
+            "it needs a norm, which takes the scale of its filters away; choose conv "
+            "'scaled_ws', which keeps the scale, or norm 'group'",
+        )
+
+
 def _standardise(weight: Tensor, gain: Tensor | None, eps: float) -> Tensor:
     """Filter with mean 0 and variance ``gain^2``, each over its own weights."""
     # Group norm of one map, with one group for each filter, is that in one fused call.
@@ -239,13 +258,7 @@ class ConvBlock(nn.Module):
         eps: float | None = None,
     ) -> None:
         super().__init__()
-        if conv == "ws" and norm == "none":
-            raise refuse(
-                "conv",
-                conv,
-                "it needs a norm, which takes the scale of its filters away; choose conv "
-                "'scaled_ws', which keeps the scale, or norm 'group'",
-            )
+        check_conv(conv, norm)
         height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
         self.conv = make_conv(
             conv,

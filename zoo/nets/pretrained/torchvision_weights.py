@@ -22,25 +22,55 @@ _REPLY_WITHIN_SECONDS = 10.0
 _NAMES_SHOWN = 3
 
 
-def check_weights(
-    weights: str, registry: type[WeightsEnum], needed: Mapping[str, tuple[object, object]]
-) -> None:
+# The options that torchvision trained its nets with; of all that decide what the layers are.
+_TRAINED_WITH: dict[str, object] = {
+    "layout": "torchvision",
+    "stem": "large",
+    "whiten": False,
+    "in_channels": 3,
+    "norm": "batch",
+    "conv": "plain",
+    "activation": "relu",
+    "pre_activation": False,
+}
+
+
+def find_weights(weights: str | None, model: str, **options: object) -> WeightsEnum | None:
+    """Return torchvision's entry of that name, if one is asked for and the net's options fit it.
+
+    Args:
+        weights: A name in the registry, or None.
+        model: Torchvision's name of the net, such as ``googlenet``.
+        options: The options that decide what the layers are.
+
+    Raises:
+        ValueError: If the name is unknown or an option has another value than the weights need.
+    """
+    if weights is None:
+        return None
+    from torchvision.models import get_model_weights
+
+    registry: type[WeightsEnum] = get_model_weights(model)
+    check_weights(weights, registry, **options)
+    return registry[weights]
+
+
+def check_weights(weights: str, registry: type[WeightsEnum], **options: object) -> None:
     """Check that weights are known, and that the net's options are those which they fit.
 
     Args:
         weights: A name in the registry.
         registry: Torchvision's weights of one net, such as ``GoogLeNet_Weights``.
-        needed: For each option that decides what the layers are: its value, and the one that the
-            weights need.
+        options: The options that decide what the layers are.
 
     Raises:
-        ValueError: If the name is unknown or an option has another value than it needs.
+        ValueError: If the name is unknown or an option has another value than the weights need.
     """
     one_of("weights", weights, tuple(registry.__members__))
     wrong = [
-        f"{option}={value} (now {given})"
-        for option, (given, value) in needed.items()
-        if given != value
+        f"{option}={_TRAINED_WITH[option]} (now {given})"
+        for option, given in options.items()
+        if given != _TRAINED_WITH[option]
     ]
     if wrong:
         raise refuse("weights", weights, f"it fits one net only; set {', '.join(wrong)}")
