@@ -102,7 +102,9 @@ class CausalAttention(nn.Module):
 
     def forward(self, x: Tensor, place: Place, past: Cached | None) -> tuple[Tensor, Cached]:
         """Attend: ``(B, T, D)`` to the same, and what there is to remember."""
-        heads = self.qkv(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        heads = (
+            self.qkv(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        )  # (B, q + k + v heads, T, d)
         q, k, v = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -147,7 +149,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, T, D)`` to the same."""
-        x = self.first(x)
+        x = self.first(x)  # (B, T, hidden), with swiglu twice as many
         if self.activation == "swiglu":
             gate, up = x.chunk(2, dim=-1)
             x = F.silu(gate) * up
@@ -427,7 +429,9 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
                 position_ids = self._range(tokens, past)
             steps = torch.arange(0, self.head_dim, 2, device=tokens.device, dtype=torch.float32)
             speeds = self.rotary_base ** (-steps / self.head_dim)
-            angles = (position_ids.float().unsqueeze(-1) * speeds).unsqueeze(1)
+            angles = (position_ids.float().unsqueeze(-1) * speeds).unsqueeze(
+                1
+            )  # (B or 1, 1, T, d / 2)
             dtype = self.embedding.weight.dtype
             rotation = angles.cos().to(dtype), angles.sin().to(dtype)
         one_more = past > 0 and tokens.shape[1] == 1
@@ -441,7 +445,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         past: int,
         state: list[Cached] | None,
     ) -> tuple[Tensor, list[Cached]]:
-        x: Tensor = self.embedding(tokens)
+        x: Tensor = self.embedding(tokens)  # (B, T, D)
         if self.position is not None:
             if past + tokens.shape[1] > self.max_length and position_ids is None:
                 raise refuse(
@@ -467,7 +471,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the pairs ``(i, i + d / 2)`` of the features of ``(B, heads, T, d)`` by angles."""
-    first, second = x.chunk(2, dim=-1)
+    first, second = x.chunk(2, dim=-1)  # (B, heads, T, d / 2) each
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 

@@ -125,9 +125,9 @@ class RNNClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-classifi
             Logits ``(B, num_classes)``.
         """
         texts = prepare_texts(tokens, lengths, self.pad_id)
-        x = self.features(texts)
+        x = self.features(texts)  # (B, T, D)
         if self.pooling == "last" and self.bidirectional:
-            ahead, back = x.chunk(2, dim=2)
+            ahead, back = x.chunk(2, dim=2)  # (B, T, D / 2) each
             pooled = torch.cat([take_last(ahead, texts.lengths), back[:, 0]], dim=1)
         else:
             pooled = self.pool(x, texts.lengths, texts.mask)
@@ -141,18 +141,18 @@ class RNNClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-classifi
 
         At padding it has numbers without a meaning.
         """
-        x: Tensor = self.embedding(texts.tokens)
+        x: Tensor = self.embedding(texts.tokens)  # (B, T, embedding_dim)
         steps = torch.arange(x.shape[1], device=x.device)
         # Reverses each text within its own length. It is its own inverse; behind a text's end it
         # repeats the first token, which nothing reads.
-        mirror = (texts.lengths.unsqueeze(1) - 1 - steps).clamp(min=0)
+        mirror = (texts.lengths.unsqueeze(1) - 1 - steps).clamp(min=0)  # (B, T)
         for index, layer in enumerate(self.forward_layers):
             if index > 0:
                 x = self.dropout(x)
-            y, _ = layer(x)
+            y, _ = layer(x)  # (B, T, H)
             if self.bidirectional:
                 back, _ = self.backward_layers[index](_gather_steps(x, mirror))
-                y = torch.cat([y, _gather_steps(back, mirror)], dim=2)
+                y = torch.cat([y, _gather_steps(back, mirror)], dim=2)  # (B, T, 2 H)
             x = y
         return x
 

@@ -176,7 +176,7 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
         return self.head(features[:, -1]), state
 
     def _run(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
-        x = self._look_up(tokens)
+        x = self._look_up(tokens)  # (B, T, D)
         x = self._drop(x, self.input_dropout)
         size = 2 if isinstance(self.layers[0], nn.LSTM) else 1
         kept: State = []
@@ -186,13 +186,13 @@ class RNNLanguageModel(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gener
                 start = tuple(state[number * size : (number + 1) * size])
             if size == 1 and start is not None:  # a GRU takes and gives a bare tensor
                 start = start[0]
-            x, end = functional_call(layer, self._weights(layer), (x, start))
+            x, end = functional_call(layer, self._weights(layer), (x, start))  # (B, T, H)
             kept += [end] if size == 1 else end
             x = self._drop(x, self.dropout)
         return x, kept
 
     def _look_up(self, tokens: Tensor) -> Tensor:
-        weight = self.embedding.weight
+        weight = self.embedding.weight  # (vocab, D)
         if self.training and self.embedding_dropout > 0:
             weight = weight * F.dropout(weight.new_ones(len(weight), 1), self.embedding_dropout)
         return F.embedding(tokens, weight)

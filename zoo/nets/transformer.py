@@ -83,10 +83,10 @@ class MaskedBatchNorm(nn.Module):
 
     def _statistics(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of the batch, which the running averages take in."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # (B, T, D)
         padding = ~mask.unsqueeze(2)
         count = mask.sum()
-        mean = wide.masked_fill(padding, 0.0).sum(dim=(0, 1)) / count
+        mean = wide.masked_fill(padding, 0.0).sum(dim=(0, 1)) / count  # (D,)
         var = (wide - mean).masked_fill(padding, 0.0).square().sum(dim=(0, 1)) / count
         with torch.no_grad():
             unbiased = var * (count / (count - 1).clamp(min=1))
@@ -132,7 +132,7 @@ class SelfAttention(nn.Module):
         Returns:
             Features ``(B, T, D)``.
         """
-        heads = self.in_proj(x).unflatten(2, (3, self.num_heads, -1))
+        heads = self.in_proj(x).unflatten(2, (3, self.num_heads, -1))  # (B, T, 3, heads, D / heads)
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, T, D / heads) each
         if rotation is not None:
             q, k = _rotate(q, rotation), _rotate(k, rotation)
@@ -348,13 +348,13 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
             ValueError: If a text is longer than the learned positions reach.
         """
         x, texts = self.features(self._prepare(tokens, lengths))
-        pooled = self.pool(x, texts.lengths, texts.mask)
+        pooled = self.pool(x, texts.lengths, texts.mask)  # (B, D)
         logits: Tensor = self.fc(self.dropout(pooled))
         return logits
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Vectors of tokens, with their positions: ``(B, T)`` to ``(B, T, D)``."""
-        x: Tensor = self.embedding(tokens) * self.scale
+        x: Tensor = self.embedding(tokens) * self.scale  # (B, T, D)
         if self.position is not None:
             x = x + self.position[: tokens.shape[1]]
         elif self.positions == "sinusoidal":
@@ -369,7 +369,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
         x = self.embed(texts.tokens)
         if self.cls is not None:
             batch = x.shape[0]
-            x = torch.cat([self.cls.to(x.dtype).expand(batch, 1, -1), x], dim=1)
+            x = torch.cat([self.cls.to(x.dtype).expand(batch, 1, -1), x], dim=1)  # (B, T + 1, D)
             ahead = texts.mask.new_ones(batch, 1)
             texts = Texts(texts.tokens, texts.lengths + 1, torch.cat([ahead, texts.mask], dim=1))
         x = self.dropout(x)
@@ -398,7 +398,7 @@ class TransformerClassifier(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-
             ValueError: If the net pools otherwise, or a text is too long.
         """
         x, texts = self.features(self._prepare(tokens, lengths))
-        weights = self.pool.weights(x, texts.mask)
+        weights = self.pool.weights(x, texts.mask)  # (B, T)
         return F.pad(weights, (0, max(0, tokens.shape[1] - weights.shape[1])))
 
     def _prepare(self, tokens: Tensor, lengths: Tensor | None) -> Texts:
@@ -443,7 +443,7 @@ def _angles(length: int, features: int, base: float, device: torch.device | None
 
 def _rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn neighbouring features of ``(B, heads, T, D)`` by the angles of their position."""
-    even, odd = x[..., 0::2], x[..., 1::2]
+    even, odd = x[..., 0::2], x[..., 1::2]  # (B, heads, T, D / 2) each
     cos, sin = rotation
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)

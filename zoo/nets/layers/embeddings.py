@@ -79,7 +79,7 @@ class TokenEmbedding(nn.Embedding):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Look up ids ``(B, T)``; gives ``(B, T, D)``."""
-        x: Tensor = super().forward(tokens)
+        x: Tensor = super().forward(tokens)  # (B, T, D)
         if self.training and self.word_dropout > 0:
             x = x * self._draw_words(tokens).to(x.dtype).unsqueeze(2)
         return x
@@ -107,8 +107,8 @@ class TokenEmbedding(nn.Embedding):
 
     def _draw_words(self, tokens: Tensor) -> Tensor:
         """Factors ``(B, T)``: zero for the words that a text loses, ``1 / (1 - p)`` for others."""
-        keys = torch.randint(2**62, (tokens.shape[0], 1), device=tokens.device)
-        uniform = _shift(hash_pair(keys, tokens), 40).float() / 2**24
+        keys = torch.randint(2**62, (tokens.shape[0], 1), device=tokens.device)  # (B, 1)
+        uniform = _shift(hash_pair(keys, tokens), 40).float() / 2**24  # (B, T)
         return (uniform >= self.word_dropout) / (1 - self.word_dropout)
 
 

@@ -57,7 +57,7 @@ def prepare_texts(tokens: Tensor, lengths: Tensor | None, pad_id: int) -> Texts:
         tokens = tokens.new_full((tokens.shape[0], 1), pad_id)
     if lengths is None:
         lengths = (tokens != pad_id).sum(dim=1)
-    steps = torch.arange(tokens.shape[1], device=tokens.device)
+    steps = torch.arange(tokens.shape[1], device=tokens.device)  # (T,)
     tokens = tokens.masked_fill(steps >= lengths.unsqueeze(1), pad_id)
     lengths = lengths.long().clamp(1, tokens.shape[1])
     return Texts(tokens, lengths, steps < lengths.unsqueeze(1))
@@ -92,7 +92,7 @@ def take_last(x: Tensor, lengths: Tensor) -> Tensor:
     >>> take_last(torch.tensor([[[1.0], [2.0], [3.0]]]), lengths=torch.tensor([2]))
     tensor([[2.]])
     """
-    index = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])
+    index = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])  # (B, 1, D)
     return x.gather(1, index).squeeze(1)
 
 
@@ -144,7 +144,7 @@ class Pooling(nn.Module):
             case "max":
                 return x.masked_fill(~mask.unsqueeze(2), -torch.inf).amax(dim=1)
             case "attention":
-                weights = self.weights(x, mask).to(x.dtype)
+                weights = self.weights(x, mask).to(x.dtype)  # (B, T)
                 return torch.bmm(weights.unsqueeze(1), x).squeeze(1)
 
     def weights(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -162,5 +162,5 @@ class Pooling(nn.Module):
         """
         if self.score is None:
             raise refuse("pooling", self.kind, "it has no weights to show; choose 'attention'")
-        scores: Tensor = self.score(x).squeeze(2)
+        scores: Tensor = self.score(x).squeeze(2)  # (B, T)
         return scores.masked_fill(~mask, -torch.inf).softmax(dim=1)
