@@ -114,12 +114,12 @@ def test_an_adapter_is_refused_where_its_base_model_is_not(fit, zoo, tiny_llama,
     safetensors.torch.save_file(state, folder / "model.safetensors", {"format": "pt"})
     ended = zoo(f"test --ckpt_path {last}")
     assert ended.code == 2
-    assert "ckpt_path: the checkpoint holds an adapter for another base model than" in ended.err
+    assert "; the checkpoint holds an adapter for another base model" in ended.err
     assert "Traceback" not in ended.err
     shutil.rmtree(folder)
     ended = zoo(f"test --ckpt_path {last}")
     assert ended.code == 2
-    assert "does not exist; give a folder with config.json" in ended.err
+    assert "give a folder with config.json" in ended.err
     ended = zoo(f"test --ckpt_path {last} --model.net.model {tiny_llama}")
     assert ended.code == 0, ended.err
 

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
-from datamodules.core.errors import at_least, refuse
+from datamodules.core.errors import OptionError, at_least, refuse
 from datamodules.core.options import public_path
 from datamodules.core.private import is_built_by_command_line
 from datamodules.core.protocols import (
@@ -439,8 +439,8 @@ class Task(L.LightningModule):
         """
         try:
             return super().load_state_dict(*args, **kwargs)
-        except ValueError as error:
-            raise UserError(f"ckpt_path: {error}") from error
+        except OptionError as error:
+            raise error.inside("model.net") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the running figures of the epoch that the checkpoint lies in.
