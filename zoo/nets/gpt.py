@@ -102,9 +102,8 @@ class CausalAttention(nn.Module):
 
     def forward(self, x: Tensor, place: Place, past: Cached | None) -> tuple[Tensor, Cached]:
         """Attend: ``(B, T, D)`` to the same, and what there is to remember."""
-        heads = (
-            self.qkv(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
-        )  # (B, q + k + v heads, T, d)
+        # (B, heads, T, d), those of q, k and v behind one another
+        heads = self.qkv(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
         q, k, v = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -429,9 +428,8 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
                 position_ids = self._range(tokens, past)
             steps = torch.arange(0, self.head_dim, 2, device=tokens.device, dtype=torch.float32)
             speeds = self.rotary_base ** (-steps / self.head_dim)
-            angles = (position_ids.float().unsqueeze(-1) * speeds).unsqueeze(
-                1
-            )  # (B or 1, 1, T, d / 2)
+            # (B or 1, 1, T, d / 2)
+            angles = (position_ids.float().unsqueeze(-1) * speeds).unsqueeze(1)
             dtype = self.embedding.weight.dtype
             rotation = angles.cos().to(dtype), angles.sin().to(dtype)
         one_more = past > 0 and tokens.shape[1] == 1
