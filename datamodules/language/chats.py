@@ -47,7 +47,7 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         deduplicate: Leave out repeated samples; the test split comes first, then validation.
 
     Raises:
-        DataError: If an option's value is not possible or the samples will not do.
+        OptionError: If an option's value is not possible or the samples will not do.
     """
 
     chats_per_sample: ClassVar[int] = 1

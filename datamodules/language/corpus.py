@@ -103,7 +103,7 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         test_fraction: Share of the training texts for the test, where no split is.
 
     Raises:
-        DataError: If an option's value is not possible or the texts will not do.
+        OptionError: If an option's value is not possible or the texts will not do.
     """
 
     samples = "text"

@@ -57,7 +57,7 @@ class Instructions(ChatDataModule):
             loss stays the same, and the work is less.
 
     Raises:
-        DataError: If an option's value is not possible or the samples will not do.
+        OptionError: If an option's value is not possible or the samples will not do.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class Preferences(ChatDataModule):
             ``{train: train, test: validation}``; by default they are found by their names.
 
     Raises:
-        DataError: If an option's value is not possible or the pairs will not do.
+        OptionError: If an option's value is not possible or the pairs will not do.
     """
 
     samples = "pairs"

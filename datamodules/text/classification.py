@@ -78,7 +78,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
             else the labels, sorted.
 
     Raises:
-        DataError: If an option's value is not possible or the texts will not do.
+        OptionError: If an option's value is not possible or the texts will not do.
     """
 
     samples = "texts"

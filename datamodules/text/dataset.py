@@ -95,7 +95,7 @@ class PreparedText(ArrayDataModule):
         truncate: Which end of a longer text is kept: the head, the tail, or half of both.
 
     Raises:
-        DataError: If an option's value is not possible.
+        OptionError: If an option's value is not possible.
     """
 
     label_kind: str = "multiclass"
