@@ -233,7 +233,7 @@ def test_the_smallest_image_is_the_smallest(stem, norm):
         ({"num_classes": 0}, "option num_classes is 0; "),
         ({"in_channels": 0}, "option in_channels is 0; "),
         ({"dropout": 1.0}, "option dropout is 1.0; "),
-        ({"stem": "big"}, f"stem='big'.*{', '.join(get_args(inception_v3.Stem))}"),
+        ({"stem": "big"}, f"option stem is 'big'; .*{', '.join(get_args(inception_v3.Stem))}"),
         ({"norm": "bath"}, "option norm is 'bath'.*did you mean 'batch'"),
         ({"conv": "wss"}, "option conv is 'wss'.*did you mean 'ws'"),
         ({"activation": "rulu"}, "option activation is 'rulu'.*did you mean 'relu'"),

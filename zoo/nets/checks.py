@@ -62,7 +62,7 @@ def check_image_size(
     ways = [f"images of at least {norm_needs} pixels", *remedies]
     if stem == "large":
         ways.append("stem 'small'")
-    fault = f"the {stem} stem leaves no pixel of such images"
+    fault = f"with the {stem} stem no pixel is left before the last layer"
     if image_size >= pools_need:
         fault = f"it leaves a map of one pixel, of which norm {norm!r} makes nothing"
         ways.append("norm 'group'")

@@ -9,7 +9,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from datamodules.core.errors import one_of, refuse
-from zoo.nets.checks import Stem, check_counts, check_rate, choose_stem
+from zoo.nets.checks import Stem, check_image_net, check_image_size, check_positive, choose_stem
 from zoo.nets.layers.activations import ActivationName, make_activation
 from zoo.nets.layers.conv import (
     PER_CHANNEL_AND_IMAGE,
@@ -17,12 +17,13 @@ from zoo.nets.layers.conv import (
     ConvBlock,
     ConvName,
     ConvSettings,
+    draw_start_values,
 )
 from zoo.nets.layers.norms import NormName
 from zoo.nets.pretrained.torchvision_weights import (
     InputRange,
     amend_record,
-    check_transform_input,
+    choose_transform_input,
     find_weights,
     load_pretrained,
 )
@@ -150,25 +151,19 @@ class InceptionBlock(nn.Module):
         **settings: Unpack[ConvSettings],
     ) -> None:
         super().__init__()
-        counts = {
-            "in_channels": in_channels,
-            "c_1x1": c_1x1,
-            "reduce_3x3": reduce_3x3,
-            "c_3x3": c_3x3,
-            "reduce_5x5": reduce_5x5,
-            "c_5x5": c_5x5,
-            "c_pool": c_pool,
-        }
-        for option, count in counts.items():
-            if count < 1:
-                raise refuse(
-                    option, count, "give 1 or more: every branch needs channels to work on"
-                )
+        check_positive(
+            in_channels=in_channels,
+            c_1x1=c_1x1,
+            reduce_3x3=reduce_3x3,
+            c_3x3=c_3x3,
+            reduce_5x5=reduce_5x5,
+            c_5x5=c_5x5,
+            c_pool=c_pool,
+        )
         if min(kernel_sizes) < 1:
             raise refuse("kernel_sizes", kernel_sizes, "give positive odd ones, say (3, 5)")
         self.out_channels = c_1x1 + c_3x3 + c_5x5 + c_pool
         self.kernel_sizes = kernel_sizes
-
         conv = partial(ConvBlock, **settings)
         small, wide = kernel_sizes
         # Numbered, and nested just so, because those are the names in torchvision's state dict.
@@ -296,10 +291,9 @@ class GoogLeNet(
     In training mode with auxiliary heads ``forward`` returns a ``GoogLeNetOutputs``; the paper adds
     the losses of the auxiliary heads to the main one at a weight of 0.3.
 
-    The constructor's arguments are recorded, so that ``save_pretrained`` and ``from_pretrained``
-    rebuild the net. The record describes the architecture alone: after ``weights`` were loaded it
-    holds ``weights=None`` and the ``transform_input`` that goes with them. Rebuilding a net whose
-    own weights follow from a checkpoint therefore needs neither a download nor a network.
+    The constructor's arguments are recorded for ``save_pretrained`` and ``from_pretrained``, with
+    ``weights=None`` and the ``transform_input`` that goes with them: a net whose own weights follow
+    from a checkpoint needs no download.
 
     Args:
         in_channels: Channels of the images, 3 for colour.
@@ -350,26 +344,21 @@ class GoogLeNet(
         transform_input: bool | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         one_of("layout", layout, get_args(Layout))
         one_of("norm", norm, ("auto", *get_args(NormName)))
-
         published = _LAYOUTS[layout]
-        stem = choose_stem(stem, image_size)
         kind: NormName = published.norm if norm == "auto" else norm
+        stem = choose_stem(stem, image_size)
         dropout = published.dropout if dropout is None else dropout
         aux_heads = published.aux_heads if aux_heads is None else aux_heads
-        transform_input = weights is not None if transform_input is None else transform_input
-
-        check_counts(in_channels, num_classes)
-        check_rate("dropout", dropout)
-        _check_image_size(image_size, layout, stem, kind)
+        check_image_net(in_channels, num_classes, kind, dropout=dropout)
+        least = _SMALLEST_IMAGE[layout, stem]
+        needed = least[kind in PER_CHANNEL_AND_IMAGE]
+        smaller = ("layout 'cifar'",) if layout != "cifar" else ()
+        check_image_size(image_size, (least[0], needed), stem, kind, *smaller)
         if aux_heads and layout == "cifar":
-            raise refuse(
-                "aux_heads",
-                True,
-                "the cifar layout has no auxiliary heads; choose layout 'paper' or 'torchvision'",
-            )
+            remedy = "the cifar layout has no auxiliary heads; choose layout 'paper' or "
+            raise refuse("aux_heads", True, remedy + "'torchvision'")
         entry = find_weights(
             weights,
             "googlenet",
@@ -380,8 +369,7 @@ class GoogLeNet(
             activation=activation,
             in_channels=in_channels,
         )
-        check_transform_input(transform_input, in_channels)
-
+        transform_input = choose_transform_input(transform_input, weights, in_channels)
         settings: ConvSettings = {
             "norm": kind,
             "num_groups": num_groups,
@@ -391,54 +379,28 @@ class GoogLeNet(
             "bias": layout == "cifar" or kind in WITHOUT_BIAS,
             "eps": 1e-3 if layout == "torchvision" and kind == "batch" else None,
         }
-        block = partial(ConvBlock, **settings)
-        local_response_norm = layout == "paper" and kind == "none"
 
         # The names below are those of torchvision, so that its state dicts load unchanged.
+        self.num_classes = num_classes
         self.transform_input = transform_input
         self.input_range = InputRange() if transform_input else None
         self._trunk: list[str] = []  # what an image passes through, in order, by name
-        width = published.stem_channels
-        if stem == "small":
-            self._append("conv1", block(in_channels, width, 3))
-            if local_response_norm:
-                self._append("lrn1", _make_lrn())
-        else:
-            self._append("conv1", block(in_channels, 64, 7, stride=2))
-            self._append("maxpool1", nn.MaxPool2d(3, stride=2, ceil_mode=True))
-            if local_response_norm:
-                self._append("lrn1", _make_lrn())
-            self._append("conv2", block(64, 64, 1))
-            self._append("conv3", block(64, width, 3))
-            if local_response_norm:
-                self._append("lrn2", _make_lrn())
-            self._append("maxpool2", nn.MaxPool2d(3, stride=2, ceil_mode=True))
-
-        widths_after: dict[str, int] = {}
-        for name, widths in published.body.items():
-            if name in ("4a", "5a"):
-                stage_done = int(name[0]) - 1
-                self._append(f"maxpool{stage_done}", _make_pool(layout, stage_done))
-            inception = InceptionBlock(
-                width, *widths, kernel_sizes=published.kernel_sizes, **settings
-            )
-            self._append(f"inception{name}", inception)
-            width = widths_after[f"inception{name}"] = inception.out_channels
-
+        with_lrn = layout == "paper" and kind == "none"
+        self._append(_make_stem(stem, in_channels, published.stem_channels, with_lrn, settings))
+        self._append(_make_body(layout, settings))
         self.aux1: AuxHead | None = None
         self.aux2: AuxHead | None = None
         if aux_heads:
             make_head = partial(
                 AuxHead, num_classes=num_classes, fixed_pool=layout == "paper", **settings
             )
-            self.aux1 = make_head(widths_after["inception4a"])
-            self.aux2 = make_head(widths_after["inception4d"])
-
+            self.aux1 = make_head(_channels_after(published.body["4a"]))
+            self.aux2 = make_head(_channels_after(published.body["4d"]))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(width, num_classes)
+        self.fc = nn.Linear(_channels_after(published.body["5b"]), num_classes)
 
-        self._init_parameters(as_torchvision=layout == "torchvision" and kind != "none")
+        draw_start_values(self, 0.01 if layout == "torchvision" and kind != "none" else None)
         if entry is not None:
             load_pretrained(
                 self,
@@ -471,17 +433,52 @@ class GoogLeNet(
             return GoogLeNetOutputs(logits, aux_logits["aux2"], aux_logits["aux1"])
         return logits
 
-    def _append(self, name: str, module: nn.Module) -> None:
-        self.add_module(name, module)
-        self._trunk.append(name)
+    def _append(self, modules: dict[str, nn.Module]) -> None:
+        """Pass images through these modules as well."""
+        for name, module in modules.items():
+            self.add_module(name, module)
+            self._trunk.append(name)
 
-    def _init_parameters(self, *, as_torchvision: bool) -> None:
-        """Draw the start values that the layout publishes; what is not drawn keeps torch's own."""
-        for module in self.modules():
-            if as_torchvision and isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.trunc_normal_(module.weight, mean=0.0, std=0.01, a=-2, b=2)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+def _make_stem(
+    stem: Stem, in_channels: int, out_channels: int, with_lrn: bool, settings: ConvSettings
+) -> dict[str, nn.Module]:
+    """Build what comes before the inception blocks, with local response norms where asked for."""
+    block = partial(ConvBlock, **settings)
+    if stem == "small":
+        parts = {"conv1": block(in_channels, out_channels, 3), "lrn1": _make_lrn()}
+    else:
+        parts = {
+            "conv1": block(in_channels, 64, 7, stride=2),
+            "maxpool1": nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            "lrn1": _make_lrn(),
+            "conv2": block(64, 64, 1),
+            "conv3": block(64, out_channels, 3),
+            "lrn2": _make_lrn(),
+            "maxpool2": nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        }
+    return {name: part for name, part in parts.items() if with_lrn or not name.startswith("lrn")}
+
+
+def _make_body(layout: Layout, settings: ConvSettings) -> dict[str, nn.Module]:
+    """Build the inception blocks, and the pools that end a stage and halve the map."""
+    published = _LAYOUTS[layout]
+    parts: dict[str, nn.Module] = {}
+    channels = published.stem_channels
+    for name, widths in published.body.items():
+        if name in ("4a", "5a"):
+            stage_done = int(name[0]) - 1
+            parts[f"maxpool{stage_done}"] = _make_pool(layout, stage_done)
+        parts[f"inception{name}"] = InceptionBlock(
+            channels, *widths, kernel_sizes=published.kernel_sizes, **settings
+        )
+        channels = _channels_after(widths)
+    return parts
+
+
+def _channels_after(widths: Widths) -> int:
+    c_1x1, _, c_3x3, _, c_5x5, c_pool = widths
+    return c_1x1 + c_3x3 + c_5x5 + c_pool
 
 
 def _make_lrn() -> nn.Module:
@@ -494,15 +491,3 @@ def _make_pool(layout: Layout, stage: int) -> nn.Module:
         return nn.MaxPool2d(3, stride=2, padding=1)
     kernel_size = 2 if layout == "torchvision" and stage == 4 else 3
     return nn.MaxPool2d(kernel_size, stride=2, ceil_mode=True)
-
-
-def _check_image_size(image_size: int, layout: Layout, stem: Stem, norm: NormName) -> None:
-    smallest = _SMALLEST_IMAGE[layout, stem][norm in PER_CHANNEL_AND_IMAGE]
-    if image_size < smallest:
-        smaller = ", stem 'small'" if stem == "large" else ""
-        raise refuse(
-            "image_size",
-            image_size,
-            f"layout {layout!r} with the {stem} stem and norm {norm!r} need at least {smallest} "
-            f"pixels; use larger images{smaller} or layout 'cifar'",
-        )

@@ -1,15 +1,14 @@
 """Inception v3, whose blocks split wide kernels into stacks of narrow ones."""
 
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple, Unpack, get_args
+from typing import ClassVar, Literal, NamedTuple, Unpack
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from datamodules.core.errors import one_of, refuse
-from zoo.nets.checks import Stem, check_counts, check_rate, choose_stem
+from zoo.nets.checks import Stem, check_image_net, check_image_size, choose_stem
 from zoo.nets.layers.activations import ActivationName
 from zoo.nets.layers.conv import (
     PER_CHANNEL_AND_IMAGE,
@@ -17,12 +16,13 @@ from zoo.nets.layers.conv import (
     ConvBlock,
     ConvName,
     ConvSettings,
+    draw_start_values,
 )
 from zoo.nets.layers.norms import NormName
 from zoo.nets.pretrained.torchvision_weights import (
     InputRange,
     amend_record,
-    check_transform_input,
+    choose_transform_input,
     find_weights,
     load_pretrained,
 )
@@ -355,10 +355,9 @@ class InceptionV3(
 
     In training mode with auxiliary head ``forward`` returns an ``InceptionV3Outputs``.
 
-    The constructor's arguments are recorded, so that ``save_pretrained`` and ``from_pretrained``
-    rebuild the net. The record describes the architecture alone: after ``weights`` were loaded it
-    holds ``weights=None`` and the ``transform_input`` that goes with them. Rebuilding a net whose
-    own weights follow from a checkpoint therefore needs neither a download nor a network.
+    The constructor's arguments are recorded for ``save_pretrained`` and ``from_pretrained``, with
+    ``weights=None`` and the ``transform_input`` that goes with them: a net whose own weights follow
+    from a checkpoint needs no download.
 
     Args:
         in_channels: Channels of the images, 3 for colour.
@@ -405,12 +404,11 @@ class InceptionV3(
         transform_input: bool | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        one_of("norm", norm, get_args(NormName))
-        check_counts(in_channels, num_classes)
-        check_rate("dropout", dropout)
         stem = choose_stem(stem, image_size)
-        _check_image_size(image_size, stem, norm)
+        check_image_net(in_channels, num_classes, norm, dropout=dropout)
+        least = _SMALLEST_IMAGE[stem]
+        needed = least[norm in PER_CHANNEL_AND_IMAGE]
+        check_image_size(image_size, (least[0], needed), stem, norm)
         entry = find_weights(
             weights,
             "inception_v3",
@@ -420,9 +418,7 @@ class InceptionV3(
             activation=activation,
             in_channels=in_channels,
         )
-        transform_input = weights is not None if transform_input is None else transform_input
-        check_transform_input(transform_input, in_channels)
-
+        transform_input = choose_transform_input(transform_input, weights, in_channels)
         settings: ConvSettings = {
             "norm": norm,
             "num_groups": num_groups,
@@ -433,39 +429,38 @@ class InceptionV3(
         }
 
         # The names below are those of torchvision, so that its state dicts load unchanged.
+        self.num_classes = num_classes
         self.transform_input = transform_input
         self.input_range = InputRange() if transform_input else None
         self._trunk: list[str] = []  # what an image passes through, in order, by name
-        block = partial(ConvBlock, **settings)
-        if stem == "small":
-            self._append("Conv2d_1a_3x3", block(in_channels, 192, 3))
-        else:  # pixels of an image of 299 at the end of the line
-            self._append("Conv2d_1a_3x3", block(in_channels, 32, 3, stride=2, padding=0))  # 149
-            self._append("Conv2d_2a_3x3", block(32, 32, 3, padding=0))  # 147
-            self._append("Conv2d_2b_3x3", block(32, 64, 3))  # 147
-            self._append("maxpool1", nn.MaxPool2d(3, stride=2))  # 73
-            self._append("Conv2d_3b_1x1", block(64, 80, 1))  # 73
-            self._append("Conv2d_4a_3x3", block(80, 192, 3, padding=0))  # 71
-            self._append("maxpool2", nn.MaxPool2d(3, stride=2))  # 35
-        self._append("Mixed_5b", InceptionA(192, pool_features=32, **settings))
-        self._append("Mixed_5c", InceptionA(256, pool_features=64, **settings))
-        self._append("Mixed_5d", InceptionA(288, pool_features=64, **settings))
-        self._append("Mixed_6a", InceptionB(288, **settings))  # 17
-        self._append("Mixed_6b", InceptionC(768, channels_7x7=128, **settings))
-        self._append("Mixed_6c", InceptionC(768, channels_7x7=160, **settings))
-        self._append("Mixed_6d", InceptionC(768, channels_7x7=160, **settings))
-        self._append("Mixed_6e", InceptionC(768, channels_7x7=192, **settings))
-        self.AuxLogits: InceptionAux | None = None
-        if aux_heads:
-            self.AuxLogits = InceptionAux(768, num_classes, **settings)
-        self._append("Mixed_7a", InceptionD(768, **settings))  # 8
-        self._append("Mixed_7b", InceptionE(1280, **settings))
-        self._append("Mixed_7c", InceptionE(2048, **settings))
+        self._append(_make_stem(stem, in_channels, settings))
+        self._append(
+            {  # pixels of an image of 299 at the end of the line
+                "Mixed_5b": InceptionA(192, pool_features=32, **settings),
+                "Mixed_5c": InceptionA(256, pool_features=64, **settings),
+                "Mixed_5d": InceptionA(288, pool_features=64, **settings),  # 35
+                "Mixed_6a": InceptionB(288, **settings),  # 17
+                "Mixed_6b": InceptionC(768, channels_7x7=128, **settings),
+                "Mixed_6c": InceptionC(768, channels_7x7=160, **settings),
+                "Mixed_6d": InceptionC(768, channels_7x7=160, **settings),
+                "Mixed_6e": InceptionC(768, channels_7x7=192, **settings),
+            }
+        )
+        self.AuxLogits = InceptionAux(768, num_classes, **settings) if aux_heads else None
+        self._append(
+            {
+                "Mixed_7a": InceptionD(768, **settings),  # 8
+                "Mixed_7b": InceptionE(1280, **settings),
+                "Mixed_7c": InceptionE(2048, **settings),
+            }
+        )
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(2048, num_classes)
 
-        self._init_parameters(as_torchvision=norm != "none")
+        draw_start_values(self, None if norm == "none" else 0.1)
+        if norm != "none" and self.AuxLogits is not None:
+            nn.init.trunc_normal_(self.AuxLogits.fc.weight, mean=0.0, std=0.001, a=-2, b=2)
         if entry is not None:
             load_pretrained(
                 self,
@@ -495,32 +490,28 @@ class InceptionV3(
         logits: Tensor = self.fc(self.dropout(x))
         return logits if aux_logits is None else InceptionV3Outputs(logits, aux_logits)
 
-    def _append(self, name: str, module: nn.Module) -> None:
-        self.add_module(name, module)
-        self._trunk.append(name)
+    def _append(self, modules: dict[str, nn.Module]) -> None:
+        """Pass images through these modules as well."""
+        for name, module in modules.items():
+            self.add_module(name, module)
+            self._trunk.append(name)
 
-    def _init_parameters(self, *, as_torchvision: bool) -> None:
-        """Draw start values as torchvision does; what is not drawn keeps torch's own."""
-        for module in self.modules():
-            if as_torchvision and isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.trunc_normal_(module.weight, mean=0.0, std=0.1, a=-2, b=2)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if as_torchvision and self.AuxLogits is not None:
-            nn.init.trunc_normal_(self.AuxLogits.fc.weight, mean=0.0, std=0.001, a=-2, b=2)
+
+def _make_stem(stem: Stem, in_channels: int, settings: ConvSettings) -> dict[str, nn.Module]:
+    """Build what comes before the inception blocks."""
+    block = partial(ConvBlock, **settings)
+    if stem == "small":
+        return {"Conv2d_1a_3x3": block(in_channels, 192, 3)}
+    return {  # pixels of an image of 299 at the end of the line
+        "Conv2d_1a_3x3": block(in_channels, 32, 3, stride=2, padding=0),  # 149
+        "Conv2d_2a_3x3": block(32, 32, 3, padding=0),  # 147
+        "Conv2d_2b_3x3": block(32, 64, 3),  # 147
+        "maxpool1": nn.MaxPool2d(3, stride=2),  # 73
+        "Conv2d_3b_1x1": block(64, 80, 1),  # 73
+        "Conv2d_4a_3x3": block(80, 192, 3, padding=0),  # 71
+        "maxpool2": nn.MaxPool2d(3, stride=2),  # 35
+    }
 
 
 def _average_neighbours(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1)
-
-
-def _check_image_size(image_size: int, stem: Stem, norm: NormName) -> None:
-    smallest = _SMALLEST_IMAGE[stem][norm in PER_CHANNEL_AND_IMAGE]
-    if image_size < smallest:
-        smaller = " or stem 'small'" if stem == "large" else ""
-        raise refuse(
-            "image_size",
-            image_size,
-            f"the {stem} stem and norm {norm!r} need at least {smallest} pixels; use larger "
-            f"images{smaller}",
-        )

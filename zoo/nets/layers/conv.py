@@ -279,3 +279,18 @@ class ConvBlock(nn.Module):
         """Map ``(B, in, H, W)`` to ``(B, out, H', W')``."""
         y: Tensor = self.activation(self.bn(self.conv(x)))
         return y
+
+
+def draw_start_values(net: nn.Module, truncated_std: float | None) -> None:
+    """Draw the start values of an inception net; what is not drawn keeps torch's own.
+
+    Args:
+        net: The net.
+        truncated_std: Deviation of torchvision's truncated normal, for convolutions and linear
+            layers. None draws those of He et al., arXiv 1502.01852, for convolutions alone.
+    """
+    for module in net.modules():
+        if truncated_std is not None and isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, mean=0.0, std=truncated_std, a=-2, b=2)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

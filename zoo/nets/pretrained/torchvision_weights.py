@@ -155,12 +155,16 @@ class InputRange(nn.Module):
         return x * self.scale + self.shift
 
 
-def check_transform_input(transform_input: bool, in_channels: int) -> None:
-    """Check that images have the three colours which ``InputRange`` is about.
+def choose_transform_input(
+    transform_input: bool | None, weights: str | None, in_channels: int
+) -> bool:
+    """Return whether a net begins with :class:`InputRange`, by default where it has weights.
 
     Raises:
-        ValueError: If they have not.
+        ValueError: If images have not the three colours which that is about.
     """
+    if transform_input is None:
+        transform_input = weights is not None
     if transform_input and in_channels != 3:
         raise refuse(
             "transform_input",
@@ -168,6 +172,7 @@ def check_transform_input(transform_input: bool, in_channels: int) -> None:
             f"it undoes ImageNet's normalisation of three colours, and in_channels is "
             f"{in_channels}; set it to false",
         )
+    return transform_input
 
 
 def _read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
