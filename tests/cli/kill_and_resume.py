@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 import zoo.cli.verbs  # noqa: F401  imported before the fork, so that no child has to
 from zoo.__main__ import main
@@ -51,6 +53,8 @@ def run(folder: Path, arguments: list[str], kill_at: int | None = None) -> int:
 
 
 def watch(kill_at: int | None) -> None:
+    # Pictures are not drawn: that takes longer than all else.
+    Figure.savefig = lambda self, path, **_: Image.new("L", (1, 1)).save(path)  # type: ignore[method-assign]
     original: Callable[..., Any] = ImageClassifier.training_step
 
     def training_step(self: ImageClassifier, batch: Any, batch_idx: int) -> torch.Tensor:

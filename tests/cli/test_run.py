@@ -27,8 +27,9 @@ SMALL = """
 model:
   class_path: ImageClassifier
   init_args: {net: {class_path: GoogLeNet, init_args: {dropout: 0.1}}}
-data: {class_path: Digits, init_args: {batch_size: 400, crop_padding: 1}}
-trainer: {max_epochs: 2, accelerator: cpu, devices: 1, log_every_n_steps: 2}
+data: {class_path: Digits, init_args: {batch_size: 100, crop_padding: 1}}
+trainer:
+  {max_epochs: 2, limit_train_batches: 4, accelerator: cpu, devices: 1, log_every_n_steps: 2}
 """
 
 
@@ -282,7 +283,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(zoo: Zoo, monkeypatch: pytest.Mo
     ],
 )
 def test_somebody_elses_net_trains_tests_and_predicts(zoo: Zoo, net: str) -> None:
-    for split, count in (("train", 8), ("val", 2), ("test", 2)):
+    for split, count in (("train", 4), ("val", 2), ("test", 2)):
         for label in range(10):
             folder = Path("images", split, str(label))
             folder.mkdir(parents=True)
@@ -304,7 +305,11 @@ def test_somebody_elses_net_trains_tests_and_predicts(zoo: Zoo, net: str) -> Non
 
 
 def test_two_runs_never_share_a_folder(zoo: Zoo) -> None:
-    small(SMALL.replace("max_epochs: 2", "max_epochs: 1, limit_train_batches: 1"))
+    small(
+        SMALL.replace(
+            "max_epochs: 2, limit_train_batches: 4", "max_epochs: 1, limit_train_batches: 1"
+        )
+    )
     for _ in range(2):
         assert zoo("fit --config small.yaml --wandb off").code == 0
     assert len(list(Path("runs/small").iterdir())) == 2

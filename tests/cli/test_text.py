@@ -39,6 +39,7 @@ def trained(zoo: Callable[[str], Any]) -> Path:
     return run
 
 
+@pytest.mark.usefixtures("drawing")
 def test_learns_and_leaves_pictures_and_mistakes(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     cut = {f"{split}_cut_share": 0.0 for split in ("train", "val", "test")}
