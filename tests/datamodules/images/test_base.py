@@ -139,6 +139,7 @@ def test_inputs_spec_is_plain(arrays) -> None:
     assert json.loads(json.dumps(spec)) == spec
 
 
+@pytest.mark.usefixtures("drawing")
 def test_drawing(arrays, tmp_path) -> None:
     for channels in (1, 3):
         figure = arrays(channels=channels).draw_batch("train")
