@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 from datamodules.core.errors import at_least, between, one_of, refuse
+from zoo.nets.layers.conv import PER_CHANNEL_AND_IMAGE
 from zoo.nets.layers.norms import NormName
 
 Stem = Literal["auto", "small", "large"]
@@ -48,7 +49,8 @@ def check_image_size(
 
     Args:
         image_size: Pixels a side.
-        smallest: The least that the net's pools need; and, second, what its norm needs.
+        smallest: The least that the net's pools need; and, second, what a norm needs that has
+            statistics per channel and image.
         stem: The net's stem.
         norm: Normalisation.
         remedies: What else would do, beside larger images.
@@ -56,14 +58,14 @@ def check_image_size(
     Raises:
         OptionError: If images are smaller.
     """
-    pools_need, norm_needs = smallest
-    if image_size >= norm_needs:
+    needed = smallest[norm in PER_CHANNEL_AND_IMAGE]
+    if image_size >= needed:
         return
-    ways = [f"images of at least {norm_needs} pixels", *remedies]
+    ways = [f"images of at least {needed} pixels", *remedies]
     if stem == "large":
         ways.append("stem 'small'")
     fault = f"with the {stem} stem no pixel is left before the last layer"
-    if image_size >= pools_need:
+    if image_size >= smallest[0]:
         fault = f"it leaves a map of one pixel, of which norm {norm!r} makes nothing"
         ways.append("norm 'group'")
     raise refuse("image_size", image_size, f"{fault}; use {' or '.join(ways)}")

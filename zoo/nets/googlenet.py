@@ -12,7 +12,6 @@ from datamodules.core.errors import one_of, refuse
 from zoo.nets.checks import Stem, check_image_net, check_image_size, check_positive, choose_stem
 from zoo.nets.layers.activations import ActivationName, make_activation
 from zoo.nets.layers.conv import (
-    PER_CHANNEL_AND_IMAGE,
     WITHOUT_BIAS,
     ConvBlock,
     ConvName,
@@ -352,10 +351,8 @@ class GoogLeNet(
         dropout = published.dropout if dropout is None else dropout
         aux_heads = published.aux_heads if aux_heads is None else aux_heads
         check_image_net(in_channels, num_classes, kind, dropout=dropout)
-        least = _SMALLEST_IMAGE[layout, stem]
-        needed = least[kind in PER_CHANNEL_AND_IMAGE]
         smaller = ("layout 'cifar'",) if layout != "cifar" else ()
-        check_image_size(image_size, (least[0], needed), stem, kind, *smaller)
+        check_image_size(image_size, _SMALLEST_IMAGE[layout, stem], stem, kind, *smaller)
         if aux_heads and layout == "cifar":
             remedy = "the cifar layout has no auxiliary heads; choose layout 'paper' or "
             raise refuse("aux_heads", True, remedy + "'torchvision'")

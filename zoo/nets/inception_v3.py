@@ -406,9 +406,7 @@ class InceptionV3(
         super().__init__()
         stem = choose_stem(stem, image_size)
         check_image_net(in_channels, num_classes, norm, dropout=dropout)
-        least = _SMALLEST_IMAGE[stem]
-        needed = least[norm in PER_CHANNEL_AND_IMAGE]
-        check_image_size(image_size, (least[0], needed), stem, norm)
+        check_image_size(image_size, _SMALLEST_IMAGE[stem], stem, norm)
         entry = find_weights(
             weights,
             "inception_v3",
