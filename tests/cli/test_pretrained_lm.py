@@ -62,8 +62,16 @@ def read(path: Path) -> dict[str, Any]:
     return loaded
 
 
-@pytest.mark.parametrize("ema", ["null", "0.9"])
-@pytest.mark.parametrize("lora", ["true", "false"])
+@pytest.mark.parametrize(
+    ("lora", "ema"),
+    [
+        ("true", "null"),
+        *(
+            pytest.param(lora, ema, marks=pytest.mark.slow)
+            for lora, ema in (("true", "0.9"), ("false", "null"), ("false", "0.9"))
+        ),
+    ],
+)
 def test_a_run_that_goes_on_ends_as_an_uninterrupted_one(fit, zoo, lora, ema):
     whole = read(fit("whole", "--trainer.max_epochs 2", lora=lora, ema=ema))
     half = fit("half", lora=lora, ema=ema)

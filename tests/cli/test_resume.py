@@ -27,6 +27,7 @@ def check(results: list[dict[str, Any]]) -> None:
         assert same == {"weights": True, "rows": True, "samples": True}, result["job"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_in_mid_epoch_and_after_an_epoch(tmp_path: Path) -> None:
     # 9 steps an epoch: a kill between two saves, and one with saves at epochs' ends only.

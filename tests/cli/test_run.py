@@ -222,7 +222,8 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], Non
 
 # In mid-epoch, and on an epoch's last batch.
 @pytest.mark.parametrize(
-    ("step", "signum", "code"), [(2, signal.SIGINT, 130), (4, signal.SIGTERM, 143)]
+    ("step", "signum", "code"),
+    [(2, signal.SIGINT, 130), pytest.param(4, signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
 def test_a_signal_saves_and_stops_and_the_run_goes_on(
     zoo: Zoo, monkeypatch: pytest.MonkeyPatch, signum: int, code: int, step: int

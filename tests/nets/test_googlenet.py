@@ -101,7 +101,14 @@ def test_every_combination_trains(layout, stem, norm):
         assert parameter.dim() == 1 or parameter.grad.any(), name
 
 
-@pytest.mark.parametrize(("layout", "steps"), [("paper", 25), ("torchvision", 15), ("cifar", 15)])
+@pytest.mark.parametrize(
+    ("layout", "steps"),
+    [
+        ("cifar", 15),
+        pytest.param("paper", 25, marks=pytest.mark.slow),
+        pytest.param("torchvision", 15, marks=pytest.mark.slow),
+    ],
+)
 def test_learns_a_handful_of_images(layout, steps):
     torch.manual_seed(0)
     net = GoogLeNet(1, 2, layout=layout, dropout=0.0, aux_heads=False)

@@ -171,6 +171,7 @@ def test_the_auxiliary_heads_single_pixel_has_a_norm_that_works():
 # --- options -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learns_a_handful_of_images():
     torch.manual_seed(0)
     net = InceptionV3(1, 2, image_size=8, dropout=0.0)

@@ -175,7 +175,7 @@ def test_a_carried_state_is_taken_up_where_a_run_goes_on(trainer, corpus, tmp_pa
 
 
 def test_a_carried_state_lowers_the_loss_of_evaluation(trainer, corpus):
-    data = corpus(windows="sequential", windows_per_epoch=None, max_length=2)
+    data = corpus(windows="sequential", windows_per_epoch=None, max_length=2, batch_size=32)
     torch.manual_seed(0)
     net = RNNLanguageModel(data.vocab_size, embedding_dim=24, hidden_size=24, num_layers=1)
     task = LanguageModel(net, carry_state=True, sample_tokens=0, lr=0.01)
