@@ -852,7 +852,11 @@ ENCODER = ON_REVIEWS + "--data.tokenizer word --model.net PretrainedEncoder --mo
         ),
         (
             ON_REVIEWS + "--data.tokenizer word --model.vectors words.vec",
-            ["model.vectors", "'words.vec' has vectors of 3 numbers", "set embedding_dim to 3"],
+            [
+                "model.vectors",
+                "is 'words.vec'; it has vectors of 3 numbers",
+                "set embedding_dim to 3",
+            ],
         ),
         (ENCODER + "pickled", ["option model.net.name is 'pickled'", "pickled"]),
     ],

@@ -14,6 +14,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from zoo import losses
 from zoo.losses import (
+    ClassificationLoss,
     RegressionLoss,
     SegmentationLoss,
     check_logits,
@@ -24,7 +25,7 @@ from zoo.losses import (
 
 SAMPLES, CLASSES = 7, 4
 WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.5], dtype=torch.float64)
-ONE_CLASS = ("cross_entropy", "focal", "generalized_cross_entropy")
+ONE_CLASS = tuple(n for n in get_args(ClassificationLoss) if n != "binary_cross_entropy")
 
 
 def near(actual: Tensor, expected: object) -> None:
@@ -75,6 +76,10 @@ CASES = [
     ("generalized_cross_entropy", {"q": 0.7}),
     ("generalized_cross_entropy", {"q": 1.0}),
 ]
+
+
+def test_every_loss_of_one_class_stands_beside_its_formula():
+    assert {name for name, _ in CASES} == set(ONE_CLASS)
 
 
 @pytest.mark.parametrize(("name", "option"), CASES)

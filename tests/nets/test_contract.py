@@ -201,7 +201,11 @@ EXPORTED = {getattr(zoo.nets, name) for name in zoo.nets.__all__}
 # Nets that predict the next token have a contract of their own, in test_language_nets.py.
 ELSEWHERE = {PretrainedCausalLM, PretrainedEncoder, GPT, RNNLanguageModel}
 FOUND = EXPORTED - ELSEWHERE - {case.net for case in CASES.values()}
-CASES |= {net.__name__.lower(): case_of(net) for net in sorted(FOUND, key=lambda net: net.__name__)}
+# Named by file and class, so that ``-k`` finds a net by either.
+CASES |= {
+    f"{net.__module__.rpartition('.')[2]}-{net.__name__.lower()}": case_of(net)
+    for net in sorted(FOUND, key=lambda net: net.__name__)
+}
 each_net = pytest.mark.parametrize("case", [pytest.param(CASES[k], id=k) for k in CASES])
 
 

@@ -370,7 +370,7 @@ def test_auxiliary_heads_and_input_range_are_optional(cached, reference):
 
 def test_a_file_of_another_net_is_named(cached):
     torch.save(nn.Linear(2, 2).state_dict(), cached)
-    with pytest.raises(OSError, match="holds other weights than GoogLeNet's") as error:
+    with pytest.raises(ValueError, match="holds other weights than GoogLeNet's") as error:
         GoogLeNet(**PRETRAINED)
     said = str(error.value)
     assert str(cached) in said

@@ -409,8 +409,8 @@ def test_words_without_a_vector_start_at_the_scale_of_the_others(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("the 1 2\n", "has vectors of 2 numbers and the net has embedding_dim=3"),
-        ("1 2\nthe 1 2\n", "has vectors of 2 numbers and the net has embedding_dim=3"),
+        ("the 1 2\n", "has vectors of 2 numbers and the net has embedding_dim 3"),
+        ("1 2\nthe 1 2\n", "has vectors of 2 numbers and the net has embedding_dim 3"),
         ("the 1 2 3\nnone 1 2\n", "line 2 is not a word and 3 finite numbers"),
         ("x 1 2 3\nnone 1 2 x\n", "line 2 is not a word and 3 finite numbers"),
         ("x 1 2 3\n\nthe 1 2 nan\n", "line 2 is not"),
@@ -432,7 +432,7 @@ def test_refuses_vectors_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match="there is no such file; give a text file of word vectors"):
         load_vectors(tmp_path / "absent.vec", VOCABULARY, 3)
     embedding = TokenEmbedding(5, 3)
-    with pytest.raises(ValueError, match="vectors of 4 numbers and the net has embedding_dim=3"):
+    with pytest.raises(ValueError, match="vectors of 4 numbers and the net has embedding_dim 3"):
         embedding.set_vectors(torch.zeros(5, 4))
     with pytest.raises(ValueError, match="6 rows for vocab_size=5"):
         embedding.set_vectors(torch.zeros(6, 3))

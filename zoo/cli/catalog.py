@@ -92,7 +92,8 @@ def listing(kind: str | None, pattern: str | None) -> str:
     if pattern is not None and len(places) == 1:
         return f"{lines[0]}\n  {places[0][1]}\n\n{_all_about(*places[0])}"
     if not lines:
-        raise UserError(f"nothing among the {kind or 'entries'} matches {pattern!r}; try '*'")
+        near = "*" if pattern is None or "*" in pattern else f"*{pattern}*"
+        raise UserError(f"nothing among the {kind or 'entries'} matches {pattern!r}; try {near!r}")
     return "\n".join(lines)
 
 

@@ -29,8 +29,8 @@ ClassificationLoss = Literal[
     "cross_entropy", "binary_cross_entropy", "focal", "generalized_cross_entropy"
 ]
 
-_ONE_LABEL = ("cross_entropy", "focal", "generalized_cross_entropy")
 _SEVERAL_LABELS = ("binary_cross_entropy", "focal")
+_ONE_LABEL = tuple(n for n in get_args(ClassificationLoss) if n != "binary_cross_entropy")
 
 
 def cross_entropy(

@@ -319,7 +319,7 @@ class GoogLeNet(
 
     Raises:
         ValueError: If an option's value does not fit, or two options do not fit each other.
-        OSError: If weights can be neither downloaded nor read.
+        OptionError: If weights can be neither downloaded nor read.
     """
 
     #: Names of the modules that end in logits; all others are the backbone.

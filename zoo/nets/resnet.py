@@ -297,7 +297,7 @@ class ResNet(
 
     Raises:
         ValueError: If an option's value does not fit, or two options do not fit each other.
-        OSError: If weights can be neither downloaded nor read.
+        OptionError: If weights can be neither downloaded nor read.
     """
 
     #: How the names of the last layers start, which are new for new classes.

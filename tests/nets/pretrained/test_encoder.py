@@ -312,7 +312,7 @@ def test_refuses_pickled_weights(folders, tmp_path):
 def test_refuses_a_damaged_file(folders, tmp_path):
     folder = shutil.copytree(folders["bert"], tmp_path / "model")
     (folder / "model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(OSError, match="could not be loaded as a text classifier") as caught:
+    with pytest.raises(ValueError, match="could not be loaded as a text classifier") as caught:
         build(folder)
     assert "\n" not in str(caught.value)
 

@@ -84,7 +84,7 @@ def cached(path, state) -> Path:
 
 def the_error(**options: object) -> str:
     """What loading the weights says, in one line."""
-    with pytest.raises(OSError, match=r"^weights='V1'") as error:
+    with pytest.raises(ValueError, match=r"^option weights is 'V1'") as error:
         Tiny(weights="V1", **options)
     assert "\n" not in str(error.value)
     # The command line shows an error's first cause, and this is the sentence to show.

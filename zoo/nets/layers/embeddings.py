@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from datamodules.core.errors import refuse
+from datamodules.core.errors import OptionError, refuse
 from zoo.nets.checks import check_positive, check_rate
 
 # splitmix64's constants (https://prng.di.unimi.it/splitmix64.c) as int64.
@@ -95,7 +95,7 @@ class TokenEmbedding(nn.Embedding):
         """
         rows, dim = vectors.shape
         if dim != self.embedding_dim:
-            raise ValueError(_other_dimension("the table", dim, self.embedding_dim))
+            raise ValueError("the table " + _other_dimension(dim, self.embedding_dim))
         if rows != self.num_embeddings:
             raise ValueError(
                 f"the vectors are {rows} rows for vocab_size={self.num_embeddings}; give one row "
@@ -166,7 +166,7 @@ def load_vectors(path: str | Path, vocabulary: Mapping[str, int], dim: int) -> W
                 if file_dim < 1:
                     raise _broken(path, number, dim)
                 if file_dim != dim:
-                    raise ValueError(_other_dimension(f"vectors={str(path)!r}", file_dim, dim))
+                    raise refuse("vectors", path, "it " + _other_dimension(file_dim, dim))
                 if header is not None:
                     continue
             if spaces < dim:
@@ -205,15 +205,17 @@ def _read_header(line: bytes) -> int | None:
     return int(fields[1]) if len(fields) == 2 and all(f.isdigit() for f in fields) else None
 
 
-def _broken(path: str | Path, number: int, dim: int) -> ValueError:
-    return ValueError(
-        f"vectors={str(path)!r}: line {number} is not a word and {dim} finite numbers, separated "
-        "by spaces; download the file again, or take the line out"
+def _broken(path: str | Path, number: int, dim: int) -> OptionError:
+    return refuse(
+        "vectors",
+        path,
+        f"line {number} is not a word and {dim} finite numbers, separated by spaces; download the "
+        "file again, or take the line out",
     )
 
 
-def _other_dimension(what: str, dim: int, embedding_dim: int) -> str:
+def _other_dimension(dim: int, embedding_dim: int) -> str:
     return (
-        f"{what} has vectors of {dim} numbers and the net has embedding_dim={embedding_dim}; set "
+        f"has vectors of {dim} numbers and the net has embedding_dim {embedding_dim}; set "
         f"embedding_dim to {dim}"
     )

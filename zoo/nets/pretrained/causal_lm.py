@@ -72,7 +72,7 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
 
     Raises:
         ValueError: If an option's value does not fit, or there is no such model.
-        OSError: If the model's files cannot be read.
+        OptionError: If the model's files cannot be read.
     """
 
     model: PreTrainedModel

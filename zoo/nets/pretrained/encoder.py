@@ -70,7 +70,7 @@ class PretrainedEncoder(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-clas
 
     Raises:
         ValueError: If an option's value does not fit, or weights are pickled.
-        OSError: If the encoder's files cannot be read.
+        OptionError: If the encoder's files cannot be read.
     """
 
     #: Names of the modules that end in logits; all others are the backbone.
@@ -234,7 +234,7 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
 
     Raises:
         OptionError: If there is none of that name, or its weights are pickled.
-        OSError: If it cannot be read.
+        OptionError: If it cannot be read.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -253,12 +253,14 @@ def _load(name: str, num_classes: int) -> PreTrainedModel:
                 local_files_only=True,
             )
     except Exception as error:  # a damaged file raises nearly anything
-        raise OSError(
-            f"name={name!r} could not be loaded as a text classifier ({first_line(error)}); give "
-            "an encoder that transformers' AutoModelForSequenceClassification knows, whole"
+        raise refuse(
+            "name",
+            name,
+            f"it could not be loaded as a text classifier ({first_line(error)}); give an encoder "
+            "that transformers' AutoModelForSequenceClassification knows, whole",
         ) from None
     lacks = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
-    warn_of_missing(f"name={name!r}", lacks)
+    warn_of_missing(f"name {name!r}", lacks)
     encoder: PreTrainedModel = model
     return encoder
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from datamodules.core.errors import refuse
+from datamodules.core.errors import OptionError, refuse
 from datamodules.core.private import attention_implementation
 from zoo.nets.layers.packing import packed_causal_mask
 from zoo.nets.pretrained.hf import errors_alone, read_architecture, warn_of_missing
@@ -31,7 +31,7 @@ def load_model(
 
     Raises:
         ValueError: If it is no model that writes on.
-        OSError: If it cannot be read.
+        OptionError: If it cannot be read.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -48,7 +48,7 @@ def load_model(
     try:
         with errors_alone(bars=False):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            _check_decoder(config, f"model={name!r}")
+            _check_decoder(config, name)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
@@ -58,24 +58,22 @@ def load_model(
                 local_files_only=True,
                 **options,
             )
-    except _NoDecoder as error:
-        raise ValueError(str(error)) from None
+    except OptionError:
+        raise
     except Exception as error:  # a damaged file raises nearly anything
-        raise OSError(
-            f"model={name!r} could not be loaded as a language model ({first_line(error)}); give "
-            "one that transformers' AutoModelForCausalLM knows, whole"
+        raise refuse(
+            "model",
+            name,
+            f"it could not be loaded as a language model ({first_line(error)}); give one that "
+            "transformers' AutoModelForCausalLM knows, whole",
         ) from None
     model: PreTrainedModel
     model, report = loaded
-    warn_of_missing(f"model={name!r}", list(report["missing_keys"]))
+    warn_of_missing(f"model {name!r}", list(report["missing_keys"]))
     return model
 
 
-class _NoDecoder(Exception):
-    """A model that does not write on."""
-
-
-def _check_decoder(config: PreTrainedConfig, said: str) -> None:
+def _check_decoder(config: PreTrainedConfig, name: str) -> None:
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -86,9 +84,11 @@ def _check_decoder(config: PreTrainedConfig, said: str) -> None:
         config, "is_decoder", False
     )
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or both_ways or config.is_encoder_decoder:
-        raise _NoDecoder(
-            f"{said} ({kind}) is no model that writes on from left to right; choose a decoder, "
-            "Llama, Qwen or GPT-2 say"
+        raise refuse(
+            "model",
+            name,
+            f"a {kind} does not write on from left to right; choose a decoder, Llama, Qwen or "
+            "GPT-2 say",
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.core.download import unreachable
-from datamodules.core.errors import one_of, refuse
+from datamodules.core.errors import OptionError, one_of, refuse
 
 if TYPE_CHECKING:  # a broken torchvision must not break nets without pretrained weights
     from torchvision.models import WeightsEnum
@@ -96,7 +96,7 @@ def load_pretrained(
         absent: How the names of those parameters in the file start which the net does without.
 
     Raises:
-        OSError: If the file can be neither downloaded nor read, or is another net's; says where
+        OptionError: If the file can be neither downloaded nor read, or is another net's; says where
             to put it by hand, and which parameters differ.
     """
     state = _read_weights(entry)
@@ -110,10 +110,11 @@ def load_pretrained(
     try:
         net.load_state_dict(state)
     except RuntimeError:
-        raise OSError(
-            f"weights={entry.name!r}: {weights_path(entry)} holds other weights than "
-            f"{type(net).__name__}'s ({_difference(state, start)}); delete it, to have it "
-            "downloaded again"
+        raise refuse(
+            "weights",
+            entry.name,
+            f"{weights_path(entry)} holds other weights than {type(net).__name__}'s "
+            f"({_difference(state, start)}); delete it, to have it downloaded again",
         ) from None  # torch's own list may have hundreds of lines
     amend_record(net, weights=None)
 
@@ -179,12 +180,12 @@ def _read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
     """Read the state dict of an entry, from torch's cache or else over the network.
 
     Raises:
-        OSError: If the file can be neither downloaded nor read; says where to put it by hand.
+        OptionError: If the file can be neither downloaded nor read; says where to put it by hand.
     """
     path = weights_path(entry)
     cached = path.is_file()
     if not cached and (reason := unreachable(entry.url, _REPLY_WITHIN_SECONDS)):
-        raise OSError(_ask_for_file(entry, reason))
+        raise _ask_for_file(entry, reason)
     try:
         with _socket_timeout(_REPLY_WITHIN_SECONDS):
             state: dict[str, Tensor] = entry.get_state_dict(
@@ -195,18 +196,22 @@ def _read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
     except Exception as error:  # a file that is no pickle makes the unpickler raise anything
         reason = first_line(error)
         if cached:
-            raise OSError(
-                f"weights={entry.name!r}: {path} is not a readable file of weights ({reason}); "
-                f"delete it, to have it downloaded again from {entry.url}"
+            raise refuse(
+                "weights",
+                entry.name,
+                f"{path} is not a readable file of weights ({reason}); delete it, to have it "
+                f"downloaded again from {entry.url}",
             ) from None  # the command line shows the first cause, and the reason is in here
-        raise OSError(_ask_for_file(entry, reason)) from None
+        raise _ask_for_file(entry, reason) from None
     return state
 
 
-def _ask_for_file(entry: WeightsEnum, reason: str) -> str:
-    return (
-        f"weights={entry.name!r} could not be downloaded ({reason}); fetch {entry.url} on a "
-        f"machine that can and put the file at {weights_path(entry)}"
+def _ask_for_file(entry: WeightsEnum, reason: str) -> OptionError:
+    return refuse(
+        "weights",
+        entry.name,
+        f"they could not be downloaded ({reason}); fetch {entry.url} on a machine that can and "
+        f"put the file at {weights_path(entry)}",
     )
 
 
