@@ -443,7 +443,7 @@ def test_refuses_a_damaged_file(folders, tmp_path):
     with pytest.raises(ValueError, match="could not be loaded as a language model") as caught:
         build(folder)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"model is '\./none'; give a folder"):
+    with pytest.raises(ValueError, match=r"model is '\./none'; it does not exist; give a folder"):
         PretrainedCausalLM("./none")
 
 

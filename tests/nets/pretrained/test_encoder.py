@@ -318,7 +318,7 @@ def test_refuses_a_damaged_file(folders, tmp_path):
 
 
 def test_refuses_a_name_that_is_none():
-    with pytest.raises(ValueError, match=r"option name is '\./no/such/folder'; give a folder with"):
+    with pytest.raises(ValueError, match=r"folder'; it does not exist; give a folder with"):
         PretrainedEncoder("./no/such/folder")
 
 
