@@ -159,5 +159,6 @@ def test_the_datas_tokenizer_may_not_have_more_tokens(zoo, tiny_llama):
     Path("r.yaml").write_text(text.replace(f"tokenizer: {tiny_llama}", "tokenizer: bpe"))
     ended = zoo("fit --config r.yaml --data.vocab_size 350")
     assert ended.code == 2
-    assert "vocab_size=350 is more than the 300 tokens of model=" in ended.err
+    assert "option data.vocab_size is 350" in ended.err
+    assert "has no more than 300 tokens" in ended.err
     assert "set the data's tokenizer to" in ended.err
