@@ -150,8 +150,11 @@ class ZooCLI(LightningCLI):
         folder = self._choose_folder(Path(options["default_root_dir"]))
         self.session.folder = folder
         if self.request.verb == "predict":  # one file of all predictions, in their order
-            devices = options["devices"]
-            kwargs |= {"devices": devices[:1] if isinstance(devices, list) else 1, "num_nodes": 1}
+            kwargs |= {
+                "devices": one_of_devices(options["devices"]),
+                "num_nodes": 1,
+                "strategy": "auto",
+            }
         extra = options.get("logger")
         path = self.request.ckpt_path
         self.checkpoint_io = AtomicCheckpointIO({path: self.checkpoint} if path else {})
@@ -165,6 +168,7 @@ class ZooCLI(LightningCLI):
                 *_as_list(options.get("callbacks")),
                 Pictures(),
             ],
+            **kwargs,
         )
         _check_callbacks(trainer, folder.path)
         self.cost = self._check_data_and_net(trainer)
@@ -251,6 +255,12 @@ class ZooCLI(LightningCLI):
         """The run folder."""
         assert self.session.folder is not None
         return self.session.folder
+
+
+def one_of_devices(devices: Any) -> int | list[int]:
+    """Return one device: of a list, which may be a text, the first that it names."""
+    first, *others = str(devices).strip("[]").split(",")
+    return [int(first)] if others or isinstance(devices, list) else 1
 
 
 def _as_list(value: Any) -> list[Any]:

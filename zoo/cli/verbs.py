@@ -132,6 +132,8 @@ def run(argv: list[str]) -> int:
     sys.argv[0] = sys.argv[0] or "zoo"
     try:
         request = take_apart(argv)
+        if request.verb == "predict" and not is_first_process():
+            return 0  # one process predicts; see ZooCLI.instantiate_trainer
         trust(request.trust)
         _run_verb(ZooCLI(request, build_arguments(request), session))
         code = 0
