@@ -1,6 +1,7 @@
 """Images, and masks over them, as pictures."""
 
 import math
+import unicodedata
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,21 @@ def text_width(texts: Iterable[str], points: float) -> float:
     renderer, font = _renderer(), FontProperties(size=points)
     widths = [renderer.get_text_width_height_descent(text, font, False)[0] for text in texts]
     return max(widths, default=0.0) / DPI
+
+
+def shown(text: str, most: int = 40) -> str:
+    """Return a text as a picture shows it: on one line, not too long.
+
+    >>> shown("internationalisation", 8)
+    'interna…'
+    """
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    # Control characters, and halves of surrogate pairs, which no font can be asked for.
+    hidden = {"Cc", "Cs"}
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in hidden else each
+        for each in cut
+    )
 
 
 @cache
@@ -99,8 +115,8 @@ def draw_images(images: Tensor, titles: list[str], headline: str = "") -> "Figur
             axis.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         else:
             axis.imshow(image, interpolation="nearest")
-        lines = [line if len(line) <= 16 else line[:15] + "…" for line in title.split("\n")]
-        axis.set_title("\n".join(lines), fontsize=9)
+        lines = [shown(line, 16) for line in title.split("\n")]
+        axis.set_title("\n".join(lines), fontsize=9, parse_math=False)
     return figure
 
 

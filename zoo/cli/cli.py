@@ -22,7 +22,6 @@ from datamodules.core.protocols import (
     HasSmallestBatch,
 )
 from zoo.callbacks.checkpoints import Checkpoints
-from zoo.callbacks.pictures import Pictures
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
 from zoo.cli.catalog import VERBS, import_all
@@ -166,7 +165,6 @@ class ZooCLI(LightningCLI):
                 TrainLog(),
                 *([Progress()] if options["enable_progress_bar"] is not False else []),
                 *_as_list(options.get("callbacks")),
-                Pictures(),
             ],
             **kwargs,
         )

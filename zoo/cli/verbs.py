@@ -17,6 +17,7 @@ from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
 from zoo.cli.messages import refusal
 from zoo.cli.parser import trust
+from zoo.cli.pictures import Pictures
 from zoo.cli.report import data_figures, describe, test_figures, write_predictions, write_report
 from zoo.cli.request import build_arguments, take_apart
 from zoo.cli.session import Session, quiet
@@ -32,23 +33,26 @@ def _fit(cli: ZooCLI) -> None:
         verb = "goes on in" if cli.folder.resumed else "in"
         print(f"run {verb} {os.path.relpath(cli.folder.path)}", flush=True)
     started = time.monotonic()
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.request.ckpt_path)
-    seconds = time.monotonic() - started
-    saved = next(c for c in cli.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
-    best = saved.best_model_path or saved.last_model_path
-    figures: dict[str, float] = {}
-    if best and not cli.config["trainer"]["fast_dev_run"]:
-        cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
-        figures = test_figures(cli.trainer)
-    _report(
-        cli,
-        {
-            "test": figures,
-            "checkpoint": best,
-            saved.monitor or "monitor": saved.best_model_score,
-            "fit_seconds": round(seconds, 1),
-        },
-    )
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.request.ckpt_path)
+        seconds = time.monotonic() - started
+        saved = next(c for c in cli.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
+        best = saved.best_model_path or saved.last_model_path
+        figures: dict[str, float] = {}
+        if best and not cli.config["trainer"]["fast_dev_run"]:
+            cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
+            figures = test_figures(cli.trainer)
+        _report(
+            cli,
+            {
+                "test": figures,
+                "checkpoint": best,
+                saved.monitor or "monitor": saved.best_model_score,
+                "fit_seconds": round(seconds, 1),
+            },
+        )
+    finally:
+        _draw(cli)
     wandb = cli.session.wandb
     if wandb is not None and cli.config["wandb_checkpoint"] and best and is_first_process():
         wandb.log_checkpoint(Path(best), {"test": figures})
@@ -68,12 +72,22 @@ def _evaluate(cli: ZooCLI) -> None:
             "seconds": round(time.monotonic() - started, 1),
         },
     )
+    _draw(cli)
 
 
 def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
     if is_first_process():
         report["data"] = data_figures(cli.datamodule)
         write_report(cli.folder, report, cli.cost, cli.config["seed_everything"])
+
+
+def _draw(cli: ZooCLI) -> None:
+    """Draw what there is to see, once all else is safe."""
+    if is_first_process():
+        pictures = Pictures(cli.trainer, cli.model)
+        if cli.request.verb == "fit":
+            pictures.draw_training()
+        pictures.draw_test()
 
 
 def _predict(cli: ZooCLI) -> None:

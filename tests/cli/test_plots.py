@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datamodules.core.plot import DPI, draw_images
-from zoo.callbacks.plots import (
+from zoo.cli.plots import (
     draw_attention,
     draw_confusion,
     draw_curves,

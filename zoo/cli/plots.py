@@ -13,23 +13,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from datamodules.core.plot import new_figure, set_margins, text_width
+from datamodules.core.plot import new_figure, set_margins, shown, text_width
 
 _LOWER_IS_BETTER = ("loss", "mse", "mae", "perplexity", "bits_per_byte", "bits_per_char")
 
+#: Tokens of a text that are drawn at most.
+_MOST_TOKENS = 200
 
 #: Fonts with Hangul; the first that is installed draws what the usual one lacks.
 _HANGUL = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "AppleGothic")
 
 
 @contextmanager
-def readable_names() -> Iterator[None]:
-    """Draw names in Hangul too where a font for it is installed, else boxes without a warning."""
+def literal_texts() -> Iterator[None]:
+    """Draw texts as they are: ``$`` and backslashes are no mathematics, in no name or token.
+
+    Names in Hangul too where a font for it is installed, else boxes without a warning.
+    """
     from matplotlib import font_manager, rc_context
 
     installed = set(font_manager.get_font_names())
     families = ["DejaVu Sans", *[name for name in _HANGUL if name in installed][:1]]
-    with rc_context({"font.family": families}), warnings.catch_warnings():
+    with (
+        rc_context({"font.family": families, "text.parse_math": False, "text.usetex": False}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
@@ -68,7 +76,7 @@ def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
                 best = np.argmin(values) if name in _LOWER_IS_BETTER else np.argmax(values)
                 label = f"best {values[best]:.4g}"
                 axes.plot(steps[best], values[best], "o", color="C3", markersize=5, label=label)
-        axes.set_title(name)
+        axes.set_title(shown(name))
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
@@ -97,7 +105,7 @@ def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
     """
     classes = len(counts)
     shows_names = classes <= 30  # names and numbers of more would not be readable
-    names = list(class_names) if shows_names else [str(classes)]
+    names = [shown(name) for name in class_names] if shows_names else [str(classes)]
     side, label = min(12.0, max(3.0, 0.55 * classes)), text_width(names, 10) + 0.4
     figure = new_figure(2 * (side + label) + 0.5, side + label + 0.4)
     margins = {"left": label, "right": 0.15, "bottom": label, "top": 0.35}
@@ -114,8 +122,8 @@ def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
         axes.set_ylabel("true")
         if not shows_names:
             continue
-        axes.set_xticks(range(classes), class_names, rotation=90)
-        axes.set_yticks(range(classes), class_names)
+        axes.set_xticks(range(classes), names, rotation=90)
+        axes.set_yticks(range(classes), names)
         for row in range(classes):
             for column in range(classes):
                 value = values[row, column]
@@ -186,8 +194,9 @@ def draw_attention(texts: Sequence[tuple[Sequence[str], NDArray[Any]]]) -> Figur
     """Return what attention pooling looks at: tokens of texts over the weight of each.
 
     Args:
-        texts: Tokens and weights ``(T,)`` of each text.
+        texts: Tokens and weights ``(T,)`` of each text, of which the first 200 are drawn.
     """
+    texts = [([shown(t) for t in tokens[:_MOST_TOKENS]], w[:_MOST_TOKENS]) for tokens, w in texts]
     longest = max(len(tokens) for tokens, _ in texts)
     below = text_width((token for tokens, _ in texts for token in tokens), 7) + 0.2
     figure = new_figure(max(6.0, 0.26 * longest), (0.9 + below) * len(texts))
@@ -212,6 +221,7 @@ def draw_scatter(
         target_name: For the axes.
         r2: R², for the title.
     """
+    target_name = shown(target_name)
     figure = new_figure(9, 4.4)
     ends = [min(predicted.min(), target.min()), max(predicted.max(), target.max())]
     axes = figure.add_subplot(1, 2, 1)

@@ -1,0 +1,83 @@
+"""A picture shows the user's words as they are, and never ends a run."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from datamodules.core.plot import draw_images
+from zoo.cli import plots
+
+WORDS = ["$5_to_$9", "$\\frac{", "a_b^{c", "\\alpha$$", "_", "", "two\nlines\x00", "\udcff", "😀"]
+ONES = np.ones(len(WORDS))
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.draw_confusion(np.eye(len(WORDS)), WORDS),
+        lambda: plots.draw_attention([(WORDS, ONES)]),
+        lambda: plots.draw_scatter(ONES, ONES, "".join(WORDS), 0.5),
+        lambda: plots.draw_curves([{"step": "1", f"val/{word}": "1"} for word in WORDS]),
+    ],
+    ids=["confusion", "attention", "scatter", "curves"],
+)
+def test_words_are_drawn_as_they_are(draw: Callable[[], Figure]) -> None:
+    with plots.literal_texts():
+        figure = draw()
+        figure.savefig(io.BytesIO(), dpi=30)
+    drawn = [text for text in figure.findobj(Text) if text.get_text()]
+    assert not any(text.get_parse_math() for text in drawn)
+    assert any("$5_to_$9" in text.get_text() for text in drawn)
+
+
+@pytest.mark.usefixtures("drawing")
+def test_titles_of_images_are_drawn_as_they_are_wherever_they_are_drawn() -> None:
+    figure = draw_images(torch.zeros(len(WORDS), 1, 4, 4, dtype=torch.uint8), WORDS)
+    figure.savefig(io.BytesIO(), dpi=30)
+    assert "$5_to_$9" in [axes.get_title() for axes in figure.axes]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.draw_confusion(np.eye(2), ["x" * 100_000, "y"]),
+        lambda: plots.draw_attention([(["x" * 100_000] * 10_000, np.ones(10_000))]),
+        lambda: plots.draw_scatter(ONES, ONES, "x" * 100_000, 0.5),
+    ],
+    ids=["confusion", "attention", "scatter"],
+)
+def test_no_text_is_too_long_to_be_drawn(draw: Callable[[], Figure]) -> None:
+    width, height = draw().get_size_inches()
+    assert max(width, height) < 100
+
+
+def test_a_picture_that_fails_costs_a_line(
+    zoo: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[bool] = []
+
+    def fail(*_: Any) -> Figure:
+        there.extend(path.is_file() for path in Path("runs").rglob("summary.json"))
+        raise ValueError("\nno such\n   font")
+
+    for name in ("draw_confusion", "draw_curves"):
+        monkeypatch.setattr(plots, name, fail)
+    ended = zoo("fit --config r.yaml --wandb off --model.net MLP")
+    assert ended.code == 0
+    assert ended.err.splitlines() == [
+        f"zoo: {name}.png was not drawn (ValueError: no such font)"
+        for name in ("curves", "confusion")
+    ]
+    assert there == [True, True]
+    (run,) = Path("runs/r").iterdir()
+    assert {path.stem for path in run.glob("*.png")} == {"batch", "reliability", "wrong"}
+    assert "acc" in json.loads((run / "summary.json").read_text())["test"]
