@@ -30,6 +30,14 @@ trainer:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_bfloat16() -> Iterator[None]:
+    """Make ``precision: auto`` float32 on any machine: tests look at the digits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.cpu.get_capabilities", dict, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def savefig() -> Iterator[Callable[..., None]]:
     """Write blank pictures: to draw them takes longer than all else of a small run.
 

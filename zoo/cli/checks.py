@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry, CPUAccelerator
 from lightning.pytorch.strategies import StrategyRegistry
 from torch import Tensor, nn
 
@@ -61,7 +61,7 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     accelerator = options.get("accelerator")
     if isinstance(accelerator, str):
         _check_accelerator(accelerator)
-        _check_devices(options.get("devices"), on_cpu=_is_cpu(accelerator))
+        _check_devices(options.get("devices"), on_cpu=device_type(accelerator) == "cpu")
 
 
 def check_monitor(monitor: str | None, model: LightningModule) -> None:
@@ -96,8 +96,12 @@ def _check_accelerator(name: str) -> None:
         )
 
 
-def _is_cpu(accelerator: str) -> bool:
-    return accelerator == "cpu" or not torch.accelerator.is_available()
+def device_type(accelerator: str | Accelerator) -> str:
+    """Return the kind of device, by torch's name, that the option ``accelerator`` means here."""
+    if accelerator == "cpu" or isinstance(accelerator, CPUAccelerator):
+        return "cpu"
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found is not None else "cpu"
 
 
 def _check_devices(devices: Any, *, on_cpu: bool) -> None:

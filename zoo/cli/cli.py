@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.plugins.precision import Precision
 
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import (
@@ -25,15 +26,14 @@ from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
 from zoo.cli.catalog import VERBS, import_all
-from zoo.cli.checks import check_monitor, check_net, check_trainer
+from zoo.cli.checks import check_monitor, check_net, check_trainer, device_type
 from zoo.cli.config import FACTS
 from zoo.cli.messages import refusal
 from zoo.cli.parser import LayerAction, ZooParser
+from zoo.cli.precision import Trainer, choose_precision
 from zoo.cli.request import Arguments, Request
 from zoo.cli.session import Session
-from zoo.errors import (
-    UserError,
-)
+from zoo.errors import UserError
 from zoo.nets.cost import Cost, measure_cost
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
 from zoo.run.csv_logger import MetricsCSV
@@ -62,6 +62,7 @@ class ZooCLI(LightningCLI):
             datamodule_class=L.LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            trainer_class=Trainer,
             parser_class=ZooParser,
             parser_kwargs={
                 "prog": f"zoo {request.verb}",
@@ -154,6 +155,7 @@ class ZooCLI(LightningCLI):
                 "num_nodes": 1,
                 "strategy": "auto",
             }
+        self._settle_precision(options)
         extra = options.get("logger")
         path = self.request.ckpt_path
         self.checkpoint_io = AtomicCheckpointIO({path: self.checkpoint} if path else {})
@@ -183,6 +185,22 @@ class ZooCLI(LightningCLI):
         loggers += [logger for logger in _as_list(extra) if isinstance(logger, Logger)]
         trainer.loggers = loggers + self._wandb(recipe)
         return trainer
+
+    def _settle_precision(self, options: Any) -> None:
+        """Write what ``auto`` means here into the configuration, and so into the recipe."""
+        plugins = _as_list(options.get("plugins"))
+        if options["precision"] != "auto" or any(isinstance(p, Precision) for p in plugins):
+            return
+        net = self.model.net if isinstance(self.model, Task) else self.model
+        facts = (self.checkpoint or {}).get("zoo", {})
+        precision = choose_precision(
+            net,
+            device_type(options["accelerator"]),
+            facts.get("precision"),
+            goes_on=self.request.verb == "fit",
+        )
+        for config in (self.config, self.config_init):
+            config["trainer"]["precision"] = precision
 
     def _choose_folder(self, root: Path) -> RunFolder:
         if self.request.verb == "fit":

@@ -18,9 +18,12 @@ from zoo.tasks.base import Task
 
 
 def describe(
-    model: L.LightningModule, data: L.LightningDataModule | None, cost: Cost | None
+    model: L.LightningModule,
+    data: L.LightningDataModule | None,
+    cost: Cost | None,
+    precision: str,
 ) -> str:
-    """Return one line about what is trained on what."""
+    """Return one line about what is trained on what, and in which precision."""
     net = model.net if isinstance(model, Task) else model
     words = [type(net).__name__]
     if cost is not None:
@@ -29,6 +32,7 @@ def describe(
             words.append(f"{_readable(cost.flops)}FLOPs per sample")
     if data is not None:
         words.append(f"on {type(data).__name__}")
+    words.append(f"precision {precision}")
     return ", ".join(words)
 
 

@@ -29,7 +29,8 @@ from zoo.tasks.language_model import LanguageModel
 def _fit(cli: ZooCLI) -> None:
     """Train, test the best checkpoint once, and report."""
     if is_first_process():
-        print(describe(cli.model, cli.datamodule, cli.cost))
+        precision = str(cli.trainer.precision)
+        print(describe(cli.model, cli.datamodule, cli.cost, precision))
         verb = "goes on in" if cli.folder.resumed else "in"
         print(f"run {verb} {os.path.relpath(cli.folder.path)}", flush=True)
     started = time.monotonic()
@@ -78,6 +79,7 @@ def _evaluate(cli: ZooCLI) -> None:
 def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
     if is_first_process():
         report["data"] = data_figures(cli.datamodule)
+        report["precision"] = cli.trainer.precision
         write_report(cli.folder, report, cli.cost, cli.config["seed_everything"])
 
 

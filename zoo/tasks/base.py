@@ -419,6 +419,7 @@ class Task(L.LightningModule):
             "version": __version__,
             "layout": LAYOUT,
             "monitor": self.monitor,
+            "precision": str(self.trainer.precision),
             "train_sums": self.train_sums.state(self._over_processes),
         }
         if isinstance(data := data_of(self.trainer), SupportsRebuilding):

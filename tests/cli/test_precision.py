@@ -1,0 +1,107 @@
+"""``trainer.precision: auto`` is decided by the processor and the kind of net, once a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from zoo import GPT, MLP, GoogLeNet, RNNClassifier
+from zoo.cli.precision import choose_precision, has_bfloat16
+
+Zoo = Callable[[str], Any]
+FIT = "fit --config r.yaml --wandb off"
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the CPU one that has these capabilities."""
+
+    def have(*names: str) -> None:
+        known = {"architecture": "x86_64", "avx2": True} | dict.fromkeys(names, True)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+
+    return have
+
+
+def the_run(root: str = "runs/r") -> tuple[Path, str, str, str]:
+    """The newest run, and the precision in its recipe, its summary and its checkpoint."""
+    run = max(Path(root).iterdir())
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())["trainer"]["precision"]
+    summary = json.loads((run / "summary.json").read_text())["precision"]
+    saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["zoo"]["precision"]
+    return run, recipe, summary, saved
+
+
+@pytest.mark.parametrize("name", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_a_processor_has_bfloat16_if_it_says_so(processor: Callable[..., None], name: str) -> None:
+    processor()
+    assert not has_bfloat16("cpu")
+    processor(name)
+    assert has_bfloat16("cpu")
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (lambda: GoogLeNet(1, 10), "bf16-mixed"),
+        (lambda: RNNClassifier(50, 2), "bf16-mixed"),
+        (lambda: MLP(4, 2), "32-true"),
+        (lambda: GPT(50, embedding_dim=8, num_heads=2, num_layers=1), "32-true"),
+    ],
+)
+def test_a_kind_of_net_that_gains_takes_it(
+    processor: Callable[..., None], net: Callable[[], torch.nn.Module], expected: str
+) -> None:
+    processor("avx512_bf16")
+    assert choose_precision(net(), "cpu", None, goes_on=False) == expected
+    processor()
+    assert choose_precision(net(), "cpu", None, goes_on=False) == "32-true"
+
+
+def test_on_a_gpu_every_net_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulates = {"including_emulation": None}
+    for native in (True, False):
+
+        def supported(including_emulation: bool = True, native: bool = native) -> bool:
+            emulates["including_emulation"] = including_emulation
+            return native
+
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+        expected = "bf16-mixed" if native else "32-true"
+        assert choose_precision(MLP(4, 2), "cuda", None, goes_on=False) == expected
+        assert emulates["including_emulation"] is False
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(
+    zoo: Zoo, processor: Callable[..., None]
+) -> None:
+    processor("avx512_bf16")
+    ended = zoo(FIT)
+    assert ended.code == 0
+    assert "precision bf16-mixed" in ended.out
+    run, *precisions = the_run()
+    assert precisions == ["bf16-mixed"] * 3
+
+    processor()  # another machine
+    assert zoo(f"test --ckpt_path {run}/checkpoints/last.ckpt --wandb off").code == 0
+    (tested,) = Path("runs/test").iterdir()
+    assert json.loads((tested / "summary.json").read_text())["precision"] == "32-true"
+    assert zoo(f"{FIT} --ckpt_path last --trainer.max_epochs 2").code == 0
+    assert the_run() == (run, *["bf16-mixed"] * 3)
+
+
+def test_an_option_wins_over_the_processor(zoo: Zoo, processor: Callable[..., None]) -> None:
+    processor("avx512_bf16")
+    assert zoo(f"{FIT} --trainer.precision 32").code == 0
+    assert the_run()[3] == "32-true"
+
+
+def test_on_other_processors_it_is_float32(zoo: Zoo, processor: Callable[..., None]) -> None:
+    processor()
+    ended = zoo(FIT)
+    assert "precision 32-true" in ended.out
+    assert the_run()[1:] == ("32-true", "32-true", "32-true")
