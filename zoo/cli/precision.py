@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning as L
@@ -51,7 +52,7 @@ def has_bfloat16(device_type: str) -> bool:
     """
     if device_type == "cpu":
         # newer than the lowest torch; without it nothing is known, and float32 is always right
-        known = getattr(torch.cpu, "get_capabilities", dict)()
+        known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(known.get(name) is True for name in _BFLOAT16)
     return device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
