@@ -33,6 +33,8 @@ class Loss(nn.Module):
     """
 
     class_weights: Tensor | None
+    #: Whether its mean is that of samples also where their elements, such as pixels, have labels.
+    mean_of_samples = False
 
     def __init__(
         self,
@@ -54,6 +56,19 @@ class Loss(nn.Module):
         if self.class_weights is not None:
             options["class_weights"] = self.class_weights.to(outputs.dtype)
         return self.function(outputs, targets, reduction=reduction, **options)
+
+    def weight(self, outputs: Tensor, targets: Tensor) -> Tensor | int:
+        """Return what the mean loss of a batch is over, by which the means of batches are joined.
+
+        That is how many labels count, or the sum of their classes' weights.
+        """
+        if self.mean_of_samples or targets.shape == outputs.shape:
+            return len(targets)
+        ignored = self.options.get("ignore_index")
+        if self.class_weights is None and ignored is None:
+            return targets.numel()
+        counted = counted_elements(outputs, targets, None if ignored is None else int(ignored))
+        return element_weights(targets, counted, self.class_weights).sum()
 
     def extra_repr(self) -> str:
         """Return the function's name and options."""
@@ -145,6 +160,13 @@ def counted_elements(logits: Tensor, targets: Tensor, ignore_index: int | None) 
     return (targets != ignore_index).to(logits.dtype)
 
 
+def element_weights(index: Tensor, counted: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return what labels ``(B, ...)`` weigh in the mean: 0, or the weight of their class."""
+    if class_weights is None:
+        return counted
+    return counted * class_weights[index.long().where(counted > 0, 0)]
+
+
 def class_probabilities(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
     """Return the targets as class probabilities ``(B, C, ...)``; ``counted`` is ``(B, 1, ...)``."""
     if targets.shape == logits.shape:
@@ -192,8 +214,8 @@ def reduce_elements(
     if reduction == "none":
         count = counted.reshape(len(losses), -1).sum(1)
         return losses.reshape(len(losses), -1).sum(1) / count.clamp(min=1)
-    if class_weights is not None and index is not None:
-        counted = counted * class_weights[index.where(counted > 0, 0)]
+    if index is not None:
+        counted = element_weights(index, counted, class_weights)
     return losses.sum() / counted.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
 

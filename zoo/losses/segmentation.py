@@ -17,6 +17,7 @@ from zoo.losses.base import (
     class_probabilities,
     class_targets,
     counted_elements,
+    reduce_samples,
 )
 from zoo.losses.classification import cross_entropy, focal
 
@@ -68,16 +69,22 @@ def dice_cross_entropy(
 ) -> Tensor:
     """Return the sum of :func:`dice` and :func:`cross_entropy`, as in nnU-Net (arXiv 1809.10486).
 
-    Dice makes up for rare classes, cross-entropy gives every pixel a gradient. Deviation: nnU-Net
-    takes Dice over the whole batch with a linear denominator; here it is :func:`dice`.
+    Dice makes up for rare classes, cross-entropy gives every pixel a gradient. Deviations: nnU-Net
+    takes Dice over the whole batch with a linear denominator; here it is :func:`dice`. And the mean
+    is that of the images, each its mean over the pixels that count, of both terms, so that batches
+    can be joined.
 
     >>> logits, mask = torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 4, dtype=torch.long)
     >>> dice_cross_entropy(logits, mask)
     tensor(1.1884)
     """
-    shared: Any = {"class_weights": class_weights, "ignore_index": ignore_index}
-    overlap = dice(logits, targets, smooth=smooth, reduction=reduction, **shared)
-    return overlap + cross_entropy(logits, targets, reduction=reduction, **shared)
+    shared: Any = {
+        "class_weights": class_weights,
+        "ignore_index": ignore_index,
+        "reduction": "none",
+    }
+    overlap = dice(logits, targets, smooth=smooth, **shared)
+    return reduce_samples(overlap + cross_entropy(logits, targets, **shared), reduction)
 
 
 def segmentation_loss(
@@ -114,4 +121,6 @@ def segmentation_loss(
     }
     function, own = functions[name]
     weights = checked_weights(class_weights)
-    return Loss(function, class_weights=weights, ignore_index=ignore_index, **own)
+    loss = Loss(function, class_weights=weights, ignore_index=ignore_index, **own)
+    loss.mean_of_samples = name in ("dice", "dice_cross_entropy")
+    return loss

@@ -10,7 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics import Metric, MetricCollection
@@ -34,11 +34,15 @@ from zoo.nets.protocols import HasAdapter
 from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively, parameter_groups
 from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
-from zoo.tasks.meters import Meters, TrainSums
+from zoo.tasks.meters import Meters, TrainSums, exact_type
 from zoo.tasks.net_spec import HEAD_NAMES, accepted_arguments, head_parameters, net_spec
 from zoo.version import __version__
 
 Stage = Literal["val", "test"]
+
+# Where a step's mean is taken at its end, sums of losses are handed to the backward pass in this
+# unit: as they are, their gradients could leave the range of half precision. It cancels.
+_UNIT = 1024.0
 
 
 class Task(L.LightningModule):
@@ -159,6 +163,7 @@ class Task(L.LightningModule):
         self.meters: dict[Stage, Meters] = {}
         self.test_artifacts: dict[str, Any] = {}
         self._configured: list[dict[str, Any]] = []
+        self._step_weight: int | Tensor = 0
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
         """Return the metrics of a stage, without the loss.
@@ -264,6 +269,7 @@ class Task(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Let this run's hyperparameters win over those of the checkpoint that it goes on from."""
+        self._step_weight = 0  # an earlier run may have ended within a step
         optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
         if isinstance(optimizer, torch.optim.Optimizer) and isinstance(schedule, LambdaLR):
             restore_hyperparameters(optimizer, schedule, self._configured)
@@ -272,7 +278,42 @@ class Task(L.LightningModule):
         """Seed the step's randomness by its place in the run."""
         step = (self.seed, self.current_epoch, batch_idx, self.global_rank)
         words = np.random.SeedSequence(step).generate_state(1, np.uint64)
-        torch.manual_seed(int(words[0]))
+        # torch.manual_seed would also queue a seed, with a formatted stack trace, for each kind of
+        # device that is not there, which takes longer than a small net's step.
+        torch.default_generator.manual_seed(int(words[0]))
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(int(words[0]))
+
+    def share_of_step(self, loss: Tensor, weight: int | Tensor) -> Tensor:
+        """Return a batch's mean loss as its share of the mean over a whole optimiser step.
+
+        That is over all batches which are accumulated, and all processes, however unevenly samples
+        are spread among them: 4 batches of 8 have the gradient of one of 32.
+
+        Args:
+            loss: The batch's mean loss.
+            weight: What the mean is over: how many samples, tokens or pixels, or the sum of their
+                weights.
+        """
+        if self.trainer.accumulate_grad_batches == 1 and self.trainer.world_size == 1:
+            return loss
+        # How much the whole step weighs is known at its end alone: `on_before_optimizer_step`
+        # divides by it.
+        self._step_weight = self._step_weight + weight
+        return loss * weight * (self.trainer.accumulate_grad_batches / _UNIT)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Turn the gradient of the step's summed loss into that of its mean."""
+        weight, self._step_weight = self._step_weight, 0
+        if isinstance(weight, int) and weight == 0:  # the batch's mean was the step's
+            return
+        exact = torch.as_tensor(weight, dtype=exact_type(self.device), device=self.device)
+        total = self._over_processes(exact.reshape(1), "sum")
+        # The processes' gradients have been averaged.
+        factor = torch.where(total > 0, _UNIT * self.trainer.world_size / total, 0.0)
+        for parameter in self.net.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor.to(parameter.grad))
 
     def on_train_epoch_start(self) -> None:
         """Keep the running averages of a frozen backbone."""
@@ -318,15 +359,23 @@ class Task(L.LightningModule):
         """Bring the metrics to the device."""
         self.meters["test"].to(self.device)
 
-    def log_training(self, loss: Tensor, count: int | Tensor, **correct: Tensor) -> None:
+    def log_training(
+        self,
+        loss: Tensor,
+        count: int | Tensor,
+        weight: int | Tensor | None = None,
+        **correct: Tensor,
+    ) -> None:
         """Add a training batch to the running figures, on the device.
 
         Args:
             loss: The batch's mean loss.
-            count: How many samples it is the mean of; a tensor where the host does not know.
+            count: How many samples the batch has; a tensor where the host does not know.
+            weight: What the mean is over, where it is not samples: the sum of their weights, say.
             correct: Sums over the batch by metric name, such as the number of correct answers.
         """
-        self.train_sums.add(loss.detach(), count, self.trainer.global_step + 1, correct)
+        weight = count if weight is None else weight
+        self.train_sums.add(loss.detach(), count, weight, self.trainer.global_step + 1, correct)
 
     def check_logits(self, logits: Tensor, label_kind: LabelKind) -> None:
         """Refuse a net that ends in softmax or sigmoid.
@@ -372,9 +421,10 @@ class Task(L.LightningModule):
     def _over_processes(self, values: Tensor, op: Literal["sum", "min"]) -> Tensor:
         if self.trainer.world_size == 1:
             return values
-        reduced = self.trainer.strategy.reduce(values.to(self.device), reduce_op=op)
-        assert isinstance(reduced, Tensor)
-        return reduced
+        # Of a copy: it works in place, and so does the strategy's `reduce`, behind a barrier.
+        total = values.to(self.device, copy=True)
+        distributed.all_reduce(total, getattr(distributed.ReduceOp, op.upper()))
+        return total
 
     def on_validation_epoch_end(self) -> None:
         """Compute the validation figures over all processes and hand them to the callbacks."""

@@ -197,9 +197,11 @@ class Classifier(Task):
         correct = {}
         if targets is labels:
             right = (logits > 0) == (labels > 0) if self.multilabel else logits.argmax(1) == labels
-            correct["acc"] = right.sum() / (self.num_classes if self.multilabel else 1)
-        self.log_training(loss, len(labels), **correct)
-        return loss
+            hits = right.sum()
+            correct["acc"] = hits / self.num_classes if self.multilabel else hits
+        weight = self.loss.weight(logits, targets)
+        self.log_training(loss, len(labels), weight, **correct)
+        return self.share_of_step(loss, weight)
 
     def _check_labels(self, labels: Tensor) -> None:
         if self.multilabel:

@@ -168,8 +168,9 @@ class ImageSegmenter(Task):
             self._check_masks(masks)
             self.check_logits(logits, "multiclass")
         loss: Tensor = self.loss(logits, masks)
-        self.log_training(loss, len(masks))
-        return loss
+        weight = self.loss.weight(logits, masks)
+        self.log_training(loss, len(masks), weight)
+        return self.share_of_step(loss, weight)
 
     def _check_masks(self, masks: Tensor) -> None:
         wrong = masks[(masks != MASK_IGNORE_INDEX) & ((masks < 0) | (masks >= self.num_classes))]

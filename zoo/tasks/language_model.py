@@ -33,10 +33,6 @@ from zoo.nets.protocols import (
 )
 from zoo.tasks.base import Stage, Task
 
-# Sums of losses are handed to the backward pass in this unit: as they are, their gradients could
-# leave the range of half precision. It cancels.
-_UNIT = 1024.0
-
 _SIZES = ("byte", "char")
 
 
@@ -50,9 +46,7 @@ class LanguageModel(Task):
     shared_prefix_len)``, the last only where batches have it, and has ``features``,
     ``output_layer`` and ``step``, as :class:`~zoo.nets.gpt.GPT` has.
 
-    The loss is the mean over the predicted tokens of a whole optimiser step: over all batches that
-    are accumulated and all processes, however unevenly tokens are spread among them. So 4 batches
-    of 8 have the loss, and the gradient, of one of 32.
+    The loss is the mean over the predicted tokens of a whole optimiser step.
 
     Figures: the loss in nats a token, its perplexity ``exp(loss)``, and where the tokenizer can be
     reversed bits per byte and per character, ``loss * tokens / (ln 2 * bytes)``, which do not
@@ -122,7 +116,6 @@ class LanguageModel(Task):
         self.prompts = prompts
         self.sample_tokens = sample_tokens
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-        self._step_tokens: Tensor | None = None
         self._state: Any = None
         self._sizes: Tensor | None = None
         self._tokens_seen = 0
@@ -142,17 +135,6 @@ class LanguageModel(Task):
         if self.sample_tokens and not has_samples:
             callbacks.append(Samples())
         return callbacks
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Turn the gradient of the step's summed loss into that of its mean over tokens."""
-        assert self._step_tokens is not None
-        count = self._over_processes(self._step_tokens.reshape(1), "sum")
-        # The processes' gradients have been averaged.
-        factor = _UNIT * self.trainer.world_size / count.clamp(min=1)
-        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
-        for gradient in gradients:
-            gradient.mul_(factor.to(gradient))
-        self._step_tokens = None
 
     # ---------------------------------------------------------------- figures
 
@@ -241,20 +223,13 @@ class LanguageModel(Task):
         return token_loss(features, cast("nn.Linear", layer), labels, **options)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the summed loss of one batch.
-
-        In a unit that :meth:`on_before_optimizer_step` undoes.
-        """
-        loss = self.summed_loss(batch, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
+        """Return the loss of one batch."""
+        summed = self.summed_loss(batch, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
         count = (batch.labels != IGNORE_INDEX).sum()
+        loss = summed / count.clamp(min=1)
         self._tokens_seen += batch.tokens.numel()
-        self.log_training(loss / count.clamp(min=1), count)
-        return self.scale(loss, count)
-
-    def scale(self, loss: Tensor, count: Tensor) -> Tensor:
-        """Return a summed loss in the unit of the backward pass; counts what it is the sum of."""
-        self._step_tokens = count if self._step_tokens is None else self._step_tokens + count
-        return loss * (self.trainer.accumulate_grad_batches / _UNIT)
+        self.log_training(loss, count)
+        return self.share_of_step(loss, count)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Also refuse tokens that the net does not know."""

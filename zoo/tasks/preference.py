@@ -157,16 +157,17 @@ class PreferenceTuning(LanguageModel):
         return sums
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the summed loss of one batch of pairs."""
+        """Return the loss of one batch of pairs."""
         compared = self.compare(batch, label_smoothing=self.label_smoothing)
         pairs = len(compared.margins)
+        loss = compared.loss / pairs
         self.log_training(
-            compared.loss / pairs,
+            loss,
             pairs,
             reward_accuracy=(compared.margins > 0).sum(),
             reward_margin=compared.margins.sum(),
         )
-        return self.scale(compared.loss, torch.tensor(pairs, device=self.device))
+        return self.share_of_step(loss, pairs)
 
     def flops_per_token(self) -> float | None:
         """Return None: pairs differ in length."""

@@ -118,7 +118,7 @@ class Regressor(Task):
         """Return the loss of one batch."""
         loss: Tensor = self.loss(self._standardised(batch[0]), self._scaled(batch[1]))
         self.log_training(loss, len(batch[1]))
-        return loss
+        return self.share_of_step(loss, len(batch[1]))
 
     def evaluate(self, stage: Stage, batch: Any) -> None:
         """Add one batch to the figures of a stage."""
