@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+
+if TYPE_CHECKING:
+    import lightning as L
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side, a process to a core: more threads would stand in each other's way.
@@ -109,6 +112,29 @@ def zoo(
         return ended
 
     return run
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Callable[..., "L.Trainer"]:
+    """A quiet Trainer of one epoch on the CPU."""
+    import lightning as L
+
+    def make(**options: Any) -> L.Trainer:
+        settings: dict[str, Any] = {
+            "default_root_dir": tmp_path,
+            "accelerator": "cpu",
+            "devices": 1,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "use_distributed_sampler": False,
+            "num_sanity_val_steps": 0,
+            "max_epochs": 1,
+        }
+        return L.Trainer(**{**settings, **options})
+
+    return make
 
 
 @pytest.fixture(scope="session")

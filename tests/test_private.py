@@ -23,7 +23,6 @@ USES = {
     },
     "datamodules/text/token_store.py": {"_mmap": "numpy._core.memmap"},
     # Subclasses, and what only they can reach.
-    "zoo/callbacks/average.py": {"_average_model": "lightning.pytorch.callbacks.weight_averaging"},
     "zoo/nets/layers/conv.py": {"_conv_forward": "torch.nn.modules.conv"},
     "zoo/tasks/base.py": {"_trainer": "lightning.pytorch.core.module"},
     # The arguments that nets record, from which a checkpoint rebuilds them.
@@ -37,7 +36,6 @@ USES = {
 #: What the search cannot tell from our own names.
 OVERRIDDEN = {
     "_dump_config": "lightning.pytorch.cli",  # zoo/cli/cli.py
-    "_device": "lightning.pytorch.callbacks.weight_averaging",  # zoo/callbacks/average.py
     "_class_path": "lightning.pytorch.cli",  # zoo/tasks/base.py, as keys of a checkpoint
     "_instantiator": "lightning.pytorch.core.mixins.hparams_mixin",
     "singleton": "wandb.sdk.wandb_setup",  # zoo/run/wandb_logger.py

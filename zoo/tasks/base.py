@@ -12,7 +12,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
@@ -69,8 +68,8 @@ class Task(L.LightningModule):
         milestones: Of ``step``: fractions of the run at which the rate falls by ``gamma``.
         gamma: Of ``step``: the factor at each milestone.
         ema_decay: Keeps an exponential moving average of the weights with this decay, which is what
-            is validated, tested and saved. It reaches over about ``1 / (1 - ema_decay)`` steps,
-            which should be a small part of the run. Left out: no average.
+            is validated, tested and saved. It reaches over about ``1 / (1 - ema_decay)`` steps, and
+            at most over the last ninth of the steps so far. Left out: no average.
         adaptive_clip: Keeps each unit's gradient below this share of the unit's weights
             (arXiv 2102.06171, where it is 0.01), as nets without norms need. Left out: no clipping.
         freeze: ``backbone`` trains the last layers alone: the others keep their weights, and their
@@ -248,10 +247,7 @@ class Task(L.LightningModule):
         has_log = any(isinstance(callback, TrainLog) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         callbacks: list[Callback] = [] if has_log else [TrainLog()]
         if self.ema_decay is not None:
-            # EMAWeightAveraging is the same parameter by parameter, which costs as much as a step
-            # of a small net.
-            average = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
-            callbacks.append(WeightAverage(multi_avg_fn=average))
+            callbacks.append(WeightAverage(self.ema_decay))
         return callbacks
 
     def configure_gradient_clipping(

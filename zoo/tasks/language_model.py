@@ -133,7 +133,8 @@ class LanguageModel(Task):
         callbacks = super().configure_callbacks()
         has_samples = any(isinstance(c, Samples) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
         if self.sample_tokens and not has_samples:
-            callbacks.append(Samples())
+            # First, as the weights' average gives their place back at a validation's end.
+            callbacks.insert(0, Samples())
         return callbacks
 
     # ---------------------------------------------------------------- figures
