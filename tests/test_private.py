@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 #: By file: the name, and the module whose source has it.
 USES = {
     "datamodules/core/private.py": {
+        "_common": "jsonargparse",
         "_given_hyperparameters": "lightning.pytorch.core.mixins.hparams_mixin",
         "_fingerprint": "datasets.arrow_dataset",
         "_attn_implementation": "transformers.configuration_utils",

@@ -6,7 +6,7 @@ breaks one says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # each takes long to import, and not all are installed
@@ -35,3 +35,34 @@ def attention_implementation(config: PreTrainedConfig) -> str:
 def set_last_lr(schedule: LRScheduler, rates: Sequence[float]) -> None:
     """Set what a schedule says the learning rates are, of which it keeps a copy."""
     schedule._last_lr = list(rates)
+
+
+class _Asked(dict[str, bool]):
+    """Verdicts on dotted names by a function, where jsonargparse has a list of packages."""
+
+    def __init__(self, allows: Callable[[str], bool]) -> None:
+        super().__init__({"*": False})
+        self._allows = allows
+
+    def __contains__(self, name: object) -> bool:
+        return True  # so that whole names alone are asked about
+
+    def __getitem__(self, name: str) -> bool:
+        return self._allows(name)
+
+
+def ask_before_import(allows: Callable[[str], bool]) -> None:
+    """Have jsonargparse ask about each dotted name that a value has, before it is imported.
+
+    Its own lists allow whole packages, functions and all.
+
+    Args:
+        allows: Gets the name as given, and then where its object is defined.
+    """
+    import jsonargparse
+    from jsonargparse._common import parsing_settings
+
+    jsonargparse.set_parsing_settings(
+        import_path_denylist=["*"], instantiate_subclass_spec_in_any=False
+    )
+    parsing_settings["import_path_verdicts"] = _Asked(allows)

@@ -106,8 +106,9 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
     import lightning as L
 
     from zoo.cli.config import expand_flags
-    from zoo.cli.parser import ZooParser, trust
+    from zoo.cli.parser import ZooParser
     from zoo.cli.session import quiet
+    from zoo.run.trust import trust
 
     quiet()
     trust(packages)

@@ -18,6 +18,7 @@ from jsonargparse import Namespace
 from datamodules.core.errors import did_you_mean, nearest
 from zoo.cli.catalog import exports
 from zoo.errors import OptionError, UserError
+from zoo.run.trust import why_refused
 
 _TYPES = {
     "int": "a whole number",
@@ -31,6 +32,7 @@ _TYPES = {
     "LightningModule": "a task (see `zoo list tasks`)",
     "LightningDataModule": "a data set (see `zoo list data`)",
     "Module": "a net (see `zoo list nets`)",
+    "Callable": "the name of a module's class",
 }
 #: Options that a recipe cannot set.
 _NOT_SHOWN = {"config", "trust", "inputs"}
@@ -38,6 +40,10 @@ _VALUES = {"bool": ["true", "false"], "NoneType": ["null"]}
 #: What an option's short names stand for, by the last part of the option's name.
 _KINDS = {"model": "tasks", "net": "nets", "data": "data"}
 _PACKAGES = {"callbacks": "callbacks", "logger": "loggers", "profiler": "profilers"}
+
+
+#: The class that stands for one that is not named, where only its options are.
+_PLACES = {f"lightning.{name}": _TYPES[name] for name in ("LightningModule", "LightningDataModule")}
 
 
 def explain(message: str, error: BaseException | None, options: Iterable[str]) -> UserError:
@@ -235,13 +241,11 @@ def _unknown_class(found: re.Match[str], place: str, options: list[str]) -> Opti
     return OptionError("", reason)
 
 
-def _not_trusted(found: re.Match[str], place: str, options: list[str]) -> OptionError:
-    package = found["name"].split(".")[0]
-    return OptionError(
-        found["option"] or "",
-        f" names {found['name']!r}, which is not among the packages that a recipe may use; "
-        f"if you trust it, add --trust {package}",
-    )
+def _not_allowed(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    name = found["name"]
+    if name in _PLACES:
+        return OptionError("", f" is missing; give {_PLACES[name]}")
+    return OptionError(found["option"] or "", f" names {name!r}, {why_refused(name)}")
 
 
 def _no_subclass(found: re.Match[str], place: str, options: list[str]) -> OptionError:
@@ -268,7 +272,7 @@ def _no_mapping(found: re.Match[str], place: str, options: list[str]) -> OptionE
 _SENTENCES: list[tuple[str, _Sentence]] = [
     (r"^argument --(?P<name>\S+): expected", _needs_value),
     (r"^unrecognized arguments: (?P<name>\S+)", _unrecognised),
-    (r"(?:--(?P<option>[\w.]+): )?Importing '(?P<name>[^']+)' is not allowed", _not_trusted),
+    (r"(?:--(?P<option>[\w.]+): )?Importing '(?P<name>[^']+)' is not allowed", _not_allowed),
     (
         r"[Ii]mport path (?P<name>\S+) does not correspond to a subclass of (?P<base>\w+)",
         _no_subclass,

@@ -1,36 +1,16 @@
-"""The parser, and whose classes a recipe may name."""
+"""The parser of a recipe's layers and flags."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import jsonargparse
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # built at run time
 from lightning.pytorch.cli import LightningArgumentParser
 
 from zoo.cli.messages import explain, refuse_unknown
 from zoo.errors import UserError
-
-#: The packages whose classes a recipe may name; refused before anything of another is imported.
-TRUSTED = (
-    "zoo",
-    "datamodules",
-    "torch.nn",
-    "torch.optim",
-    "torchvision.models",
-    "timm",
-    "transformers",
-    "peft",
-    "lightning.pytorch.callbacks",
-    "lightning.pytorch.loggers",
-    "lightning.pytorch.strategies",
-    "lightning.pytorch.plugins",
-    "lightning.pytorch.profilers",
-)
 
 
 class ZooParser(LightningArgumentParser):
@@ -80,13 +60,3 @@ class LayerAction(ActionConfigFile):
             refusal = explain(str(error), error, parser.option_names)
             source = parser.sources.get(values, "the zoo's own defaults")
             raise UserError(f"{source}: {refusal}") from error
-
-
-def trust(packages: list[str]) -> None:
-    """Set whose classes a recipe may name; all others are refused before their import."""
-    jsonargparse.set_parsing_settings(
-        import_path_denylist=["*"],
-        import_path_allowlist=[*TRUSTED, *packages],
-        instantiate_subclass_spec_in_any=False,
-    )
-    sys.path += [] if not packages or os.getcwd() in sys.path else [os.getcwd()]

@@ -23,6 +23,7 @@ from zoo.cli.config import (
 from zoo.errors import UserError
 from zoo.run.checkpoint import check_complete, read_checkpoint
 from zoo.run.folder import latest_checkpoint
+from zoo.run.trust import THROUGH_NETS
 
 
 @dataclass
@@ -112,9 +113,11 @@ def take_apart(argv: list[str]) -> Request:
     if given.inputs and verb != "predict":
         raise UserError(f"option --inputs belongs to predict, not to {verb}")
     for package in given.trust:
-        names = package.split(".")
+        top, *_ = names = package.split(".")
+        if top in THROUGH_NETS:
+            raise refuse("--trust", package, f"its models are reached through {THROUGH_NETS[top]}")
         # jsonargparse itself could change what is trusted
-        if names[0] == "jsonargparse" or not all(map(str.isidentifier, names)):
+        if top == "jsonargparse" or not all(map(str.isidentifier, names)):
             raise refuse("--trust", package, "give the name of a package")
     for flag, following in zip_longest(flags, flags[1:]):
         if _lacks_value(flag, following):

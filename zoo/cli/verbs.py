@@ -16,13 +16,13 @@ from zoo.callbacks.checkpoints import Checkpoints
 from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
 from zoo.cli.messages import refusal
-from zoo.cli.parser import trust
 from zoo.cli.pictures import Pictures
 from zoo.cli.report import data_figures, describe, test_figures, write_predictions, write_report
 from zoo.cli.request import build_arguments, take_apart
 from zoo.cli.session import Session, quiet
 from zoo.errors import OUT_OF_MEMORY, Interrupted, NonFiniteLoss, UserError, is_out_of_memory
 from zoo.run.folder import is_first_process
+from zoo.run.trust import trust
 from zoo.tasks.language_model import LanguageModel
 
 
