@@ -31,7 +31,7 @@ def rows_of(scale: float) -> list[dict[str, str]]:
         lambda: draw_confusion(np.eye(31), [str(k) for k in range(31)]),
         lambda: draw_confusion(np.eye(30), [f"class number {k}" for k in range(30)]),
         lambda: draw_curves(rows_of(1e-4)),
-        lambda: draw_curves(rows_of(54321.0)),
+        lambda: draw_curves(rows_of(54321.0), 4000, ["label_smoothing", "cutmix_alpha", "loss"]),
         lambda: draw_reliability({"as trained": (BINS, 0.1), "temperature 12.34": (BINS, 0.2)}),
         lambda: draw_scatter(NUMBERS, NUMBERS[::-1], "median house value in dollars", 0.512),
         lambda: draw_scatter(NUMBERS / 1e9, NUMBERS[::-1] / 1e9, "y", 0.5),
@@ -51,19 +51,25 @@ def test_every_label_lies_within_its_picture(draw) -> None:
     assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0
 
 
-def test_curves_have_a_panel_for_each_figure_and_mark_the_best() -> None:
+def test_curves_have_a_panel_for_each_figure_and_mark_what_was_chosen() -> None:
     rows = [
         {"step": "1", "epoch": "0", "train/loss": "2.0", "val/loss": "", "train/loss_epoch": "2"},
         {"step": "2", "epoch": "0", "train/loss": "1.0", "val/loss": "1.5", "val/acc": "0.5"},
         {"step": "4", "epoch": "1", "train/loss": "0.5", "val/loss": "1.8", "val/acc": "0.7"},
     ]
-    axes = {a.get_title(): a for a in draw_curves(rows).axes}
+    axes = {a.get_title(): a for a in draw_curves(rows, 4, ["label_smoothing"]).axes}
     assert set(axes) == {"loss", "acc"}
-    train, val, best = axes["loss"].lines
+    train, val, chosen = axes["loss"].lines
     assert list(train.get_xdata()) == [1, 2, 4]
     assert list(val.get_ydata()) == [1.5, 1.8]
-    assert (list(best.get_xdata()), list(best.get_ydata())) == ([2], [1.5])
+    assert (list(chosen.get_xdata()), list(chosen.get_ydata())) == ([4], [1.8])
     assert list(axes["acc"].lines[-1].get_ydata()) == [0.7]
+    legends = [text.get_text() for text in axes["loss"].get_legend().get_texts()]
+    assert [" ".join(text.split()) for text in legends] == [
+        "train, with label_smoothing", "val", "chosen 1.8",
+    ]  # fmt: skip
+    plain = draw_curves(rows).axes[0]
+    assert [line.get_label() for line in plain.lines] == ["train", "val"]
 
 
 def test_confusion_shows_counts_and_shares() -> None:

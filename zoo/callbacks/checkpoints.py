@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -17,6 +18,8 @@ from datamodules.core.errors import one_of, refuse
 from zoo.callbacks.train_log import log_interval
 from zoo.errors import Interrupted
 from zoo.run.checkpoint import link_checkpoint
+
+_BEST = ("best_model_score", "best_epoch", "best_step")
 
 
 @runtime_checkable
@@ -38,7 +41,8 @@ class WatchedTask(Protocol):
 class Checkpoints(Checkpoint):
     """Keeps two files in ``<run folder>/checkpoints``: ``best.ckpt`` and ``last.ckpt``.
 
-    ``best.ckpt`` is the epoch with the best validation figure, of equal ones the latest.
+    ``best.ckpt`` is the epoch with the best validation figure, of equal ones the latest; a figure
+    that is not finite is never the best.
     ``last.ckpt`` is written at every epoch's end (as a second name of ``best.ckpt`` where that was
     written just then) and, if asked, every few steps;
     ``fit --ckpt_path last`` goes on from it exactly.
@@ -67,6 +71,9 @@ class Checkpoints(Checkpoint):
         self.mode = mode
         self.every_n_train_steps = every_n_train_steps
         self.best_model_score: float | None = None
+        #: Where it was: epoch and optimiser step, both counted from 1.
+        self.best_epoch: int | None = None
+        self.best_step: int | None = None
         self.best_model_path = ""
         self.last_model_path = ""
         self._best_is_due = False
@@ -103,9 +110,12 @@ class Checkpoints(Checkpoint):
             return
         one_of("checkpoint.monitor", self.monitor, sorted(trainer.callback_metrics))
         best, now = self.best_model_score, trainer.callback_metrics[self.monitor].item()
+        if not math.isfinite(now):
+            return
         # Of equals the later one: it has learnt for longer, and small sets tie often.
         if best is None or (now >= best if self.mode == "max" else now <= best):
             self.best_model_score = now
+            self.best_epoch, self.best_step = trainer.current_epoch + 1, trainer.global_step
             self._best_is_due = True
             if not trainer.is_last_batch:  # validation inside an epoch
                 self._save_best(trainer, pl_module)
@@ -137,13 +147,14 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best figure so far."""
-        return {"best_model_score": self.best_model_score}
+        return {name: getattr(self, name) for name in _BEST}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the best figure of the earlier session, if its file is here."""
         best = self.folder / "best.ckpt"
         if best.is_file():
-            self.best_model_score = state_dict["best_model_score"]
+            for name in _BEST:
+                setattr(self, name, state_dict.get(name))
             self.best_model_path = str(best)
 
     # ---------------------------------------------------------------- signals

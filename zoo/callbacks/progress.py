@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm import tqdm
 
-from zoo.callbacks.train_log import TrainLog
+from zoo.callbacks.train_log import train_log
 
 
 class Progress(TQDMProgressBar):
@@ -26,14 +26,14 @@ class Progress(TQDMProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the last logged training loss."""
-        log = _log(trainer)
+        log = train_log(trainer)
         latest = log.latest if log else {}
         return {"loss": f"{latest['train/loss']:.4g}"} if "train/loss" in latest else {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line."""
         super().on_train_epoch_end(trainer, pl_module)
-        log = _log(trainer)
+        log = train_log(trainer)
         if log is None or not trainer.is_global_zero:
             return
         shown = {
@@ -50,7 +50,7 @@ class Progress(TQDMProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting the seconds of the epochs."""
         super().on_train_start(trainer, pl_module)
-        log = _log(trainer)
+        log = train_log(trainer)
         self._seconds = log.seconds if log else 0.0
 
     def print(self, *args: Any, **kwargs: Any) -> None:
@@ -59,7 +59,3 @@ class Progress(TQDMProgressBar):
             tqdm.write(" ".join(map(str, args)), file=sys.stdout)
         else:
             print(*args, flush=True)
-
-
-def _log(trainer: Trainer) -> TrainLog | None:
-    return next((c for c in trainer.callbacks if isinstance(c, TrainLog)), None)  # type: ignore[attr-defined]

@@ -28,7 +28,9 @@ class TrainLog(Callback):
     """
 
     def __init__(self) -> None:
+        #: Of training and its validations, over all sessions of the run.
         self.seconds = 0.0
+        #: The last value of each figure, of validation's those of the current epoch.
         self.latest: dict[str, float] = {}
         self._started = 0.0
         self._mark = (0.0, 0)
@@ -39,6 +41,10 @@ class TrainLog(Callback):
         self._started = time.monotonic() - self.seconds
         self._mark = (time.monotonic(), 0)
         self._logged_step = trainer.global_step
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the validation of an earlier epoch: this one may have none."""
+        self.latest = {k: v for k, v in self.latest.items() if not k.startswith("val/")}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -68,9 +74,17 @@ class TrainLog(Callback):
         row, _ = cast("LoggedTask", pl_module).take_train_figures("epoch")
         self._write(trainer, {f"{name}_epoch": value for name, value in row.items()})
 
-    def _write(self, trainer: Trainer, row: dict[str, float]) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._read_clock()
+
+    def _read_clock(self) -> None:
         if self._started:
             self.seconds = time.monotonic() - self._started
+
+    def _write(self, trainer: Trainer, row: dict[str, float]) -> None:
+        self._read_clock()
+        if self._started:
             row["time/elapsed_s"] = self.seconds
         self.latest.update(row)
         for logger in trainer.loggers:
@@ -84,6 +98,11 @@ class TrainLog(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting from an earlier session."""
         self.seconds = state_dict["seconds"]
+
+
+def train_log(trainer: Trainer) -> TrainLog | None:
+    """Return the log of a Trainer, where it has one."""
+    return next((c for c in trainer.callbacks if isinstance(c, TrainLog)), None)  # type: ignore[attr-defined]
 
 
 def log_interval(trainer: Trainer) -> int:

@@ -24,8 +24,10 @@ from datamodules.core.protocols import (
     SupportsTexts,
     data_of,
 )
+from zoo.callbacks.checkpoints import Checkpoints
 from zoo.run.csv_logger import read_metrics
 from zoo.run.wandb_logger import active_wandb
+from zoo.tasks.base import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +72,10 @@ class Pictures:
         data = self.data
         if isinstance(data, SupportsDrawBatch):
             self._keep("batch", lambda: data.draw_batch("train"))
-        self._keep("curves", lambda: draw_curves(read_metrics(path)[1]))
+        saved = (c for c in self.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
+        chosen = next((c.best_step for c in saved), None)
+        differs_by = self.module.training_loss_options() if isinstance(self.module, Task) else []
+        self._keep("curves", lambda: draw_curves(read_metrics(path)[1], chosen, differs_by))
 
     def draw_test(self) -> None:
         """Draw what the task kept of the test."""

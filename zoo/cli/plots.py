@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from datamodules.core.plot import new_figure, set_margins, shown, text_width
-
-_LOWER_IS_BETTER = ("loss", "mse", "mae", "perplexity", "bits_per_byte", "bits_per_char")
 
 #: Tokens of a text that are drawn at most.
 _MOST_TOKENS = 200
@@ -48,11 +47,18 @@ def _tick_width(axes: Axes) -> float:
     return text_width(axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs())), 10)
 
 
-def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
+def draw_curves(
+    rows: Sequence[dict[str, str]], chosen_step: int | None = None, differs_by: Sequence[str] = ()
+) -> Figure:
     """Loss and metric curves over optimiser steps, from the rows of ``metrics.csv``.
 
-    A panel for every figure; training and validation share one. A point marks the best value of a
-    validation curve: the lowest of losses and errors, the highest of everything else.
+    A panel for every figure; training and validation share one. A point on each curve of validation
+    marks the epoch that was chosen.
+
+    Args:
+        rows: The rows.
+        chosen_step: The step of the best checkpoint.
+        differs_by: Options by which the training loss is another one than validation's.
     """
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
@@ -71,11 +77,14 @@ def draw_curves(rows: Sequence[dict[str, str]]) -> Figure:
         for stage, points in stages.items():
             steps, values = zip(*points, strict=True)
             colour = "C0" if stage == "train" else "C1"
-            axes.plot(steps, values, color=colour, label=stage, linewidth=1.2)
-            if stage == "val":
-                best = np.argmin(values) if name in _LOWER_IS_BETTER else np.argmax(values)
-                label = f"best {values[best]:.4g}"
-                axes.plot(steps[best], values[best], "o", color="C3", markersize=5, label=label)
+            label, style = stage, "-"
+            if differs_by and (stage, name) == ("train", "loss"):
+                label, style = textwrap.fill(f"train, with {', '.join(differs_by)}", 24), "--"
+            axes.plot(steps, values, style, color=colour, label=label, linewidth=1.2)
+            if stage == "val" and chosen_step is not None and chosen_step in steps:
+                value = values[steps.index(chosen_step)]
+                label = f"chosen {value:.4g}"
+                axes.plot([chosen_step], [value], "o", color="C3", markersize=5, label=label)
         axes.set_title(shown(name))
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)

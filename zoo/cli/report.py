@@ -75,6 +75,8 @@ def write_report(
         lines.append(("parameters", _counted(cost)))
     if flops is not None:
         lines.append(("FLOPs", f"{_readable(flops)}per sample"))
+    if chosen := report.get("chosen"):
+        lines.append(("chosen", _chosen(chosen)))
     seconds = report.get("fit_seconds", report.get("seconds"))
     lines.append(("time", f"{seconds} s"))
     lines.append(
@@ -83,6 +85,13 @@ def write_report(
     lines.append(("run", os.path.relpath(folder.path)))
     width = max(len(name) for name, _ in lines)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in lines), flush=True)
+
+
+def _chosen(chosen: dict[str, Any]) -> str:
+    by, value = chosen["by"], chosen["value"]
+    if value is None:
+        return f"the last epoch, as there was no {by} to choose by"
+    return f"epoch {chosen['epoch']}, step {chosen['step']}: {by} {value:.4f}"
 
 
 def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from zoo.callbacks.checkpoints import Checkpoints
+from zoo.callbacks.train_log import train_log
 from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
 from zoo.cli.messages import refusal
@@ -33,10 +34,10 @@ def _fit(cli: ZooCLI) -> None:
         print(describe(cli.model, cli.datamodule, cli.cost, precision))
         verb = "goes on in" if cli.folder.resumed else "in"
         print(f"run {verb} {os.path.relpath(cli.folder.path)}", flush=True)
-    started = time.monotonic()
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.request.ckpt_path)
-        seconds = time.monotonic() - started
+        log = train_log(cli.trainer)
+        assert log is not None
         saved = next(c for c in cli.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
         best = saved.best_model_path or saved.last_model_path
         figures: dict[str, float] = {}
@@ -49,7 +50,13 @@ def _fit(cli: ZooCLI) -> None:
                 "test": figures,
                 "checkpoint": best,
                 saved.monitor or "monitor": saved.best_model_score,
-                "fit_seconds": round(seconds, 1),
+                "chosen": {
+                    "by": saved.monitor,
+                    "value": saved.best_model_score,
+                    "epoch": saved.best_epoch,
+                    "step": saved.best_step,
+                },
+                "fit_seconds": round(log.seconds, 1),
             },
         )
     finally:

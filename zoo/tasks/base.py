@@ -182,6 +182,10 @@ class Task(L.LightningModule):
         """
         return {}
 
+    def training_loss_options(self) -> list[str]:
+        """Return the options by which the training loss is another one than validation's."""
+        return []
+
     # ---------------------------------------------------------------- optimisation
 
     def configure_optimizers(self) -> Any:
@@ -323,11 +327,13 @@ class Task(L.LightningModule):
     # ---------------------------------------------------------------- figures
 
     def setup(self, stage: str) -> None:
-        """Build the metrics of the stages to come."""
+        """Build the metrics of the stages to come; a training starts counting anew."""
         if stage in ("fit", "validate"):
             self._build_meters("val")
         if stage == "test":
             self._build_meters("test")
+        if stage == "fit":  # a checkpoint to go on from is read later
+            self.train_sums = TrainSums()
         if stage == "fit" and self.compile_net:
             self.net.compile()
 

@@ -95,8 +95,16 @@ class Classifier(Task):
             focal_gamma=focal_gamma,
             gce_q=gce_q,
         )
+        self.label_smoothing = label_smoothing
         self.plain_loss = classification_loss(plain, label_kind=label_kind)
         self.temperature = 1.0
+
+    def training_loss_options(self) -> list[str]:
+        """Return the options by which the training loss is no plain cross-entropy."""
+        other = self.loss.function is not self.plain_loss.function
+        options = {"loss": other, "label_smoothing": self.label_smoothing}
+        weighted = self.loss.class_weights is not None
+        return [name for name, given in {**options, "class_weights": weighted}.items() if given]
 
     # ---------------------------------------------------------------- figures
 

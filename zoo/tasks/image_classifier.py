@@ -65,11 +65,22 @@ class ImageClassifier(Classifier):
                 "give 0 for multilabel data, as only one label a sample can be mixed",
             )
         self.aux_weight = aux_weight
+        self._has_aux_heads = False  # as far as is known
+        self.mixup_alpha, self.cutmix_alpha = mixup_alpha, cutmix_alpha
         self.mixer = _mixer(self.num_classes, mixup_alpha, cutmix_alpha)
         self.tta = tta
         self.channels_last = channels_last
         if channels_last:
             net.to(memory_format=torch.channels_last)
+
+    def training_loss_options(self) -> list[str]:
+        """Add mixed samples and auxiliary heads."""
+        own = {
+            "mixup_alpha": self.mixup_alpha,
+            "cutmix_alpha": self.cutmix_alpha,
+            "aux_weight": self.aux_weight and self._has_aux_heads,
+        }
+        return super().training_loss_options() + [name for name, given in own.items() if given]
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Add the images that a test got most wrong."""
@@ -129,6 +140,7 @@ class ImageClassifier(Classifier):
         loss = super().total_loss(outputs, targets)
         for head in outputs[1:] if isinstance(outputs, tuple) else ():
             if head is not None and self.aux_weight:
+                self._has_aux_heads = True
                 loss = loss + self.aux_weight * self.loss(head, targets)
         return loss
 

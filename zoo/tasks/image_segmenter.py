@@ -112,6 +112,10 @@ class ImageSegmenter(Task):
             net.to(memory_format=torch.channels_last)
         self._shown: list[tuple[Tensor, Tensor, Tensor]] = []
 
+    def training_loss_options(self) -> list[str]:
+        """Return the weights of classes, where there are any."""
+        return [] if self.loss.class_weights is None else ["class_weights"]
+
     # ---------------------------------------------------------------- figures
 
     def build_metrics(self, stage: Stage) -> MetricCollection:

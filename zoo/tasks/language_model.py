@@ -137,6 +137,11 @@ class LanguageModel(Task):
             callbacks.insert(0, Samples())
         return callbacks
 
+    def training_loss_options(self) -> list[str]:
+        """Return what only the training's loss has."""
+        options = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        return [name for name, given in options.items() if given]
+
     # ---------------------------------------------------------------- figures
 
     def setup(self, stage: str) -> None:
