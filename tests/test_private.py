@@ -41,7 +41,7 @@ OVERRIDDEN = {
     "_instantiator": "lightning.pytorch.core.mixins.hparams_mixin",
     "singleton": "wandb.sdk.wandb_setup",  # zoo/run/wandb_logger.py
 }
-NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
+NAMED_TUPLES = {"_make", "_replace", "_asdict", "_fields"}
 
 
 def is_private(name: str) -> bool:

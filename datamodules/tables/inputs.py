@@ -57,8 +57,7 @@ class TableInputs(PreparedTable):
         #: File and line of each row, as ``table.csv:2``; ``batch.index`` numbers them.
         self.names: list[str] = []
         features = np.concatenate([self._read(path) for path in self.inputs])
-        unknown = np.full(len(features), np.nan, dtype=np.float32)
-        self._table = ArrayTable(features, unknown)
+        self._table = ArrayTable(features, np.full(len(features), np.nan))
 
     def _read(self, path: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
         file = CsvFile(path, self.delimiter, "inputs")

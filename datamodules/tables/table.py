@@ -25,7 +25,7 @@ class TableBatch(NamedTuple):
 
     Attributes:
         features: Float32 (B, F), numeric columns standardised, then categories one-hot.
-        target: Float32 (B,), in its own unit; NaN where it is not known.
+        target: Float64 (B,), in its own unit; NaN where it is not known.
         index: Int64 (B,), the row's number in its table, unique over all splits.
     """
 
@@ -39,14 +39,14 @@ class ArrayTable(Dataset[TableBatch]):
 
     Args:
         features: Float32 (N, F).
-        target: Float32 (N,).
+        target: Float64 (N,).
         rows: The rows that belong to this split; all of them if None.
     """
 
     def __init__(
         self,
         features: npt.NDArray[np.float32],
-        target: npt.NDArray[np.float32],
+        target: Numbers,
         rows: Rows | None = None,
     ) -> None:
         self.features = features
@@ -216,8 +216,7 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
                 )
         self._set_facts(target_name)
         features = self._encode(numbers, texts, len(target))
-        labels = target.astype(np.float32)
-        self._parts = [ArrayTable(features, labels, rows) for rows in (test, val, train)]
+        self._parts = [ArrayTable(features, target, rows) for rows in (test, val, train)]
 
     def load_splits(self) -> list[ArrayTable]:
         """Return the test, the validation and the training split."""

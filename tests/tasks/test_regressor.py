@@ -1,14 +1,20 @@
 """Regression in the target's own unit, whatever scale the net learns on."""
 
+import numpy as np
 import pytest
 import torch
-from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
-from torch import nn
+from scipy.stats import pearsonr
+from sklearn.metrics import (
+    mean_absolute_error,
+    mean_pinball_loss,
+    mean_squared_error,
+    r2_score,
+)
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Diabetes
 from zoo import MLP, Regressor
-from zoo.errors import UserError
+from zoo.errors import OptionError, UserError
 
 
 def loader(features: torch.Tensor, target: torch.Tensor, batch_size: int = 7) -> DataLoader:
@@ -23,21 +29,61 @@ def line() -> tuple[torch.Tensor, torch.Tensor]:
     return features, 500 + 100 * (features @ torch.tensor([1.0, -2.0, 0.5])) + 5 * noise
 
 
-def test_figures_are_those_of_scikit_learn(trainer, line):
-    features, target = line
+ORIGINS = [0.0, 1e4, 1e6, 1e9]
+UNITS = [1e-6, 1.0, 1e6]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize("unit", UNITS)
+def test_figures_are_those_of_scikit_learn(trainer, line, origin, unit):
+    features, _ = line
+    generator = torch.Generator().manual_seed(1)
+    relative = unit * torch.randn(40, generator=generator, dtype=torch.float64)
+    target = origin + relative
     torch.manual_seed(0)
-    task = Regressor(MLP(3, 1, widths=[8]), loss="huber", target_mean=480.0, target_std=200.0)
+    net = MLP(3, 1, widths=[8])
+    task = Regressor(net, loss="quantile", quantile=0.9, target_mean=origin, target_std=2 * unit)
     (found,) = trainer().test(task, loader(features, target), verbose=False)
     with torch.no_grad():
+        outputs = net(features)[:, 0].double() * 2 * unit
         predicted = task(features)
-        scaled = (predicted - target) / 200
-    assert found["test/mse"] == pytest.approx(mean_squared_error(target, predicted), rel=1e-5)
-    assert found["test/mae"] == pytest.approx(mean_absolute_error(target, predicted), rel=1e-5)
-    assert found["test/r2"] == pytest.approx(r2_score(target, predicted), rel=1e-4)
-    correlation = torch.corrcoef(torch.stack([target, predicted]))[0, 1].item()
-    assert found["test/pearson"] == pytest.approx(correlation, rel=1e-4)
-    huber = nn.functional.huber_loss(scaled, torch.zeros_like(scaled)).item()
-    assert found["test/loss"] == pytest.approx(huber, rel=1e-5)
+    relative = target - origin  # what a float64 at that origin keeps of it
+    expected = {
+        "test/mse": mean_squared_error(relative, outputs),
+        "test/mae": mean_absolute_error(relative, outputs),
+        "test/r2": r2_score(relative, outputs),
+        "test/pearson": pearsonr(relative, outputs).statistic,
+        "test/loss": mean_pinball_loss(relative, outputs, alpha=0.9) / (2 * unit),
+    }
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert predicted.dtype == torch.float64
+    near = {"rtol": 0, "atol": 1e-6 * unit + 2 * float(np.spacing(origin))}
+    torch.testing.assert_close(predicted, outputs + origin, **near)
+    drawn = torch.stack(task.test_artifacts["scatter"])
+    torch.testing.assert_close(drawn, torch.stack([predicted, target]), **near)
+
+
+def test_targets_that_float32_cannot_tell_apart_are_learnt(trainer, line):
+    """Of seconds since 1970, 1.7e9, float32 knows every 128th."""
+    features, target = line
+    data = loader(features, 1.7e9 + (target.double() - 500) / 100, batch_size=40)
+    torch.manual_seed(0)
+    task = Regressor(MLP(3, 1, widths=[32]), lr=0.05, target_mean=1.7e9, target_std=2.0)
+    runner = trainer(max_epochs=40)
+    untrained = runner.test(task, data, verbose=False)[0]["test/r2"]
+    runner.fit(task, data)
+    trained = runner.test(task, data, verbose=False)[0]["test/r2"]
+    assert untrained < 0.5
+    assert 0.95 < trained < 1
+    assert len(set(task(features).tolist())) == 40
+
+
+def test_half_precision_is_refused_where_it_would_round_targets(trainer, line):
+    task = Regressor(MLP(3, 1, widths=[4]), target_mean=500.0, target_std=200.0)
+    with pytest.raises(OptionError, match="precision is 'bf16-true'; give 32 or bf16-mixed"):
+        trainer(precision="bf16-true").fit(task, loader(*line))
+    (found,) = trainer(precision="bf16-mixed").test(task, loader(*line), verbose=False)
+    assert 0 < found["test/mae"] < 1000
 
 
 def test_the_unit_of_the_target_does_not_matter(trainer, line):

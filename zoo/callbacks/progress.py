@@ -42,7 +42,7 @@ class Progress(TQDMProgressBar):
             **{name: value for name, value in log.latest.items() if name.startswith("val/")},
         }
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
-        columns = [f"{name} {value:.4f}" for name, value in shown.items() if value is not None]
+        columns = [f"{name} {digits(value)}" for name, value in shown.items() if value is not None]
         seconds, self._seconds = log.seconds - self._seconds, log.seconds
         columns.append(f"{seconds:.1f} s")
         self.print(f"epoch {trainer.current_epoch + 1}/{epochs}  " + "  ".join(columns))
@@ -59,3 +59,12 @@ class Progress(TQDMProgressBar):
             tqdm.write(" ".join(map(str, args)), file=sys.stdout)
         else:
             print(*args, flush=True)
+
+
+def digits(value: float) -> str:
+    """Return a figure with four decimals, or where it is very small or large with four digits.
+
+    >>> [digits(value) for value in (0.98461, 0.0, 3.14159e-12, 2.5e9)]
+    ['0.9846', '0.0000', '3.142e-12', '2.500e+09']
+    """
+    return f"{value:.3e}" if 0 < abs(value) < 1e-3 or abs(value) >= 1e6 else f"{value:.4f}"

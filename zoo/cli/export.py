@@ -344,12 +344,14 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def _figures(path: Path) -> list[str]:
+    from zoo.callbacks.progress import digits
+
     summary = _summary(path)
     figures = summary.get("test")
     if not figures:
         return ["None beside the checkpoint."]
     of = Path(str(summary.get("checkpoint"))).name
-    rows = [f"| {name} | {value:.4f} |" for name, value in figures.items()]
+    rows = [f"| {name} | {digits(value)} |" for name, value in figures.items()]
     return [f"On the test split, of {of}:", "", "| figure | value |", "|---|---|", *rows]
 
 

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 
 from datamodules.core.protocols import HasLabelKind, HasNames, HasTargetName, SupportsReport
+from zoo.callbacks.progress import digits
 from zoo.errors import UserError
 from zoo.nets.cost import Cost
 from zoo.run.folder import RunFolder, provenance
@@ -70,7 +71,7 @@ def write_report(
     stage = next((name for name in ("test", "validate") if name in report), None)
     lines: list[tuple[str, str]] = []
     if stage is not None:
-        lines += [(f"{stage} {name}", f"{value:.4f}") for name, value in report[stage].items()]
+        lines += [(f"{stage} {name}", digits(value)) for name, value in report[stage].items()]
     if cost is not None:
         lines.append(("parameters", _counted(cost)))
     if flops is not None:
@@ -119,7 +120,7 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
         columns, rows, lines = _class_rows(predicted, list(data.class_names), several=several)
     else:
         columns = [data.target_name if isinstance(data, HasTargetName) else "prediction"]
-        lines = [f"{float(value):.6g}" for value in predicted]
+        lines = [repr(float(value)) for value in predicted]
         rows = [[line] for line in lines]
     width = max(map(len, names))
     path = folder.path / "predictions.csv"

@@ -2,6 +2,7 @@
 
 from zoo.metrics.calibration import entropy, fit_temperature, scores
 from zoo.metrics.collectors import Collected, MostWrong, auc_and_accuracy, reliability_bins
+from zoo.metrics.regression import regression_figures
 
 __all__ = [
     "Collected",
@@ -9,6 +10,7 @@ __all__ = [
     "auc_and_accuracy",
     "entropy",
     "fit_temperature",
+    "regression_figures",
     "reliability_bins",
     "scores",
 ]

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, ClassVar
 
-import torch
+from lightning.pytorch.plugins.precision import HalfPrecision
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.regression import (
-    MeanAbsoluteError,
-    MeanSquaredError,
-    PearsonCorrCoef,
-    R2Score,
-)
+from torchmetrics import Metric
 
 from datamodules.core.errors import above, refuse
 from zoo.errors import UserError
 from zoo.losses.base import TargetKind
 from zoo.losses.regression import RegressionLoss, regression_loss
 from zoo.metrics.collectors import Collected
+from zoo.metrics.regression import regression_figures
 from zoo.tasks.base import Stage, Task, numbered
-
-
-class _R2(R2Score):
-    """R², not a number where there is one sample alone."""
-
-    def compute(self) -> Tensor:
-        """Return the figure, of two samples or more."""
-        if int(self.total) < 2:
-            return torch.tensor(float("nan"))
-        r2: Tensor = super().compute()
-        return r2
 
 
 class Regressor(Task):
     """Predicts a number.
 
     A batch starts with what the net takes, such as rows ``(B, F)``, and the targets ``(B,)`` in
-    their own unit. The net gives ``(B, 1)``, in units of the training targets' standard deviation
-    from their mean; the loss, of training, validation and test alike, is taken in these units, so
-    that learning rates and ``huber_delta`` do not depend on whether a length is in metres or
-    millimetres. Metrics and predictions are in the target's own unit.
+    their own unit: float64 where they are large beside their differences, of which float32 would
+    lose all beyond the seventh digit. The net gives ``(B, 1)``, in units of the training targets'
+    standard deviation from their mean; the loss, of training, validation and test alike, is taken
+    in these units, so that learning rates and ``huber_delta`` do not depend on whether a length is
+    in metres or millimetres. Metrics and predictions are in the target's own unit, and float64.
 
     Args:
         net: The network.
@@ -56,6 +42,8 @@ class Regressor(Task):
     Raises:
         OptionError: If an option lies outside what it may be.
     """
+
+    derived_names: ClassVar[tuple[str, ...]] = ("mse", "mae", "r2", "pearson")
 
     def __init__(
         self,
@@ -81,24 +69,45 @@ class Regressor(Task):
         self.target_mean = target_mean
         self.target_std = target_std
 
-    def build_metrics(self, stage: Stage) -> MetricCollection:
-        """Return mean squared and absolute error, R² and Pearson's correlation."""
-        metrics: dict[str, Metric | MetricCollection] = {
-            "mse": MeanSquaredError(),
-            "mae": MeanAbsoluteError(),
-            "r2": _R2(),
-            "pearson": PearsonCorrCoef(),
-        }
-        # Each keeps sums of its own; told apart by comparing states, two could be merged.
-        return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
+    def setup(self, stage: str) -> None:
+        """Build the metrics of the stages to come.
+
+        Raises:
+            OptionError: If the Trainer would bring targets to half precision.
+        """
+        super().setup(stage)
+        if stage != "predict" and isinstance(self.trainer.precision_plugin, HalfPrecision):
+            precision = self.trainer.precision
+            remedy = "give 32 or bf16-mixed, as it would round the targets to two or three digits"
+            raise refuse("trainer.precision", precision, remedy)
+        # Lightning takes a task's hook, where there is data too, for a mistake.
+        warnings.filterwarnings("ignore", message=".*overridden `on_before_batch_transfer` in.*")
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Return a collector of a test's predictions and targets."""
-        return {"scatter": Collected()} if stage == "test" else {}
+        """Return a collector of a stage's outputs and targets, on the scale that the net learns."""
+        return {"scatter": Collected()}
+
+    def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
+        """Return mean squared and absolute error, R² and Pearson's correlation.
+
+        Counted on the net's scale, where targets are near 0: in the target's own unit the digits
+        that matter might be the last ones.
+        """
+        outputs, targets = (values.reshape(-1) for values in artifacts.pop("scatter"))
+        figures = regression_figures(outputs, targets)
+        figures["mse"] *= self.target_std**2
+        figures["mae"] *= self.target_std
+        if stage == "test":
+            artifacts["scatter"] = self._in_own_unit(outputs), self._in_own_unit(targets)
+        return {f"{stage}/{name}": value for name, value in figures.items()}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return predictions ``(B,)`` in the target's own unit."""
-        return self._standardised(*inputs) * self.target_std + self.target_mean
+        """Return predictions ``(B,)`` in the target's own unit, float64."""
+        return self._in_own_unit(self._standardised(*inputs))
+
+    def _in_own_unit(self, values: Tensor) -> Tensor:
+        exact = values.cpu() if values.device.type == "mps" else values  # which has no float64
+        return exact.double() * self.target_std + self.target_mean
 
     def _standardised(self, *inputs: Tensor) -> Tensor:
         outputs = self.net(*inputs)
@@ -111,23 +120,25 @@ class Regressor(Task):
         # In half precision the target's own unit would be rounded, or beyond its range.
         return column.float() if column.dtype.itemsize < 4 else column
 
-    def _scaled(self, target: Tensor) -> Tensor:
-        return (target - self.target_mean) / self.target_std
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Bring the targets to the scale that the net learns, before they lose digits."""
+        if self.trainer.predicting:
+            return batch
+        target = (batch[1].double() - self.target_mean) / self.target_std
+        values = (batch[0], target.float() if self.device.type == "mps" else target, *batch[2:])
+        return batch._make(values) if hasattr(batch, "_make") else values
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        loss: Tensor = self.loss(self._standardised(batch[0]), self._scaled(batch[1]))
+        loss: Tensor = self.loss(self._standardised(batch[0]), batch[1])
         self.log_training(loss, len(batch[1]))
         return self.share_of_step(loss, len(batch[1]))
 
     def evaluate(self, stage: Stage, batch: Any) -> None:
         """Add one batch to the figures of a stage."""
-        predicted, target, meters = self(batch[0]), batch[1], self.meters[stage]
-        loss = self.loss(self._scaled(predicted), self._scaled(target))
-        meters.loss.update(loss, len(target))
-        meters.metrics.update(predicted, target)
-        for collector in meters.collectors.values():
-            collector.update(predicted, target)
+        outputs, target, meters = self._standardised(batch[0]), batch[1], self.meters[stage]
+        meters.loss.update(self.loss(outputs, target), len(target))
+        meters.collectors["scatter"].update(outputs, target)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return predictions ``(B,)`` in the target's own unit, and sample numbers."""

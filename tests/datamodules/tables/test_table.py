@@ -177,9 +177,9 @@ def test_a_batch(csv_path) -> None:
     batch = next(iter(data.train_dataloader()))
     assert isinstance(batch, TableBatch)
     assert batch.features.shape == (16, 9)
-    assert (batch.features.dtype, batch.target.dtype) == (torch.float32, torch.float32)
+    assert (batch.features.dtype, batch.target.dtype) == (torch.float32, torch.float64)
     assert batch.index.dtype == torch.int64
-    target = torch.from_numpy(columns()["price"]).float()
+    target = torch.from_numpy(columns()["price"])
     assert torch.equal(batch.target, target[batch.index])
     assert np.array_equal(batch.features.numpy(), features(data)[batch.index.numpy()])
     one = data.split("val")[2]
