@@ -92,7 +92,7 @@ def _chosen(chosen: dict[str, Any]) -> str:
     by, value = chosen["by"], chosen["value"]
     if value is None:
         return f"the last epoch, as there was no {by} to choose by"
-    return f"epoch {chosen['epoch']}, step {chosen['step']}: {by} {value:.4f}"
+    return f"epoch {chosen['epoch']}, step {chosen['step']}: {by} {digits(value)}"
 
 
 def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: Any) -> None:
