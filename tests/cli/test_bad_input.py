@@ -941,12 +941,55 @@ def test_run_folder_cannot_be_written(refuse: Refuse) -> None:
     refuse(FIT + "--trainer.default_root_dir /proc/runs", "the run folder '/proc/runs/r/")
 
 
-def test_callback_writes_elsewhere(refuse: Refuse, tmp_path: Path) -> None:
-    other = tmp_path / "elsewhere"
+@pytest.mark.parametrize(
+    ("flags", "option", "value"),
+    [
+        ("callbacks+=ModelCheckpoint --trainer.callbacks.dirpath", "callbacks.dirpath", "/tmp/x"),
+        (
+            "callbacks+=ModelCheckpoint --trainer.callbacks.dirpath",
+            "callbacks.dirpath",
+            "a/../../x",
+        ),
+        ("callbacks+=ModelCheckpoint --trainer.callbacks.filename", "callbacks.filename", "../x"),
+        (
+            "callbacks+=OnExceptionCheckpoint --trainer.callbacks.dirpath",
+            "callbacks.dirpath",
+            "~/x",
+        ),
+        ("logger CSVLogger --trainer.logger.save_dir", "logger.save_dir", ".."),
+        (
+            "logger CSVLogger --trainer.logger.save_dir logs --trainer.logger.name",
+            "logger.name",
+            "/tmp/x",
+        ),
+        ("logger WandbLogger --trainer.logger.dir", "logger.dir", "/tmp/x"),
+        ("profiler SimpleProfiler --trainer.profiler.dirpath", "profiler.dirpath", "/tmp/x"),
+        ("profiler AdvancedProfiler --trainer.profiler.filename", "profiler.filename", "/tmp/x"),
+    ],
+)
+def test_nothing_is_written_elsewhere(flags: str, option: str, value: str, refuse: Refuse) -> None:
     refuse(
-        FIT + f"--trainer.callbacks+=ModelCheckpoint --trainer.callbacks.dirpath {other}",
-        f"a callback's dirpath '{other}' lies outside the run folder; leave it out",
+        f"{FIT} --trainer.{flags} {value}",
+        f"option trainer.{option} is '{value}'; give a name inside the run folder, such as logs",
     )
+
+
+def test_relative_folders_lie_in_the_run_folder(zoo: Callable[[str], Any]) -> None:
+    command = (
+        FIT + "--trainer.callbacks+=ModelCheckpoint --trainer.callbacks.dirpath mine "
+        "--trainer.logger CSVLogger --trainer.logger.save_dir logs "
+        "--trainer.profiler SimpleProfiler --trainer.profiler.dirpath . "
+        "--trainer.profiler.filename times"
+    )
+    assert zoo(command).code == 0
+    (run,) = Path("runs/r").iterdir()
+    assert {path.name for path in Path().iterdir()} - {"cache"} == {"runs", "r.yaml"}
+    assert list((run / "mine").glob("*.ckpt"))
+    assert list((run / "logs").rglob("metrics.csv"))
+    assert list(run.glob("fit-times.txt"))
+    recipe = (run / "recipe.yaml").read_text()
+    assert "save_dir: logs" in recipe
+    assert zoo(f"fit --config {run / 'recipe.yaml'} --wandb off").code == 0
 
 
 def test_checkpoints_cannot_be_written(

@@ -6,7 +6,9 @@ stand-ins of every sort among it, which tell if they are called.
 
 import functools
 import importlib
+import inspect
 import json
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +18,13 @@ from typing import Any
 
 import pytest
 from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler
 from torch import nn
 from torchvision import models
 
+from zoo.cli.inside import FOLDERS
 from zoo.cli.parser import ZooParser
 from zoo.errors import UserError
 from zoo.run.trust import KINDS, TRUSTED, trust, why_refused
@@ -298,3 +304,14 @@ def test_trust_does_not_reach_past_the_nets(package: str, zoo: Callable[[str], A
     ended = zoo(f"{FIT} --trust {package}")
     assert ended.code == 2
     assert "reached through" in ended.err
+
+
+@pytest.mark.parametrize("kind", [Callback, Logger, Profiler])
+def test_arguments_that_name_a_folder_are_known(kind: type) -> None:
+    """What Lightning's own classes write to; a new one is added to what lies in the run folder."""
+    names = chain.from_iterable(map(callables, loaded("lightning.pytorch")))
+    classes = {each for _, each in names if isinstance(each, type) and issubclass(each, kind)}
+    assert len(classes) > 4
+    given = set(chain.from_iterable(inspect.signature(each).parameters for each in classes))
+    files = {name for name in given if re.search("(dir|path|folder|directory)$", name)}
+    assert files - {"sub_dir", "save_to_log_dir"} <= set(FOLDERS)  # they lie in another

@@ -9,7 +9,6 @@ import lightning as L
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins.precision import Precision
@@ -28,12 +27,12 @@ from zoo.callbacks.train_log import TrainLog
 from zoo.cli.catalog import VERBS, import_all
 from zoo.cli.checks import check_monitor, check_net, check_trainer, device_type
 from zoo.cli.config import FACTS
+from zoo.cli.inside import write_inside
 from zoo.cli.messages import refusal
 from zoo.cli.parser import LayerAction, ZooParser
 from zoo.cli.precision import Trainer, choose_precision
 from zoo.cli.request import Arguments, Request
 from zoo.cli.session import Session
-from zoo.errors import UserError
 from zoo.nets.cost import Cost, measure_cost
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
 from zoo.run.csv_logger import MetricsCSV
@@ -135,6 +134,13 @@ class ZooCLI(LightningCLI):
         if isinstance(net, dict):
             net.setdefault("init_args", {})
 
+    def before_instantiate_classes(self) -> None:
+        """Choose the run folder, and have all that is built write into it."""
+        options = self.config["trainer"]
+        check_trainer(options)
+        self.session.folder = self._choose_folder(Path(options["default_root_dir"]))
+        self._given = write_inside(options, self.folder.path)
+
     def instantiate_classes(self) -> None:
         """Build data and task; what their constructors refuse is the user's to put right."""
         try:
@@ -144,11 +150,10 @@ class ZooCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the Trainer around a run folder, and check everything before that is created."""
-        options = self.config_init["trainer"]
-        check_trainer(options)
+        for option, value in self._given.items():  # the recipe, as it was
+            self.config["trainer"][option] = value
+        options, folder = self.config_init["trainer"], self.folder
         check_monitor(self.config["checkpoint"]["monitor"], self.model)
-        folder = self._choose_folder(Path(options["default_root_dir"]))
-        self.session.folder = folder
         if self.request.verb == "predict":  # one file of all predictions, in their order
             kwargs |= {
                 "devices": one_of_devices(options["devices"]),
@@ -170,7 +175,6 @@ class ZooCLI(LightningCLI):
             ],
             **kwargs,
         )
-        _check_callbacks(trainer, folder.path)
         self.cost = self._check_data_and_net(trainer)
         step = None
         if self.checkpoint is not None:
@@ -283,13 +287,3 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def _check_callbacks(trainer: L.Trainer, folder: Path) -> None:
-    """Keep checkpoints inside the run folder, whatever a recipe names."""
-    for callback in trainer.checkpoint_callbacks:
-        path = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
-        if path and not Path(path).resolve().is_relative_to(folder.resolve()):
-            raise UserError(
-                f"a callback's dirpath {str(path)!r} lies outside the run folder; leave it out"
-            )
