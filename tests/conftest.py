@@ -16,10 +16,6 @@ from PIL import Image
 if TYPE_CHECKING:
     import lightning as L
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Tests run side by side, a process to a core: more threads would stand in each other's way.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 RECIPE = """\
 model:
   class_path: ImageClassifier
@@ -30,6 +26,15 @@ trainer:
   {max_epochs: 1, limit_train_batches: 1, limit_val_batches: 1, limit_test_batches: 1,
    accelerator: cpu, devices: 1, enable_progress_bar: false}
 """
+
+
+def pytest_xdist_setupnodes() -> None:
+    """Give each test process one thread, as they run side by side, a process to a core.
+
+    Here, as OpenMP looks when it is loaded: in a process that already runs it is too late, and two
+    threads in each of two processes on two cores wait for each other in loops.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
