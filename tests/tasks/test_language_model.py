@@ -16,6 +16,7 @@ from datamodules.language.batch import TokenBatch
 from zoo import GPT, LanguageModel, RNNLanguageModel
 from zoo.callbacks.train_log import TrainLog
 from zoo.errors import UserError
+from zoo.losses.tokens import MOST_LOGITS
 from zoo.optim.muon import MuonAdamW
 
 VOCAB, LENGTH = 12, 10
@@ -101,6 +102,40 @@ def test_the_last_step_of_an_epoch_may_have_fewer_batches(trainer):
     assert len(seen) == 2
     for got, want in zip(seen[1], wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+
+
+class Bigrams(nn.Module):
+    """The least net that has an output layer."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, 4)
+        self.output_layer = nn.Linear(4, vocab_size, bias=False)
+
+    def features(self, tokens, position_ids=None, segment_ids=None, shared_prefix_len=0):
+        return self.embedding(tokens)
+
+    def forward(self, tokens):
+        return self.output_layer(self.features(tokens))
+
+
+def test_half_precision_has_the_figures_of_full_precision(trainer):
+    torch.manual_seed(0)
+    net, tokens = Bigrams(512), torch.randint(0, 512, (64, 521))
+    places = tokens[:, :-1]
+    assert places.numel() * 512 > MOST_LOGITS
+    with torch.no_grad():
+        exact = F.cross_entropy(net(places).flatten(0, 1), tokens[:, 1:].flatten()).item()
+    batch = TokenBatch(places, tokens[:, 1:], torch.arange(64))
+    loader = torch.utils.data.DataLoader([batch], batch_size=None)
+    task = LanguageModel(net, lr=0.0, sample_tokens=0)
+    runner = trainer(precision="bf16-mixed")
+    runner.fit(task, loader, loader)
+    log = next(c for c in runner.callbacks if isinstance(c, TrainLog))
+    found = {name: log.latest[name] for name in ("train/loss_epoch", "val/loss")}
+    found |= runner.test(task, loader, verbose=False)[0]
+    for name in ("train/loss_epoch", "val/loss", "test/loss"):
+        assert found[name] == pytest.approx(exact, rel=1e-3), name
 
 
 def test_figures_are_of_all_tokens_once(trainer, corpus):

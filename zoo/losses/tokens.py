@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from datamodules.core.protocols import IGNORE_INDEX
@@ -42,17 +44,17 @@ def logits_loss(
 
 def token_loss(
     features: Tensor,
-    layer: nn.Linear,
+    layer: nn.Module,
     labels: Tensor,
     *,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> Tensor:
-    """Return the :func:`logits_loss` of ``layer(features)``.
+    """Return the :func:`logits_loss` of ``layer(features)``, in float32.
 
-    Where these logits would be many, they are made, and made use of on the way back, a piece at a
-    time: by torch's ``F.linear_cross_entropy`` (from 2.15 on), or by recomputing each piece
-    where that does not know an option.
+    Where these logits would be many, they are made a piece at a time, and their gradients with
+    them, so that the way back makes none anew. torch's ``F.linear_cross_entropy`` does so too, but
+    adds up, and scales the gradient, in the features' type: three digits in bfloat16.
 
     Args:
         features: ``(N, D)``.
@@ -61,28 +63,55 @@ def token_loss(
         label_smoothing: As there.
         z_loss: As there.
     """
-    if len(labels) * len(layer.weight) <= MOST_LOGITS:
-        return logits_loss(layer(features), labels, label_smoothing=label_smoothing, z_loss=z_loss)
-    if z_loss == label_smoothing == 0 and hasattr(F, "linear_cross_entropy"):
-        device = features.device.type
-        if torch.is_autocast_enabled(device):  # which does not reach into this function
-            features = features.to(torch.get_autocast_dtype(device))
-        bias = layer.bias
-        loss: Tensor = F.linear_cross_entropy(
-            features,
-            layer.weight.to(features.dtype),
-            labels,
-            linear_bias=None if bias is None else bias.to(features.dtype),
-            ignore_index=IGNORE_INDEX,
-            reduction="sum",
-            options=torch.nn.LinearCrossEntropyOptions(),
-        )
-        return loss
 
     def piece(some: Tensor, its: Tensor) -> Tensor:
         return logits_loss(layer(some), its, label_smoothing=label_smoothing, z_loss=z_loss)
 
-    return torch.stack(_in_pieces(piece, features, layer, labels)).sum()
+    rows = _rows(features, layer)
+    if len(labels) <= rows:
+        return piece(features, labels)
+    weights = [p for p in layer.parameters() if p.requires_grad]
+    if not torch.is_grad_enabled() or not (weights or features.requires_grad):
+        return torch.stack([piece(*some) for some in _split(features, labels, rows)]).sum()
+    loss: Tensor = _InPieces.apply(piece, rows, features, labels, *weights)
+    return loss
+
+
+class _InPieces(torch.autograd.Function):
+    """The sum of a function of some places at a time, whose gradient is taken on the way there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        piece: Callable[[Tensor, Tensor], Tensor],
+        rows: int,
+        features: Tensor,
+        labels: Tensor,
+        *weights: Tensor,
+    ) -> Tensor:
+        needs_features = ctx.needs_input_grad[2]
+        of_features, of_weights = [], [torch.zeros_like(weight) for weight in weights]
+        total = torch.zeros((), device=features.device)
+        for some, its in _split(features, labels, rows):
+            with torch.enable_grad():
+                some = some.detach().requires_grad_(needs_features)
+                loss = piece(some, its)
+            total += loss.detach()
+            found = torch.autograd.grad(loss, (some, *weights) if needs_features else weights)
+            if needs_features:
+                of_features.append(found[0])
+            for summed, more in zip(of_weights, found[needs_features:], strict=True):
+                summed += more
+        ctx.gradients = torch.cat(of_features) if needs_features else None, of_weights
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        of_features, of_weights = ctx.gradients
+        if of_features is not None:
+            of_features = of_features * gradient
+        return None, None, of_features, None, *(weight * gradient for weight in of_weights)
 
 
 def token_losses(features: Tensor, layer: nn.Module, labels: Tensor) -> Tensor:
@@ -101,16 +130,16 @@ def token_losses(features: Tensor, layer: nn.Module, labels: Tensor) -> Tensor:
         logits = layer(some).float()
         return F.cross_entropy(logits, its, ignore_index=IGNORE_INDEX, reduction="none")
 
-    return torch.cat(_in_pieces(piece, features, layer, labels))
+    pieces = _split(features, labels, _rows(features, layer))
+    return torch.cat([checkpoint(piece, some, its, use_reentrant=False) for some, its in pieces])
 
 
-def _in_pieces(
-    piece: Callable[[Tensor, Tensor], Tensor], features: Tensor, layer: nn.Module, labels: Tensor
-) -> list[Tensor]:
-    """Return what a function makes of some places at a time, anew on the way back."""
+def _rows(features: Tensor, layer: nn.Module) -> int:
+    """Return of how many places there may be logits at once."""
     weight = getattr(layer, "weight", None)
-    rows = max(1, MOST_LOGITS // (features.shape[1] if weight is None else len(weight)))
-    return [
-        checkpoint(piece, some, its, use_reentrant=False)
-        for some, its in zip(torch.split(features, rows), torch.split(labels, rows), strict=True)
-    ]
+    return max(1, MOST_LOGITS // (features.shape[1] if weight is None else len(weight)))
+
+
+def _split(features: Tensor, labels: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return so many places at a time."""
+    return zip(torch.split(features, rows), torch.split(labels, rows), strict=True)

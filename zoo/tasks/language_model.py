@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -226,7 +226,7 @@ class LanguageModel(Task):
         if features.device.type == "cpu":  # elsewhere the host would have to wait for their number
             asked = labels != IGNORE_INDEX
             features, labels = features[asked], labels[asked]
-        return token_loss(features, cast("nn.Linear", layer), labels, **options)
+        return token_loss(features, layer, labels, **options)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
