@@ -1,6 +1,7 @@
 """What all tasks share."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -76,3 +77,52 @@ def test_auxiliary_heads_change_the_training_loss(trainer: Callable[..., L.Train
         task = ImageClassifier(net, aux_weight=weight)
         trainer(limit_train_batches=1, limit_val_batches=0).fit(task, Digits(batch_size=2))
         assert task.training_loss_options() == names
+
+
+class Rates(L.Callback):
+    """Keeps the rate of each step, and a checkpoint of each epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.save_checkpoint(self.folder / f"{trainer.current_epoch + 1}.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after", "epochs", "lr", "said"),
+    [
+        ("one_cycle", 2, 4, 0.01, "one_cycle now ends at step 20, not 10: "),
+        ("step", 2, 4, 0.01, "step now ends at step 20, not 10: "),
+        ("cosine", 1, 2, 0.5, ""),
+        ("cosine", 1, 2, 0.01, None),
+        ("constant", 2, 4, 0.01, None),
+    ],
+)
+def test_a_run_that_goes_on_says_how_its_schedule_changes(
+    trainer: Callable[..., L.Trainer],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    schedule: Any,
+    after: int,
+    epochs: int,
+    lr: float,
+    said: str | None,
+) -> None:
+    data, net = Digits(batch_size=256), MLP(1, 10, image_size=8, widths=[8])  # 5 steps an epoch
+    first = ImageClassifier(net, lr=0.01, schedule=schedule)
+    trainer(max_epochs=2, callbacks=[Rates(tmp_path)]).fit(first, data)
+    path = tmp_path / f"{after}.ckpt"
+    group = torch.load(path, weights_only=True)["optimizer_states"][0]["param_groups"][0]
+    rates = Rates(tmp_path)
+    capfd.readouterr()
+    trainer(max_epochs=epochs, callbacks=[rates]).fit(
+        ImageClassifier(net, lr=lr, schedule=schedule), data, ckpt_path=path, weights_only=True
+    )
+    goes_on = f"the learning rate goes on at {rates.seen[0]:.3g}"
+    expected = [] if said is None else [f"{said}{goes_on}, where it had come to {group['lr']:.3g}"]
+    assert [line for line in capfd.readouterr().out.splitlines() if "rate" in line] == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from typing import Any, ClassVar, Literal
 
@@ -162,6 +163,10 @@ class Task(L.LightningModule):
         self.meters: dict[Stage, Meters] = {}
         self.test_artifacts: dict[str, Any] = {}
         self._configured: list[dict[str, Any]] = []
+        # Optimiser steps that the schedule is laid out for: in this run, and in the one that it
+        # goes on from.
+        self._total_steps = 0
+        self._earlier_total_steps: int | None = None
         self._step_weight: int | Tensor = 0
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
@@ -199,6 +204,7 @@ class Task(L.LightningModule):
                     "give constant, or say where training ends: trainer.max_epochs or max_steps",
                 )
             total = 1
+        self._total_steps = int(total)
         optimizer = build_optimizer(
             self.net,
             self.optimizer_name,
@@ -213,7 +219,7 @@ class Task(L.LightningModule):
             lambda step: lr_factor(
                 self.schedule,
                 step,
-                total_steps=int(total),
+                total_steps=self._total_steps,
                 warmup_steps=self.warmup_steps,
                 milestones=self.milestones,
                 gamma=self.gamma,
@@ -272,7 +278,21 @@ class Task(L.LightningModule):
         self._step_weight = 0  # an earlier run may have ended within a step
         optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
         if isinstance(optimizer, torch.optim.Optimizer) and isinstance(schedule, LambdaLR):
+            before = max(group["lr"] for group in optimizer.param_groups)
             restore_hyperparameters(optimizer, schedule, self._configured)
+            now = max(group["lr"] for group in optimizer.param_groups)
+            if self.global_step and self.trainer.is_global_zero:
+                self._tell_changed_rate(before, now)
+
+    def _tell_changed_rate(self, before: float, now: float) -> None:
+        """Say it where a run does not go on at the rates that were laid out before."""
+        steps, earlier = self._total_steps, self._earlier_total_steps
+        stretched = self.schedule != "constant" and earlier not in (None, steps)
+        jumps = not math.isclose(before, now, rel_tol=1e-9)
+        if stretched or jumps:
+            end = f"{self.schedule} now ends at step {steps}, not {earlier}: " if stretched else ""
+            came_to = f", where it had come to {before:.3g}" if jumps else ""
+            print(f"{end}the learning rate goes on at {now:.3g}{came_to}", flush=True)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the step's randomness by its place in the run."""
@@ -472,6 +492,7 @@ class Task(L.LightningModule):
             "layout": LAYOUT,
             "monitor": self.monitor,
             "precision": str(self.trainer.precision),
+            "total_steps": self._total_steps,
             "train_sums": self.train_sums.state(self._over_processes),
         }
         if isinstance(data := data_of(self.trainer), SupportsRebuilding):
@@ -512,6 +533,7 @@ class Task(L.LightningModule):
             )
         if training:
             self._check_groups(checkpoint)
+            self._earlier_total_steps = checkpoint.get("zoo", {}).get("total_steps")
         state = checkpoint.get("zoo", {}).get("train_sums")
         if state is not None:
             self.train_sums = TrainSums(state if self.global_rank == 0 else None)
