@@ -16,6 +16,18 @@ Numbers = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(?i:inf|infinity)$"
+#: What no category is, and what may be done about it.
+_WRITTEN = {
+    "numbers with a comma": (
+        r"^[+-]?[0-9 .']*,[0-9 .,']*[0-9]([eE][+-]?[0-9]+)?$",
+        "write a decimal point and no separators of thousands",
+    ),
+    "dates or times": (
+        r"^([0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}"
+        r"|[0-9]{1,2}:[0-9]{2})($|[T :.].*$)",
+        "turn them into numbers, such as days since the first, month or hour",
+    ),
+}
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -223,6 +235,29 @@ class CsvFile:
         """Whether at least half of a column's values are numbers."""
         _, is_text = self._parse(column)
         return float(is_text.mean()) <= 0.5
+
+    def check_categories(self, column: str, remedy: str) -> None:
+        """Refuse a column at least half of whose texts are numbers or dates in some other form.
+
+        Args:
+            column: One that was read.
+            remedy: What else to do with it.
+
+        Raises:
+            DataError: If it is one.
+        """
+        import pyarrow.compute as pc
+
+        texts, (_, is_text) = self._texts[column], self._parse(column)
+        for things, (pattern, how) in _WRITTEN.items():
+            found = pc.match_substring_regex(texts, pattern).to_numpy()
+            if found.any() and 2 * found.sum() >= is_text.sum():
+                first = texts[int(found.argmax())].as_py()[:60]
+                raise DataError(
+                    f"column {column!r} of {self.name} has {things}, {found.sum()} of {len(texts)} "
+                    f"values, the first being {first!r} in line {self._line(found)}; {how}, "
+                    f"or {remedy}"
+                )
 
     def numbers(self, column: str, remedy: str) -> Numbers:
         """Return the values of a column of numbers, (N,).

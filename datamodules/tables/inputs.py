@@ -66,7 +66,7 @@ class TableInputs(PreparedTable):
         self.names += [f"{path}:{line}" for line in lines]
         numbers = {name: file.numbers(name, "mend them") for name in self.means}
         texts = {name: file.texts(name) for name in self.categories}
-        return self._encode(numbers, texts, len(lines))
+        return self._encode(numbers, texts, len(lines), file.name)
 
     def predict_dataloader(self) -> PositionedLoader:
         """Return the rows in the order of ``names``."""

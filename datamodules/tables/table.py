@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -150,10 +151,14 @@ class PreparedTable(ArrayDataModule):
         self.in_channels = len(self.feature_names)
         self.input_shape = (self.in_channels,)
 
+    @rank_zero_only
+    def _tell(self, fact: str) -> None:
+        print(f"{type(self).__name__}: {fact}", flush=True)
+
     def _encode(
-        self, numbers: Mapping[str, Numbers], texts: Mapping[str, Texts], count: int
+        self, numbers: Mapping[str, Numbers], texts: Mapping[str, Texts], count: int, source: str
     ) -> npt.NDArray[np.float32]:
-        """Return the features (N, F) of ``count`` rows."""
+        """Return the features (N, F) of ``count`` rows; tell which categories are not known."""
         features = np.zeros((count, self.in_channels), dtype=np.float32)
         for place, (column, mean) in enumerate(self.means.items()):
             if self.stds[column] > 0:
@@ -164,6 +169,12 @@ class PreparedTable(ArrayDataModule):
             values, codes = texts[column]
             hot = np.array([places.get(value, -1) for value in values])[codes]
             known = np.flatnonzero(hot >= 0)
+            if len(known) < count:
+                unseen = values[codes[int((hot < 0).argmax())]]
+                self._tell(
+                    f"{count - len(known)} of {count} rows of {source} have in column {column!r} "
+                    f"what no training row has, the first {unseen!r}; it counts as no category"
+                )
             features[known, hot[known]] = 1
             first += len(names)
         return features
@@ -215,7 +226,7 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
                     "another target"
                 )
         self._set_facts(target_name)
-        features = self._encode(numbers, texts, len(target))
+        features = self._encode(numbers, texts, len(target), source)
         self._parts = [ArrayTable(features, target, rows) for rows in (test, val, train)]
 
     def load_splits(self) -> list[ArrayTable]:
@@ -228,8 +239,10 @@ class CSVTable(TableDataModule):
 
     Any number of rows that fit into memory, under the file's own licence. A column at least half of
     whose values are numbers is numeric, and standardised; any other one is categorical, and one-hot
-    encoded. Values must not be missing: an empty value is, and so are NA, N/A, NaN, null and their
-    like. Training, validation and test rows are chosen by ``split_seed``.
+    encoded. Numbers have a decimal point and nothing between thousands: those with a comma, dates
+    and times are refused, unless ``categorical`` names their columns. Values must not be missing:
+    an empty value is, and so are NA, N/A, NaN, null and their like. Training, validation and test
+    rows are chosen by ``split_seed``.
 
     Args:
         path: The file, in UTF-8.
@@ -269,7 +282,7 @@ class CSVTable(TableDataModule):
         remedy = "mend them, or list the column in categorical or in ignore"
         self._encode_splits(
             {name: file.numbers(name, remedy) for name in columns if name not in texts},
-            {name: file.texts(name) for name in texts},
+            {name: self._categories_of(file, name) for name in texts},
             target,
             file.numbers(target, "mend them, or choose another target"),
             file.name,
@@ -317,6 +330,18 @@ class CSVTable(TableDataModule):
                     "leave means, stds and categories to be found",
                 )
         return [*self.means, *self.categories]
+
+    def _categories_of(self, file: CsvFile, column: str) -> Texts:
+        """Return a column of categories; one that nobody chose must look like categories."""
+        texts = file.texts(column)
+        if not self._given and self.categorical is None:
+            file.check_categories(column, "list the column in categorical or in ignore")
+            if 2 * len(texts.values) > len(texts.codes):
+                self._tell(
+                    f"column {column!r} of {file.name} has {len(texts.values)} categories in "
+                    f"{len(texts.codes)} rows, too many to learn much from; list it in ignore"
+                )
+        return texts
 
     def _is_categorical(self, file: CsvFile, column: str) -> bool:
         if self._given:

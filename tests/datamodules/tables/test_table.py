@@ -1,6 +1,7 @@
 """Tables: csv files, the diabetes data, and rows to predict on."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from datamodules import CSVTable, Diabetes, TableInputs
-from datamodules.core.errors import OptionError, UserError
+from datamodules.core.errors import DataError, OptionError, UserError
 from datamodules.core.randomness import permutation
 from datamodules.tables.table import TableBatch
 
@@ -353,6 +354,74 @@ def test_rows_of_diabetes_from_a_file(tmp_path) -> None:
     inputs = TableInputs(inputs=[path], **data.inputs_spec()["init_args"])
     got = next(iter(inputs.predict_dataloader())).features.numpy()
     np.testing.assert_array_equal(got, features(data)[:128])
+
+
+# ------------------------------------------------------------------ texts that are no categories
+
+TWENTY = range(20)
+WRITTEN = {
+    "decimal commas": ([f"{n},5" for n in TWENTY], "numbers with a comma, 20 of 20 .*'0,5' in l"),
+    "thousands": ([f"{n + 1},234,567.5" for n in TWENTY], "numbers with a comma.*'1,234,567.5'"),
+    "some commas": (
+        [*map(str, range(8)), *(f"1,{n}" for n in range(8)), *"abcd"],
+        "numbers with a comma, 8 of 20 values, the first being '1,0' in line 10; write a decimal "
+        "point and no separators of thousands, or list the column in categorical or in ignore",
+    ),
+    "dates": (
+        [f"2024-01-{n + 1:02}" for n in TWENTY],
+        "dates or times, 20 of 20 values, the first being '2024-01-01' in line 2; turn them into",
+    ),
+    "moments": ([f"2024-01-{n + 1:02}T12:30:00Z" for n in TWENTY], "dates or times"),
+    "dates of Europe": ([f"{n + 1}.1.2024 12:30" for n in TWENTY], "dates or times"),
+    "dates of America": ([f"1/{n + 1}/24" for n in TWENTY], "dates or times"),
+    "times": ([f"{n}:30" for n in TWENTY], "dates or times"),
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_numbers_and_dates_in_another_form_are_no_categories(tmp_path, form) -> None:
+    values, words = WRITTEN[form]
+    table = {"x": np.arange(20), "when": np.array(values), "y": np.arange(20) ** 2}
+    path = write(tmp_path / "t.csv", table, delimiter=";")
+    with pytest.raises(DataError, match=words):
+        CSVTable(path, target="y", delimiter=";")
+    chosen = CSVTable(path, target="y", delimiter=";", categorical=["when"])
+    assert chosen.categories.keys() == {"when"}
+    again = CSVTable(**{**chosen.resolved()["init_args"], "categorical": None})
+    assert again.feature_names == chosen.feature_names
+
+
+def test_words_that_hold_numbers_are_categories(tmp_path, capsys) -> None:
+    sizes = np.array(["3-5", "10-12", "A 1,5", "v1.2"] * 5)
+    path = write(tmp_path / "t.csv", {"size": sizes, "y": np.arange(20)})
+    assert CSVTable(path, target="y").categories["size"] == sorted(set(sizes))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_column_of_almost_as_many_categories_as_rows_is_told(tmp_path, capsys) -> None:
+    names = np.array([f"n{n}" for n in range(18)] + ["n0", "n0"])
+    path = write(tmp_path / "t.csv", {"x": np.arange(20), "name": names, "y": np.arange(20)})
+    told = "CSVTable: column 'name' of .* has 18 categories in 20 rows, .* list it in ignore"
+    data = CSVTable(path, target="y")
+    assert re.search(told, capsys.readouterr().out)
+    CSVTable(**data.resolved()["init_args"])
+    CSVTable(path, target="y", categorical=["name"])
+    CSVTable(path, target="y", ignore=["name"])
+    assert "too many" not in capsys.readouterr().out
+
+
+def test_values_that_training_did_not_see_are_counted(csv_path, tmp_path, capsys) -> None:
+    spec = CSVTable(csv_path, target="price").inputs_spec()["init_args"]
+    table = columns()
+    table["city"] = table["city"].astype(object)
+    table["city"][[3, 4, 9]] = ["Atlantis", "Ys", "Atlantis"]
+    path = write(tmp_path / "new.csv", table)
+    assert capsys.readouterr().out == ""
+    TableInputs(inputs=[csv_path, path], **spec)
+    assert capsys.readouterr().out == (
+        f"TableInputs: 3 of 60 rows of '{path}' have in column 'city' what no training row has, "
+        "the first 'Atlantis'; it counts as no category\n"
+    )
 
 
 # ------------------------------------------------------------------ the command line
