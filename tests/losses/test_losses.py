@@ -60,13 +60,14 @@ def by_formula(
     p = np.exp(log_p)
     w = np.ones(CLASSES) if weights is None else weights.numpy()
     truth = np.eye(CLASSES)[t.numpy()] if t.ndim == 1 else t.numpy()
-    truth = (1 - smoothing) * truth + smoothing / CLASSES
+    total = (w * truth).sum(1, keepdims=True)
+    truth = (1 - smoothing) * w * truth + smoothing / CLASSES * total
     each = {
         "cross_entropy": lambda: -log_p,
         "focal": lambda: -((1 - p) ** option["gamma"]) * log_p,
         "generalized_cross_entropy": lambda: (1 - p ** option["q"]) / option["q"],
     }[name]()
-    return (w * truth * each).sum(1)
+    return (truth * each).sum(1)
 
 
 CASES = [
@@ -98,8 +99,7 @@ def test_one_class_follows_its_formula(name, option, weights, smoothing, target)
     near(function(z, target, **options), expected.sum() / total)
 
 
-@pytest.mark.parametrize("weights", [None, WEIGHTS])
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize(("weights", "smoothing"), [(None, 0.0), (None, 0.2), (WEIGHTS, 0.0)])
 @pytest.mark.parametrize("target", [labels(), mixed()], ids=["index", "mixed"])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_cross_entropy_and_its_limits_are_torchs(weights, smoothing, target, reduction):
@@ -107,10 +107,45 @@ def test_cross_entropy_and_its_limits_are_torchs(weights, smoothing, target, red
     options = {"label_smoothing": smoothing, "reduction": reduction}
     expected = F.cross_entropy(z, target, weight=weights, **options)
     options["class_weights"] = weights
-    assert torch.equal(losses.cross_entropy(z, target, **options), expected)
+    near(losses.cross_entropy(z, target, **options), expected)
     near(losses.focal(z, target, gamma=0.0, **options), expected)
     limit = losses.generalized_cross_entropy(z, target, q=1e-9, **options)
     torch.testing.assert_close(limit, expected, rtol=1e-6, atol=1e-6)
+
+
+def least(loss: nn.Module, target: Tensor) -> Tensor:
+    """The logits at which the loss of one sample is least."""
+    z = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([z], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(z, target, "none").sum()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return z.detach()
+
+
+@pytest.mark.parametrize("name", get_args(ClassificationLoss))
+@pytest.mark.parametrize("target", [[1.0, 0.0, 0.0], [0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])
+def test_weights_of_classes_do_not_act_on_the_smoothing(name, target):
+    """A rare class of a large weight is no likelier where the label says another."""
+    kind = "multilabel" if name == "binary_cross_entropy" else "multiclass"
+    options = {"label_kind": kind, "label_smoothing": 0.1, "gce_q": 0.3, "focal_gamma": 0.5}
+    wide = torch.tensor([1.0, 1.0, 50.0], dtype=torch.float64)
+    t = torch.tensor([target], dtype=torch.float64)
+    weighted = least(classification_loss(name, class_weights=wide, **options), t)
+    plain = least(classification_loss(name, **options), t)
+    torch.testing.assert_close(weighted, plain, rtol=1e-3, atol=1e-3)
+    if name == "cross_entropy":
+        smoothed = 0.9 * t + 0.1 / 3
+        torch.testing.assert_close(weighted.softmax(1), smoothed, rtol=1e-4, atol=1e-4)
+    if target == [0.0, 0.0, 1.0] and kind == "multiclass":  # the sample has its label's weight
+        z = logits(1, 3)
+        of_label = classification_loss(name, class_weights=wide, **options)(z, t, "none")
+        near(of_label, 50 * classification_loss(name, **options)(z, t, "none"))
 
 
 def test_generalized_cross_entropy_ends_in_the_mean_absolute_error():
@@ -139,8 +174,8 @@ def test_multilabel_follows_its_formula(gamma, weights, smoothing):
     z, t = logits(), labels(SAMPLES, CLASSES, classes=2)
     w = 1.0 if weights is None else weights.numpy()
     s, truth = expit(z.numpy()), t.numpy() * (1 - smoothing) + smoothing / 2
-    expected = -(
-        w * truth * (1 - s) ** gamma * log_expit(z.numpy())
+    expected = -np.where(t > 0, w, 1.0) * (
+        truth * (1 - s) ** gamma * log_expit(z.numpy())
         + (1 - truth) * s**gamma * log_expit(-z.numpy())
     )
     options = {"class_weights": weights, "label_smoothing": smoothing}

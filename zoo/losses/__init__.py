@@ -7,9 +7,11 @@ axes such as ``H, W`` (segmentation). The arguments that many share:
   probabilities ``(B, C, ...)`` as MixUp makes; of labels one by one both are ``(B, C)``; of numbers
   ``predictions`` and ``targets`` are of one shape, ``(B, ...)``. Another shape, which would be
   broadcast silently, is a ``ValueError``.
-* ``class_weights``, ``(C,)``: ``w`` below, a factor on each class, or on each label's presence.
+* ``class_weights``, ``(C,)``: ``w`` below, a factor on the samples of each class, or on each
+  label's presence.
 * ``label_smoothing``: ``e``, the share of the target that is spread evenly over all classes (over
-  presence and absence of a label).
+  presence and absence of a label). A sample has the weight of its own label, and the spread share
+  is not weighted by class.
 * ``ignore_index``: the class index whose elements do not count.
 * ``reduction``: ``mean`` gives one number for the batch, ``none`` one number a sample, ``(B,)``:
   the mean over the sample's own elements (labels of a multi-label target, columns of a regression,
@@ -17,16 +19,18 @@ axes such as ``H, W`` (segmentation). The arguments that many share:
 
 **Classification** takes logits ``z``, never probabilities; :func:`check_logits` says why. With
 ``p = softmax(z)``, ``s = sigmoid(z)``, targets ``t`` and class weights ``w`` (1 where left out),
-the loss of one sample is, for labels of one class out of several (multiclass, binary, ordinal):
+the loss of one sample is, for labels of one class out of several (multiclass, binary, ordinal),
+with ``u_c = (1 - e) w_c t_c + (e / C) sum_k w_k t_k``, which is ``t_c`` if neither is given:
 
-* cross_entropy: ``-sum_c w_c t_c log p_c``
-* focal: ``-sum_c w_c t_c (1 - p_c)^gamma log p_c``
-* generalized_cross_entropy: ``sum_c w_c t_c (1 - p_c^q) / q``
+* cross_entropy: ``-sum_c u_c log p_c``
+* focal: ``-sum_c u_c (1 - p_c)^gamma log p_c``
+* generalized_cross_entropy: ``sum_c u_c (1 - p_c^q) / q``
 
-and for multi-label ones:
+and for multi-label ones, with ``n_c = w_c t_c + 1 - t_c``, ``u_c = (1 - e) w_c t_c + (e / 2) n_c``
+and ``v_c = (1 - e) (1 - t_c) + (e / 2) n_c``:
 
-* binary_cross_entropy: ``-mean_c (w_c t_c log s_c + (1 - t_c) log(1 - s_c))``
-* focal: ``-mean_c (w_c t_c (1 - s_c)^gamma log s_c + (1 - t_c) s_c^gamma log(1 - s_c))``
+* binary_cross_entropy: ``-mean_c (u_c log s_c + v_c log(1 - s_c))``
+* focal: ``-mean_c (u_c (1 - s_c)^gamma log s_c + v_c s_c^gamma log(1 - s_c))``
 
 **Regression** works on the residual ``r = prediction - target``; ``d`` is ``huber_delta``:
 

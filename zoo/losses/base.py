@@ -144,13 +144,28 @@ def check_weight_count(logits: Tensor, class_weights: Tensor | None) -> None:
         )
 
 
-def smooth_labels(targets: Tensor, label_smoothing: float, classes: int) -> Tensor:
-    """Spread a share of the target evenly over all classes.
+def smooth_labels(targets: Tensor, total: Tensor, label_smoothing: float, classes: int) -> Tensor:
+    """Spread a share of each sample's total evenly over all classes.
 
-    >>> smooth_labels(torch.tensor([[1.0, 0.0]]), 0.2, 2)
-    tensor([[0.9000, 0.1000]])
+    >>> weighted = torch.tensor([[5.0, 0.0]])
+    >>> smooth_labels(weighted, weighted.sum(1, keepdim=True), 0.2, 2)
+    tensor([[4.5000, 0.5000]])
     """
-    return targets * (1 - label_smoothing) + label_smoothing / classes
+    return targets * (1 - label_smoothing) + total * (label_smoothing / classes)
+
+
+def presence_and_absence(
+    logits: Tensor, targets: Tensor, class_weights: Tensor | None, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Return what each label's presence and its absence weigh, ``u`` and ``v``, smoothed."""
+    targets = targets_like(logits, targets, class_weights)
+    present = targets if class_weights is None else targets * class_weights
+    absent = 1 - targets
+    total = present + absent
+    return (
+        smooth_labels(present, total, label_smoothing, 2),
+        smooth_labels(absent, total, label_smoothing, 2),
+    )
 
 
 def counted_elements(logits: Tensor, targets: Tensor, ignore_index: int | None) -> Tensor:
@@ -183,12 +198,12 @@ def expected_loss(
     ignore_index: int | None,
     reduction: Reduction,
 ) -> Tensor:
-    """Reduce ``sum_c w_c t_c loss_c`` of losses ``(B, C, ...)``."""
+    """Reduce ``sum_c u_c loss_c`` of losses ``(B, C, ...)``."""
     counted = counted_elements(losses, targets, ignore_index)
     truth = class_probabilities(losses, targets, counted.unsqueeze(1))
-    truth = smooth_labels(truth, label_smoothing, losses.shape[1])
     if class_weights is not None:
         truth = truth * class_weights.view(-1, *[1] * (losses.ndim - 2))
+    truth = smooth_labels(truth, truth.sum(1, keepdim=True), label_smoothing, losses.shape[1])
     by_index = targets if targets.shape != losses.shape else None
     return reduce_elements(
         (truth * losses).sum(1) * counted, by_index, counted, class_weights, reduction

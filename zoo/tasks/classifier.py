@@ -45,8 +45,8 @@ class Classifier(Task):
             that name where it is left out.
         label_kind: Taken from the data by the command line.
         loss: Left out: ``cross_entropy``, for ``multilabel`` data ``binary_cross_entropy``.
-        label_smoothing: Share of the target that is spread evenly over all classes
-            (arXiv 1512.00567).
+        label_smoothing: Share of the target that is spread evenly over all classes, whatever their
+            weights (arXiv 1512.00567).
         class_weights: One factor a class on its samples' loss; ``auto`` takes factors inverse to
             the classes' frequencies in the training split.
         focal_gamma: Exponent of ``focal`` (arXiv 1708.02002): how far easy samples count less.
