@@ -174,7 +174,7 @@ OPTIONS = {
     "give 10 numbers, one for each class",
     "--model.net.dropout 3": "option model.net.dropout is 3.0; give a number from 0 to below 1",
     "--checkpoint.monitor val/nope": "option checkpoint.monitor is 'val/nope'; "
-    "give one of val/loss, val/acc, val/balanced_acc, val/f1, val/top5",
+    "give one of val/loss, val/acc, val/top5, val/balanced_acc, val/f1",
     "--checkpoint.every_n_train_steps -1": "option checkpoint.every_n_train_steps is -1; "
     "give 0 (off) or more",
     "--trainer.max_epochs -5": "option trainer.max_epochs is -5; "

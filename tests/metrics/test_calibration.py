@@ -11,18 +11,17 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import entropy as scipy_entropy
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_calibration_error,
-    multiclass_calibration_error,
-)
+from torchmetrics.functional.classification import binary_calibration_error
 
 from zoo.losses import classification as losses
 from zoo.metrics import calibration
 from zoo.metrics.calibration import (
     HIGHEST_TEMPERATURE,
     LOWEST_TEMPERATURE,
+    calibration_error,
     entropy,
     fit_temperature,
+    reliability_bins,
     scores,
 )
 
@@ -206,20 +205,53 @@ def test_limits_of_entropy(dtype):
 # --- scores --------------------------------------------------------------------------------------
 
 
+def error_in_bins(confidence: torch.Tensor, right: torch.Tensor) -> float:
+    """The calibration error by numpy's histograms, whose last bin is closed."""
+    values, hits = confidence.double().numpy(), right.double().numpy()
+    sums = [
+        np.histogram(values, bins=15, range=(0, 1), weights=weights)[0]
+        for weights in (values, hits)
+    ]
+    return float(np.abs(sums[0] - sums[1]).sum() / len(values))
+
+
+@pytest.mark.parametrize("label_kind", ["multiclass", "multilabel"])
+def test_a_probability_of_one_lies_in_the_last_bin(label_kind):
+    """A sure net's are exactly 1 in float32, and belong with those near 1."""
+    if label_kind == "multilabel":
+        logits = torch.tensor([[40.0], [40.0], [3.5], [3.5], [-200.0], [0.0]])
+        labels = torch.tensor([[1], [0], [1], [1], [0], [1]])
+        right, confidence = labels.flatten(), logits.sigmoid().flatten()
+    else:
+        logits = torch.tensor([[40.0, 0.0], [40.0, 0.0], [3.5, 0.0], [3.5, 0.0], [0.1, 0.0]])
+        labels = torch.tensor([0, 1, 0, 0, 1])
+        confidence, predicted = logits.softmax(1).max(1)
+        right = predicted == labels
+    assert (confidence == 1).sum() == 2
+    expected = error_in_bins(confidence, right)
+    result = scores(logits, labels, label_kind=label_kind)["ece"]
+    assert result == pytest.approx(expected, abs=1e-12)
+    # torchmetrics has a bin of its own for them
+    apart = binary_calibration_error(confidence, right.long(), n_bins=15).item()
+    assert abs(apart - expected) > 0.01
+    # and the picture's bars are those of the figure
+    p = logits.sigmoid() if label_kind == "multilabel" else logits.softmax(1)
+    bins = reliability_bins(p, labels, label_kind=label_kind)
+    assert (
+        bins[:, 0].tolist() == np.histogram(confidence.numpy(), bins=15, range=(0, 1))[0].tolist()
+    )
+    assert bins[-1, 0] == 4
+    assert calibration_error(bins) == result
+
+
 def test_scores_are_those_of_the_scaled_probabilities():
     logits, labels = calibrated(300)
     result = scores(logits, labels, 2.0)
     p = (logits / 2).softmax(1)
     assert list(result) == ["ece", "nll", "entropy"]
-    expected = multiclass_calibration_error(p, labels, CLASSES, n_bins=15).item()
-    assert result["ece"] == pytest.approx(expected)
-    confidence, predicted = p.double().max(1)
-    bins = np.minimum((confidence.numpy() * 15).astype(int), 14)
-    by_hand = sum(
-        abs((confidence.numpy() - (predicted == labels).numpy())[bins == b].sum())
-        for b in range(15)
-    )
-    assert result["ece"] == pytest.approx(by_hand / 300, abs=1e-6)
+    confidence, predicted = p.max(1)
+    expected = error_in_bins(confidence, predicted == labels)
+    assert result["ece"] == pytest.approx(expected, abs=1e-12)
     assert result["nll"] == pytest.approx(-p[torch.arange(300), labels].log().mean().item())
     assert result["entropy"] == pytest.approx(-(p * p.log()).sum(1).mean().item(), rel=1e-5)
 
@@ -228,8 +260,8 @@ def test_multilabel_scores():
     logits, labels = many_labels(300)
     result = scores(logits, labels, 2.0, label_kind="multilabel")
     s = (logits / 2).sigmoid()
-    expected = binary_calibration_error(s.flatten(), labels.flatten(), n_bins=15).item()
-    assert result["ece"] == pytest.approx(expected)
+    expected = error_in_bins(s.flatten(), labels.flatten())
+    assert result["ece"] == pytest.approx(expected, abs=1e-12)
     nll = -(labels * s.log() + (1 - labels) * (1 - s).log()).mean().item()
     assert result["nll"] == pytest.approx(nll, rel=1e-5)
     both = -(s * s.log() + (1 - s) * (1 - s).log()).mean().item()

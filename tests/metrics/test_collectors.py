@@ -1,7 +1,6 @@
 import torch
-from torchmetrics.functional.classification import multiclass_calibration_error
 
-from zoo.metrics.collectors import MostWrong, reliability_bins
+from zoo.metrics.collectors import MostWrong
 
 
 def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -14,15 +13,6 @@ def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tens
         )
         for number in range(count)
     ]
-
-
-def test_bins_give_the_calibration_error() -> None:
-    probabilities, labels, _ = (torch.cat(parts) for parts in zip(*batches(), strict=True))
-    bins = reliability_bins(probabilities, labels, bins=15)
-    assert bins[:, 0].sum() == 60
-    error = (bins[:, 0] / 60 * (bins[:, 1] - bins[:, 2]).abs()).sum()
-    reference = multiclass_calibration_error(probabilities, labels, 4, n_bins=15)
-    torch.testing.assert_close(error, reference)
 
 
 def test_most_wrong_are_the_surest_mistakes_of_all_batches() -> None:

@@ -34,18 +34,12 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_calibration_error,
-    multiclass_calibration_error,
-)
 
 from datamodules.core.errors import above
 from zoo.losses.base import LabelKind
 
 #: Where the fitted temperature lies; a minimum beyond is put on the bound.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
-
-_BINS = 15  # of confidence, as Guo et al. have
 
 
 def fit_temperature(
@@ -160,6 +154,62 @@ def entropy(
     return entropies.mean(-1) if label_kind == "multilabel" else entropies
 
 
+def reliability_bins(
+    probabilities: Tensor,
+    labels: Tensor,
+    bins: int = 15,
+    *,
+    label_kind: LabelKind = "multiclass",
+) -> Tensor:
+    """Return count, confidence and accuracy in equal bins of confidence.
+
+    Confidence is the largest probability, and accuracy whether its class is the label. For
+    multi-label targets all labels are taken together: the probability of a label, and whether it is
+    there. A bin has its lower edge and lacks its upper one, but for the last, which has both: a
+    probability of exactly 1, which float32 gives a net that is sure, lies there with those near 1.
+    (torchmetrics puts it into a bin of its own.)
+
+    Args:
+        probabilities: ``(N, C)``.
+        labels: Class indices ``(N,)``; 0 or 1, ``(N, C)``, for multi-label.
+        bins: Number of bins between 0 and 1; 15 in Guo et al., arXiv 1706.04599.
+        label_kind: What the labels are.
+
+    Returns:
+        ``(bins, 3)``, float64: how many samples, their mean confidence and their accuracy; 0 in
+        empty bins.
+
+    >>> probabilities = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
+    >>> reliability_bins(probabilities, torch.tensor([0, 1]), bins=2)
+    tensor([[0.0000, 0.0000, 0.0000],
+            [2.0000, 0.6250, 0.5000]], dtype=torch.float64)
+    """
+    if label_kind == "multilabel":
+        confidence, right = probabilities.double().flatten(), labels.flatten()
+    else:
+        confidence, predicted = probabilities.double().max(dim=1)
+        right = predicted == labels
+    edges = torch.arange(1, bins).to(confidence) / bins
+    index = torch.bucketize(confidence, edges, right=True)
+    rows = torch.stack([torch.ones_like(confidence), confidence, right.to(confidence)], dim=1)
+    totals = rows.new_zeros(bins, 3).index_add_(0, index, rows)
+    counts = totals[:, :1]
+    return torch.cat([counts, totals[:, 1:] / counts.clamp(min=1)], dim=1)
+
+
+def calibration_error(bins: Tensor) -> float:
+    """Return the expected calibration error of :func:`reliability_bins`.
+
+    That is the mean distance between confidence and accuracy (Naeini et al., 2015).
+
+    >>> probabilities = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
+    >>> calibration_error(reliability_bins(probabilities, torch.tensor([0, 1]), bins=2))
+    0.125
+    """
+    counts, confidence, accuracy = bins.unbind(1)
+    return float((counts * (confidence - accuracy).abs()).sum() / counts.sum())
+
+
 def scores(
     logits: Tensor,
     labels: Tensor,
@@ -169,10 +219,8 @@ def scores(
 ) -> dict[str, float]:
     """Return how well probabilities at a temperature are calibrated.
 
-    ``ece`` is the expected calibration error in 15 bins (torchmetrics; Naeini et al., 2015): the
-    mean distance between confidence and accuracy. For multi-label targets it is taken over all
-    labels together, of the probability of a label against how often it is there. ``nll`` is the
-    mean negative log-likelihood, ``entropy`` the mean of :func:`entropy`.
+    ``ece`` is the :func:`calibration_error` in 15 bins, ``nll`` the mean negative log-likelihood,
+    ``entropy`` the mean of :func:`entropy`.
 
     Args:
         logits: ``(N, C)``.
@@ -188,16 +236,10 @@ def scores(
     """
     above("temperature", temperature)
     scaled = _widened(logits) / temperature
-    if label_kind == "multilabel":
-        error = binary_calibration_error(
-            scaled.sigmoid().flatten(), labels.long().flatten(), n_bins=_BINS
-        )
-    else:
-        error = multiclass_calibration_error(
-            scaled.softmax(1), labels, num_classes=logits.shape[1], n_bins=_BINS
-        )
+    probabilities = scaled.sigmoid() if label_kind == "multilabel" else scaled.softmax(1)
+    bins = reliability_bins(probabilities, labels, label_kind=label_kind)
     return {
-        "ece": float(error),
+        "ece": calibration_error(bins),
         "nll": float(_nll(scaled, labels, label_kind)),
         "entropy": float(entropy(logits, temperature, label_kind=label_kind).mean()),
     }

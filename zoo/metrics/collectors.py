@@ -10,32 +10,6 @@ from torchmetrics import Metric
 from zoo.losses.base import LabelKind
 
 
-def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
-    """Return count, confidence and accuracy in equal bins of confidence, for a reliability diagram.
-
-    Args:
-        probabilities: ``(N, C)``.
-        labels: ``(N,)``.
-        bins: Number of bins between 0 and 1.
-
-    Returns:
-        ``(bins, 3)``: the number of samples, their mean confidence (the largest probability) and
-        their accuracy; 0 in empty bins.
-
-    >>> probabilities = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
-    >>> reliability_bins(probabilities, torch.tensor([0, 1]), bins=2)
-    tensor([[0.0000, 0.0000, 0.0000],
-            [2.0000, 0.6250, 0.5000]])
-    """
-    confidence, predicted = probabilities.max(dim=1)
-    index = (confidence * bins).long().clamp(max=bins - 1)
-    right = (predicted == labels).to(confidence)
-    rows = torch.stack([torch.ones_like(confidence), confidence, right], dim=1)
-    totals = rows.new_zeros(bins, 3).index_add_(0, index, rows)
-    counts = totals[:, :1]
-    return torch.cat([counts, totals[:, 1:] / counts.clamp(min=1)], dim=1)
-
-
 def auc_and_accuracy(
     probabilities: Tensor, labels: Tensor, label_kind: LabelKind
 ) -> dict[str, float]:

@@ -89,7 +89,7 @@ class Task(L.LightningModule):
     monitor: ClassVar[str] = "val/loss"
     mode: ClassVar[Literal["min", "max"]] = "min"
     #: Names of the validation's figures that :meth:`derived_metrics` gives.
-    derived_names: ClassVar[tuple[str, ...]] = ()
+    derived_names: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -7,20 +7,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MultilabelAccuracy,
-    MultilabelF1Score,
-)
+from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
 
 from datamodules.core.errors import refuse
 from zoo.errors import UserError
 from zoo.losses.base import LabelKind, TargetKind
 from zoo.losses.classification import ClassificationLoss, classification_loss
-from zoo.metrics.calibration import fit_temperature, scores
-from zoo.metrics.collectors import Collected, auc_and_accuracy, reliability_bins
+from zoo.metrics.calibration import fit_temperature, reliability_bins, scores
+from zoo.metrics.classes import confusion_counts, f1, mean_over_classes, recall
+from zoo.metrics.collectors import Collected, auc_and_accuracy
 from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
@@ -31,6 +26,9 @@ class Classifier(Task):
     The net gives logits ``(B, num_classes)``: the loss's softmax (for ``multilabel`` its sigmoid)
     would squash probabilities a second time. A batch starts with what the net takes and the labels:
     integers ``(B,)``, for ``multilabel`` zeros and ones ``(B, num_classes)``.
+
+    ``balanced_acc``, the mean recall of the classes, and ``f1``, the mean of their F1, leave out a
+    class for which they would be 0 / 0; see :mod:`zoo.metrics.classes`.
 
     Validation and test losses are the plain cross-entropy, without smoothing or class weights.
 
@@ -85,6 +83,7 @@ class Classifier(Task):
         self.num_classes = classes
         self.label_kind: LabelKind = label_kind
         self.multilabel = label_kind == "multilabel"
+        self.derived_names = ("f1",) if self.multilabel else ("balanced_acc", "f1")
         self.weigh_classes = class_weights == "auto"
         plain: ClassificationLoss = "binary_cross_entropy" if self.multilabel else "cross_entropy"
         self.loss = classification_loss(
@@ -109,21 +108,14 @@ class Classifier(Task):
     # ---------------------------------------------------------------- figures
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
-        """Return accuracies, plain, balanced and of more than five classes top-5, and macro F1.
+        """Return accuracies, plain and of more than five classes top-5.
 
-        A test's accuracy and area under the curve come with :meth:`derived_metrics`.
+        A test's accuracy, and what is a mean over classes, come with :meth:`derived_metrics`.
         """
         classes = self.num_classes
-        metrics: dict[str, Any]
-        if self.multilabel:
-            metrics = {"f1": MultilabelF1Score(classes, average="macro")}
-        else:
-            metrics = {
-                "balanced_acc": MulticlassAccuracy(classes, average="macro"),
-                "f1": MulticlassF1Score(classes, average="macro"),
-            }
-            if classes > 5:
-                metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
+        metrics: dict[str, Any] = {}
+        if classes > 5 and not self.multilabel:
+            metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
         if stage == "val":
             metrics["acc"] = (
                 MultilabelAccuracy(classes, average="micro")
@@ -135,20 +127,29 @@ class Classifier(Task):
         return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Return the logits of a stage, which calibration is about, and the confusion of a test."""
-        collectors: dict[str, Metric] = {"logits": Collected()}
-        if stage == "test" and not self.multilabel:
-            collectors["confusion"] = MulticlassConfusionMatrix(self.num_classes)
-        return collectors
+        """Return the logits of a stage, which calibration and means over classes are about."""
+        return {"logits": Collected()}
 
     def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
         """Fit the temperature after a validation; return a test's figures at that temperature."""
         logits, labels = (values.cpu() for values in artifacts.pop("logits"))
         labels = labels.reshape(logits.shape if self.multilabel else (len(logits),))
+        if self.multilabel:
+            found, there = logits > 0, labels > 0
+            hits, predicted, true = (x.sum(0) for x in (found & there, found, there))
+            means = {f"{stage}/f1": mean_over_classes(f1(hits, predicted, true))}
+        else:
+            counts = confusion_counts(logits.argmax(1), labels, self.num_classes)
+            hits, predicted, true = counts.diagonal(), counts.sum(0), counts.sum(1)
+            means = {
+                f"{stage}/balanced_acc": mean_over_classes(recall(hits, true)),
+                f"{stage}/f1": mean_over_classes(f1(hits, predicted, true)),
+            }
+            artifacts["confusion"] = counts
         if stage == "val":
             if not self.trainer.sanity_checking:
                 self.temperature = fit_temperature(logits, labels, label_kind=self.label_kind)
-            return {}
+            return means
         kind, temperature = self.label_kind, self.temperature
         plain = scores(logits, labels, label_kind=kind)
         scaled = scores(logits, labels, temperature, label_kind=kind)
@@ -158,6 +159,7 @@ class Classifier(Task):
             ]
         exact = auc_and_accuracy(self.probabilities(logits.double()), labels, kind)
         return {
+            **means,
             **{f"test/{name}": value for name, value in exact.items()},
             "test/ece": plain["ece"],
             "test/entropy": plain["entropy"],

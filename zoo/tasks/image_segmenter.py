@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics import Metric
 
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import MASK_IGNORE_INDEX
@@ -15,6 +15,7 @@ from zoo.errors import UserError
 from zoo.inference.tiling import predict_tiled, reach
 from zoo.losses.base import TargetKind
 from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
+from zoo.metrics.classes import Confusion, f1, iou, mean_over_classes
 from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
@@ -33,8 +34,8 @@ class ImageSegmenter(Task):
 
     ``dice = 2 TP / (2 TP + FP + FN)``, ``iou = TP / (TP + FP + FN)``
 
-    and 1 where a class neither occurs nor is predicted. ``dice`` and ``iou`` without a class are
-    means over all classes but the first, which is the background.
+    A class that neither occurs nor is predicted has none. ``dice`` and ``iou`` without a class are
+    means over the others but the first, which is the background; see :mod:`zoo.metrics.classes`.
 
     Args:
         net: The network.
@@ -57,7 +58,7 @@ class ImageSegmenter(Task):
     """
 
     monitor: ClassVar[str] = "val/dice"
-    derived_names: ClassVar[tuple[str, ...]] = ("dice", "iou")
+    derived_names = ("acc", "dice", "iou")
     mode: ClassVar[Literal["min", "max"]] = "max"
 
     def __init__(
@@ -118,32 +119,21 @@ class ImageSegmenter(Task):
 
     # ---------------------------------------------------------------- figures
 
-    def build_metrics(self, stage: Stage) -> MetricCollection:
-        """Return the accuracy of the pixels."""
-        accuracy = MulticlassAccuracy(
-            self.num_classes, average="micro", ignore_index=MASK_IGNORE_INDEX
-        )
-        return MetricCollection({"acc": accuracy}, prefix=f"{stage}/")
-
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Return the confusion of the pixels, which Dice and IoU come from."""
-        return {
-            "confusion": MulticlassConfusionMatrix(self.num_classes, ignore_index=MASK_IGNORE_INDEX)
-        }
+        """Return the confusion of the pixels, which all figures come from."""
+        return {"confusion": Confusion(self.num_classes, MASK_IGNORE_INDEX)}
 
     def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
-        """Return Dice and IoU, and at test those of each class."""
-        counts = artifacts["confusion"].cpu().double()
-        hits = counts.diagonal()
-        either = counts.sum(0) + counts.sum(1)  # 2 TP + FP + FN
-        dice = torch.where(either > 0, 2 * hits / either.clamp(min=1), 1.0)
-        iou = torch.where(either > 0, hits / (either - hits).clamp(min=1), 1.0)
-        figures = {}
-        for name, values in (("dice", dice), ("iou", iou)):
-            figures[f"{stage}/{name}"] = values[1:].mean().item()
+        """Return the pixels' accuracy, Dice and IoU, and at test those of each class."""
+        counts = artifacts["confusion"].cpu()
+        of_classes = counts.diagonal(), counts.sum(0), counts.sum(1)
+        figures = {f"{stage}/acc": float(counts.trace() / counts.sum().clamp(min=1))}
+        for name, values in (("dice", f1(*of_classes)), ("iou", iou(*of_classes))):
+            figures[f"{stage}/{name}"] = mean_over_classes(values[1:])
             if stage == "test" and self.num_classes > 2:
                 for of, value in zip(self.class_names, values.tolist(), strict=True):
-                    figures[f"test/{name}_{of}"] = value
+                    if not math.isnan(value):
+                        figures[f"test/{name}_{of}"] = value
         if stage == "test":
             artifacts["masks"], self._shown = self._shown, []
         return figures
@@ -199,7 +189,6 @@ class ImageSegmenter(Task):
         logits = self(batch[0]).float()
         meters.loss.update(self.plain_loss(logits, masks, reduction="none"))
         predicted: Tensor = logits.argmax(dim=1)
-        meters.metrics.update(predicted, masks)
         meters.collectors["confusion"].update(predicted, masks)
         return predicted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -74,7 +74,7 @@ class LanguageModel(Task):
         OptionError: If an option lies outside what it may be.
     """
 
-    derived_names: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte", "bits_per_char")
+    derived_names: tuple[str, ...] = ("perplexity", "bits_per_byte", "bits_per_char")
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +66,7 @@ class PreferenceTuning(LanguageModel):
         OptionError: If an option lies outside what it may be, or the net has no adapter.
     """
 
-    derived_names: ClassVar[tuple[str, ...]] = ("reward_accuracy", "reward_margin")
+    derived_names = ("reward_accuracy", "reward_margin")
 
     def __init__(
         self, net: nn.Module, *, beta: float = 0.1, loss: PreferenceLoss = "sigmoid", **kwargs: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
 from lightning.pytorch.plugins.precision import HalfPrecision
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class Regressor(Task):
         OptionError: If an option lies outside what it may be.
     """
 
-    derived_names: ClassVar[tuple[str, ...]] = ("mse", "mae", "r2", "pearson")
+    derived_names = ("mse", "mae", "r2", "pearson")
 
     def __init__(
         self,
