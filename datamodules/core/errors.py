@@ -135,6 +135,20 @@ def above(option: str, value: float, low: float = 0) -> float:
     return value
 
 
+def refuse_unused(option: str, value: object, default: object, chosen: str, *users: str) -> None:
+    """Refuse an option that what was chosen has no use for, unless it is as it was.
+
+    Raises:
+        OptionError: If it was set; names what would use it.
+
+    >>> refuse_unused("focal_gamma", 3.0, 2.0, "focal", "focal")
+    >>> refuse_unused("focal_gamma", 2.0, 2.0, "cross_entropy", "focal")
+    """
+    if chosen not in users and value != default:
+        remedy = f"leave it out, as it is for {' and '.join(users)} and has no effect on {chosen}"
+        raise refuse(option, value, remedy)
+
+
 def one_of(option: str, value: object, choices: Collection[object]) -> None:
     """Check a value of a fixed set.
 

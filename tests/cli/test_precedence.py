@@ -16,6 +16,7 @@ model:
     optimizer: adamw
     lr: 0.002
     weight_decay: 0.3
+    beta2: 0.9
 data: {class_path: Digits, init_args: {batch_size: 300}}
 trainer: {max_epochs: 1}
 """
@@ -143,7 +144,7 @@ def test_sgd_chosen_after_adamw_inherits_nothing(
     ):
         found = init(resolved(capsys, "fit", *arguments))
         assert found["optimizer"] == "sgd"
-        assert (found["lr"], found["weight_decay"], found["momentum"]) == (None, None, None)
+        assert [found[k] for k in ("lr", "weight_decay", "momentum", "beta2")] == [None] * 4
     config = resolved(capsys, "fit", "--config", str(recipe), "--model.optimizer", "adamw")
     assert init(config)["weight_decay"] == 0.3  # the same optimiser keeps its numbers
     own = ["--model.optimizer", "sgd", "--model.lr", "0.05"]

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from zoo import GPT, MLP, GoogLeNet, RNNClassifier
-from zoo.cli.precision import choose_precision, has_bfloat16
+from zoo.cli.precision import allow_tf32, choose_precision, has_bfloat16
 
 Zoo = Callable[[str], Any]
 FIT = "fit --config r.yaml --wandb off"
@@ -74,6 +74,18 @@ def test_on_a_gpu_every_net_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         expected = "bf16-mixed" if native else "32-true"
         assert choose_precision(MLP(4, 2), "cuda", None, goes_on=False) == expected
         assert emulates["including_emulation"] is False
+
+
+def test_a_gpu_may_take_tf32_where_it_takes_half_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    allow_tf32("32-true", "cuda")
+    allow_tf32("bf16-mixed", "cpu")
+    assert asked == []
+    allow_tf32("bf16-mixed", "cuda")
+    assert asked == ["high"]
 
 
 def test_a_run_keeps_the_precision_that_it_began_with(

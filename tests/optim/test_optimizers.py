@@ -57,6 +57,14 @@ def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         optimizer.step()
 
 
+def test_beta2_is_adamws_and_that_of_muons_rest() -> None:
+    for name in ("adamw", "muon"):
+        for beta2 in (None, 0.95):
+            optimizer = build_optimizer(small_net(), name, beta2=beta2)
+            found = {group["betas"] for group in optimizer.param_groups}
+            assert found == {(0.9, beta2 or 0.999)}
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_muon_equals_torch_muon_and_adamw(
     memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch

@@ -1,11 +1,14 @@
 """Freezing, the backbone's learning rate, adaptive clipping, compilation."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from zoo import GoogLeNet, ImageClassifier
+from datamodules.core.errors import OptionError
+from zoo import GoogLeNet, ImageClassifier, ImageSegmenter, Regressor, UNet
 from zoo.optim.optimizers import build_optimizer, clip_adaptively
 
 
@@ -27,6 +30,29 @@ def test_a_frozen_backbone_keeps_weights_and_running_averages(trainer, digits):
     trainer(max_epochs=2).fit(task, digits, digits)
     changed = {n for n, value in task.net.state_dict().items() if not torch.equal(value, before[n])}
     assert changed == {"fc.weight", "fc.bias"}
+
+
+UNUSED = {
+    "focal_gamma": (ImageClassifier, {"focal_gamma": 3.0}, {"loss": "focal"}),
+    "gce_q": (ImageClassifier, {"gce_q": 0.5}, {"loss": "generalized_cross_entropy"}),
+    "focal_gamma of masks": (ImageSegmenter, {"focal_gamma": 3.0}, {"loss": "focal"}),
+    "huber_delta": (Regressor, {"huber_delta": 2.0}, {"loss": "pseudo_huber"}),
+    "quantile": (Regressor, {"quantile": 0.9}, {"loss": "quantile"}),
+    "gamma": (ImageClassifier, {"gamma": 0.2}, {"schedule": "step"}),
+    "milestones": (ImageClassifier, {"milestones": [0.3]}, {"schedule": "step"}),
+    "beta2": (ImageClassifier, {"beta2": 0.95, "optimizer": "sgd"}, {"optimizer": "muon"}),
+}
+
+
+@pytest.mark.parametrize("case", UNUSED)
+def test_an_option_without_effect_is_refused(case):
+    task, option, user = UNUSED[case]
+    net = UNet(1, 10) if task is ImageSegmenter else nn.Linear(4, 10)
+    own = {} if task is Regressor else {"num_classes": 10}
+    name, value = next(iter(option.items()))
+    with pytest.raises(OptionError, match=re.escape(f"option {name} is {value}; leave it out, as")):
+        task(net, **own, **option)
+    task(net, **own, **{**option, **user})
 
 
 def test_freezing_needs_to_know_the_last_layer():

@@ -30,7 +30,7 @@ from zoo.cli.config import FACTS
 from zoo.cli.inside import write_inside
 from zoo.cli.messages import refusal
 from zoo.cli.parser import LayerAction, ZooParser
-from zoo.cli.precision import Trainer, choose_precision
+from zoo.cli.precision import Trainer, allow_tf32, choose_precision
 from zoo.cli.request import Arguments, Request
 from zoo.cli.session import Session
 from zoo.nets.cost import Cost, measure_cost
@@ -175,6 +175,7 @@ class ZooCLI(LightningCLI):
             ],
             **kwargs,
         )
+        allow_tf32(trainer.precision, trainer.strategy.root_device.type)
         self.cost = self._check_data_and_net(trainer)
         step = None
         if self.checkpoint is not None:

@@ -2,7 +2,7 @@
 
 Code defaults < ``zoo/defaults.yaml`` < checkpoint < recipes, left to right < flags: the last one
 written wins. Choosing another optimiser in a later layer drops the earlier layers' ``lr``,
-``weight_decay`` and ``momentum``, which were meant for the earlier optimiser.
+``weight_decay``, ``momentum`` and ``beta2``, which were meant for the earlier optimiser.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FACTS = (
     "max_length",
 )
 
-_OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum")
+_OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum", "beta2")
 _FIRST_OPTIMIZER = "adamw"
 _CLASS_KEYS = {"class_path", "model", "net", "data"}
 #: What only the command line may say.

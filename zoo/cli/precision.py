@@ -74,6 +74,17 @@ def gains(net: nn.Module, device_type: str) -> bool:
     return any(isinstance(layer, nn.Conv2d | nn.RNNBase) for layer in net.modules())
 
 
+def allow_tf32(precision: str, device_type: str) -> None:
+    """Let a run in half precision multiply on a GPU in TF32 what it leaves in float32.
+
+    Args:
+        precision: The Trainer's.
+        device_type: ``cpu``, ``cuda`` or another of torch's.
+    """
+    if device_type == "cuda" and precision.endswith("-mixed"):
+        torch.set_float32_matmul_precision("high")
+
+
 def choose_precision(
     net: nn.Module, device_type: str, began_with: str | None, *, goes_on: bool
 ) -> str:

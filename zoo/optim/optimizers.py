@@ -16,9 +16,9 @@ OptimizerName = Literal["adamw", "sgd", "muon"]
 
 #: What an optimiser uses where the recipe leaves the option out.
 DEFAULTS: dict[str, dict[str, float]] = {
-    "adamw": {"lr": 1e-3, "weight_decay": 0.01, "momentum": 0.9},
+    "adamw": {"lr": 1e-3, "weight_decay": 0.01, "momentum": 0.9, "beta2": 0.999},
     "sgd": {"lr": 0.1, "weight_decay": 5e-4, "momentum": 0.9},
-    "muon": {"lr": 2e-3, "weight_decay": 0.01, "momentum": 0.95},
+    "muon": {"lr": 2e-3, "weight_decay": 0.01, "momentum": 0.95, "beta2": 0.999},
 }
 
 
@@ -89,6 +89,7 @@ def build_optimizer(
     lr: float | None = None,
     weight_decay: float | None = None,
     momentum: float | None = None,
+    beta2: float | None = None,
     lr_factors: Mapping[str, float] | None = None,
     exclude_from_muon: Collection[str] = (),
 ) -> Optimizer:
@@ -104,11 +105,12 @@ def build_optimizer(
     lr = own["lr"] if lr is None else lr
     weight_decay = own["weight_decay"] if weight_decay is None else weight_decay
     momentum = own["momentum"] if momentum is None else momentum
+    beta2 = own.get("beta2", 0.0) if beta2 is None else beta2
     groups = parameter_groups(module, weight_decay, lr_factors, exclude_from_muon)
     for group in groups:
         group["lr"] = lr * group.pop("lr_factor")
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if name == "muon":
-        return MuonAdamW(groups, lr=lr, momentum=momentum)
-    return AdamW(groups, lr=lr, betas=(momentum, 0.999))
+        return MuonAdamW(groups, lr=lr, momentum=momentum, betas=(0.9, beta2))
+    return AdamW(groups, lr=lr, betas=(momentum, beta2))

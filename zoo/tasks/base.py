@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
-from datamodules.core.errors import OptionError, at_least, refuse
+from datamodules.core.errors import OptionError, at_least, between, refuse, refuse_unused
 from datamodules.core.options import public_path
 from datamodules.core.private import is_built_by_command_line
 from datamodules.core.protocols import (
@@ -64,6 +64,8 @@ class Task(L.LightningModule):
         lr: Learning rate at its highest; left out: 0.001 for adamw, 0.1 for sgd, 0.002 for muon.
         weight_decay: Left out: 0.01 for adamw and muon, 0.0005 for sgd. Norms and biases have none.
         momentum: Momentum of sgd (left out: 0.9) and muon (0.95), beta 1 of adamw (0.9).
+        beta2: Of adamw, and of muon's part that AdamW trains: how long squared gradients are
+            remembered; left out: 0.999, where language models often take 0.95.
         schedule: How the learning rate falls, step by step, after the warm-up.
         warmup_steps: Optimiser steps of linear warm-up.
         milestones: Of ``step``: fractions of the run at which the rate falls by ``gamma``.
@@ -99,6 +101,7 @@ class Task(L.LightningModule):
         lr: float | None = None,
         weight_decay: float | None = None,
         momentum: float | None = None,
+        beta2: float | None = None,
         schedule: ScheduleName = "cosine",
         warmup_steps: int = 0,
         milestones: list[float] | None = None,
@@ -110,10 +113,16 @@ class Task(L.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum)):
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
             if value is not None:
                 at_least(name, value, 0)
+        for name, value in (("momentum", momentum), ("beta2", beta2)):
+            if value is not None:
+                between(name, value, inclusive=False)
         at_least("warmup_steps", warmup_steps, 0)
+        refuse_unused("milestones", milestones, None, schedule, "step")
+        refuse_unused("gamma", gamma, 0.1, schedule, "step")
+        refuse_unused("beta2", beta2, None, optimizer, "adamw", "muon")
         if ema_decay is not None and not 0 < ema_decay < 1:
             raise refuse("ema_decay", ema_decay, "give a number between 0 and 1, 0.999 say")
         if adaptive_clip is not None and adaptive_clip <= 0:
@@ -128,6 +137,7 @@ class Task(L.LightningModule):
         self.lr = lr
         self.weight_decay = weight_decay
         self.momentum = momentum
+        self.beta2 = beta2
         self.schedule: ScheduleName = schedule
         self.warmup_steps = warmup_steps
         self.milestones = tuple(milestones or (0.5, 0.75))
@@ -211,6 +221,7 @@ class Task(L.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
             momentum=self.momentum,
+            beta2=self.beta2,
             lr_factors=self.lr_factors(),
             exclude_from_muon=self.exclude_from_muon(),
         )

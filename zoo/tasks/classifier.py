@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
 
-from datamodules.core.errors import refuse
+from datamodules.core.errors import refuse, refuse_unused
 from zoo.errors import UserError
 from zoo.losses.base import LabelKind, TargetKind
 from zoo.losses.classification import ClassificationLoss, classification_loss
@@ -95,6 +95,8 @@ class Classifier(Task):
             gce_q=gce_q,
         )
         self.label_smoothing = label_smoothing
+        refuse_unused("focal_gamma", focal_gamma, 2.0, loss or plain, "focal")
+        refuse_unused("gce_q", gce_q, 0.7, loss or plain, "generalized_cross_entropy")
         self.plain_loss = classification_loss(plain, label_kind=label_kind)
         self.temperature = 1.0
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from datamodules.core.errors import refuse
+from datamodules.core.errors import refuse, refuse_unused
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from zoo.errors import UserError
 from zoo.inference.tiling import predict_tiled, reach
@@ -92,6 +92,7 @@ class ImageSegmenter(Task):
             ignore_index=MASK_IGNORE_INDEX,
             focal_gamma=focal_gamma,
         )
+        refuse_unused("focal_gamma", focal_gamma, 2.0, loss, "focal")
         # Validation and test weigh all pixels alike, whatever training does.
         self.plain_loss = segmentation_loss(
             loss, ignore_index=MASK_IGNORE_INDEX, focal_gamma=focal_gamma

@@ -9,7 +9,7 @@ from lightning.pytorch.plugins.precision import HalfPrecision
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from datamodules.core.errors import above, refuse
+from datamodules.core.errors import above, refuse, refuse_unused
 from zoo.errors import UserError
 from zoo.losses.base import TargetKind
 from zoo.losses.regression import RegressionLoss, regression_loss
@@ -66,6 +66,8 @@ class Regressor(Task):
             )
         above("target_std", target_std)
         self.loss = regression_loss(loss, huber_delta=huber_delta, quantile=quantile)
+        refuse_unused("huber_delta", huber_delta, 1.0, loss, "huber", "pseudo_huber")
+        refuse_unused("quantile", quantile, 0.5, loss, "quantile")
         self.target_mean = target_mean
         self.target_std = target_std
 
