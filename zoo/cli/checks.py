@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from datamodules.core.errors import did_you_mean, refuse
 from zoo.errors import UserError
 from zoo.nets.cost import dry_run
+from zoo.nets.outputs import check_shape, main_logits
 from zoo.tasks import Task
 
 _LOWEST = {
@@ -160,15 +161,8 @@ def check_net(
         raise _refusal(net, example, error) from error
     finally:
         net.train(training)
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
     wanted = (num_classes, *(example.shape[2:] if per_pixel else ()))
-    if isinstance(logits, Tensor) and logits.shape[1:] != wanted:
-        shape = "x".join(map(str, logits.shape[1:])) or "no"
-        raise UserError(
-            f"option model.net: {type(net).__name__} gives {shape} numbers for a sample, but the "
-            f"data asks for {'x'.join(map(str, wanted))}, one for each class"
-            f"{' and pixel' if per_pixel else ''}; set the net's number of outputs"
-        )
+    check_shape(main_logits(outputs, net), wanted, net)
 
 
 def _refusal(net: nn.Module, example: Tensor, error: Exception) -> UserError:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.core.errors import OptionError, at_least, refuse
+from zoo.nets.outputs import main_logits
 from zoo.nets.protocols import KnowsItsReach
 
 
@@ -80,7 +81,7 @@ def predict_tiled(
     height, width = images.shape[2:]
     rows, columns = _tiles(height, tile, overlap), _tiles(width, tile, overlap)
     for row, column in product(rows, columns):
-        part = net(images[:, :, row.read, column.read])
+        part = main_logits(net(images[:, :, row.read, column.read]), net)
         if logits is None:
             logits = part.new_empty(*part.shape[:2], height, width)
         inner = part[:, :, _within(row), _within(column)]

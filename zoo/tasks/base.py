@@ -30,6 +30,7 @@ from zoo.callbacks.train_log import TrainLog
 from zoo.errors import NonFiniteLoss, UserError
 from zoo.losses.base import LabelKind
 from zoo.losses.logits import check_logits
+from zoo.nets.outputs import check_shape
 from zoo.nets.protocols import HasAdapter
 from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively, parameter_groups
 from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
@@ -410,12 +411,18 @@ class Task(L.LightningModule):
         weight = count if weight is None else weight
         self.train_sums.add(loss.detach(), count, weight, self.trainer.global_step + 1, correct)
 
-    def check_logits(self, logits: Tensor, label_kind: LabelKind) -> None:
+    def check_logits(self, logits: Tensor, label_kind: LabelKind, shape: tuple[int, ...]) -> None:
         """Refuse a net that ends in softmax or sigmoid.
 
+        Args:
+            logits: What the net gave, ``(B, ...)``.
+            label_kind: What the labels are.
+            shape: What it should have given for a sample.
+
         Raises:
-            UserError: If what the net gave looks like probabilities.
+            UserError: If it has another shape, or looks like probabilities.
         """
+        check_shape(logits, shape, self.net)
         try:
             check_logits(logits, label_kind)
         except ValueError as error:

@@ -16,6 +16,7 @@ from zoo.losses.classification import ClassificationLoss, classification_loss
 from zoo.metrics.calibration import fit_temperature, reliability_bins, scores
 from zoo.metrics.classes import confusion_counts, f1, mean_over_classes, recall
 from zoo.metrics.collectors import Collected, auc_and_accuracy
+from zoo.nets.outputs import main_logits
 from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
@@ -191,7 +192,7 @@ class Classifier(Task):
 
     def total_loss(self, outputs: Any, targets: Tensor) -> Tensor:
         """Return the training loss of what the net gave."""
-        loss: Tensor = self.loss(main_logits(outputs), targets)
+        loss: Tensor = self.loss(main_logits(outputs, self.net), targets)
         return loss
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -202,9 +203,9 @@ class Classifier(Task):
             self._check_labels(labels)
         inputs, targets = self.mix(self.inputs(batch), labels)
         outputs = self.net(*inputs)
-        logits = main_logits(outputs)
+        logits = main_logits(outputs, self.net)
         if first:
-            self.check_logits(logits, self.label_kind)
+            self.check_logits(logits, self.label_kind, (self.num_classes,))
         loss = self.total_loss(outputs, targets)
         correct = {}
         if targets is labels:
@@ -260,10 +261,3 @@ class Classifier(Task):
         """Take up the temperature."""
         super().on_load_checkpoint(checkpoint)
         self.temperature = checkpoint.get("zoo", {}).get("temperature", 1.0)
-
-
-def main_logits(outputs: Any) -> Tensor:
-    """Return the logits themselves, from a net that may give a tuple with auxiliary heads."""
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    assert isinstance(logits, Tensor)
-    return logits

@@ -12,9 +12,10 @@ from torchmetrics import Metric
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import SupportsSampleImages, data_of
 from zoo.metrics.collectors import MostWrong
+from zoo.nets.outputs import auxiliary_logits, main_logits
 from zoo.nets.protocols import Whitens
 from zoo.tasks.base import Stage
-from zoo.tasks.classifier import Classifier, main_logits
+from zoo.tasks.classifier import Classifier
 
 
 class ImageClassifier(Classifier):
@@ -113,7 +114,7 @@ class ImageClassifier(Classifier):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)`` of images, over the views of ``tta``."""
         if self.tta == "none":
-            return main_logits(self.net(images))
+            return main_logits(self.net(images), self.net)
         logits = self._both_ways(images)
         if self.tta == "flip":
             return logits
@@ -123,8 +124,8 @@ class ImageClassifier(Classifier):
         return 0.5 * logits + 0.25 * sum(self._both_ways(view) for view in shifted)
 
     def _both_ways(self, images: Tensor) -> Tensor:
-        mirrored = main_logits(self.net(images.flip(3)))
-        return 0.5 * (main_logits(self.net(images)) + mirrored)
+        mirrored = main_logits(self.net(images.flip(3)), self.net)
+        return 0.5 * (main_logits(self.net(images), self.net) + mirrored)
 
     def mix(self, inputs: tuple[Tensor, ...], labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Mix images and labels where that is asked for."""
@@ -138,8 +139,8 @@ class ImageClassifier(Classifier):
     def total_loss(self, outputs: Any, targets: Tensor) -> Tensor:
         """Return the loss of the main head and, weighted, of auxiliary ones."""
         loss = super().total_loss(outputs, targets)
-        for head in outputs[1:] if isinstance(outputs, tuple) else ():
-            if head is not None and self.aux_weight:
+        for head in auxiliary_logits(outputs):
+            if self.aux_weight:
                 self._has_aux_heads = True
                 loss = loss + self.aux_weight * self.loss(head, targets)
         return loss

@@ -16,6 +16,7 @@ from zoo.inference.tiling import predict_tiled, reach
 from zoo.losses.base import TargetKind
 from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
 from zoo.metrics.classes import Confusion, f1, iou, mean_over_classes
+from zoo.nets.outputs import main_logits
 from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
@@ -150,18 +151,17 @@ class ImageSegmenter(Task):
         """Return logits ``(B, num_classes, H, W)``; of large images tile by tile, no gradient."""
         if max(images.shape[2:]) > self.tile and not self.training:
             return predict_tiled(self.net, images, self.tile, self.overlap)
-        logits: Tensor = self.net(images)
-        return logits
+        return main_logits(self.net(images), self.net)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, masks = batch[0], batch[1]
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits = self.net(images)
+        logits = main_logits(self.net(images), self.net)
         if self.global_step == 0 and batch_idx == 0:
             self._check_masks(masks)
-            self.check_logits(logits, "multiclass")
+            self.check_logits(logits, "multiclass", (self.num_classes, *masks.shape[1:]))
         loss: Tensor = self.loss(logits, masks)
         weight = self.loss.weight(logits, masks)
         self.log_training(loss, len(masks), weight)

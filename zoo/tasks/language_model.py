@@ -25,11 +25,13 @@ from zoo.errors import UserError
 from zoo.inference.generation import generate
 from zoo.losses.tokens import logits_loss, token_loss
 from zoo.nets.cost import measure_cost
+from zoo.nets.outputs import main_logits
 from zoo.nets.protocols import (
     CarriesState,
     HasOutputLayer,
     IsPretrained,
     KnowsVocabulary,
+    Steps,
 )
 from zoo.tasks.base import Stage, Task
 
@@ -104,6 +106,12 @@ class LanguageModel(Task):
             )
         if sample_tokens < 0:
             raise refuse("sample_tokens", sample_tokens, "give 0 (no samples) or more")
+        if sample_tokens and not isinstance(net, Steps):
+            raise refuse(
+                "sample_tokens",
+                sample_tokens,
+                f"give 0 (no samples), as {type(net).__name__} has no method step to write with",
+            )
         if temperature < 0:
             raise refuse("temperature", temperature, "give 0 (the likeliest token) or more")
         if top_k is not None:
@@ -195,8 +203,7 @@ class LanguageModel(Task):
 
     def forward(self, tokens: Tensor, **packing: Any) -> Tensor:
         """Return logits ``(B, T, V)`` of what follows each token; ``packing`` is the net's."""
-        logits: Tensor = self.net(tokens, **packing)
-        return logits
+        return main_logits(self.net(tokens, **packing), self.net)
 
     @property
     def output_layer(self) -> nn.Module | None:

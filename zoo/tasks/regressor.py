@@ -15,6 +15,7 @@ from zoo.losses.base import TargetKind
 from zoo.losses.regression import RegressionLoss, regression_loss
 from zoo.metrics.collectors import Collected
 from zoo.metrics.regression import regression_figures
+from zoo.nets.outputs import main_logits
 from zoo.tasks.base import Stage, Task, numbered
 
 
@@ -112,7 +113,7 @@ class Regressor(Task):
         return exact.double() * self.target_std + self.target_mean
 
     def _standardised(self, *inputs: Tensor) -> Tensor:
-        outputs = self.net(*inputs)
+        outputs = main_logits(self.net(*inputs), self.net)
         if outputs.ndim != 2 or outputs.shape[1] != 1:
             raise UserError(
                 f"option model.net gives {tuple(outputs.shape)} for {len(inputs[0])} samples, but "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from zoo.errors import UserError
 from zoo.metrics.collectors import MostWrong
 from zoo.nets.layers.embeddings import TokenEmbedding, load_vectors
 from zoo.nets.layers.pooling import Pooling
+from zoo.nets.outputs import main_logits
 from zoo.nets.protocols import HasLayerDepths, ShowsAttention
 from zoo.tasks.base import Stage
-from zoo.tasks.classifier import Classifier, main_logits
+from zoo.tasks.classifier import Classifier
 
 _LENGTH_SHOWN, _TEXTS_SHOWN = 40, 6
 
@@ -49,6 +51,13 @@ class TextClassifier(Classifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(net, **kwargs)
+        if "attention_mask" in inspect.signature(net.forward).parameters:
+            raise refuse(
+                "net",
+                type(net).__name__,
+                "choose PretrainedEncoder, or wrap it in a net that takes tokens and lengths: it "
+                "would take the lengths for its attention_mask",
+            )
         if not 0 < layer_lr_decay <= 1:
             remedy = "give a number above 0 up to 1 (no decay)"
             raise refuse("layer_lr_decay", layer_lr_decay, remedy)
@@ -90,7 +99,7 @@ class TextClassifier(Classifier):
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return logits ``(B, num_classes)`` of tokens ``(B, T)``."""
-        return main_logits(self.net(tokens, lengths))
+        return main_logits(self.net(tokens, lengths), self.net)
 
     def on_fit_start(self) -> None:
         """Fill the embedding with given vectors, unless a checkpoint's weights are there."""
