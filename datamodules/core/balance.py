@@ -8,6 +8,7 @@ import torch
 
 from datamodules.core.errors import DataError, refuse
 from datamodules.core.randomness import REPEAT, bits, key, mix, permutation
+from datamodules.core.splits import times_before
 
 Rows = npt.NDArray[np.int64]
 
@@ -47,16 +48,8 @@ def balanced_rows(labels: Rows, seed: int, epoch: int) -> Rows:
         turns = (first + mine) // len(classes)  # the class's own count of its draws
         drawn[mine] = members[_round_robin(len(members), turns, seed, k)]
     order: Rows = permutation(count, seed, epoch).numpy()
-    return _count_repeats(drawn[order])
-
-
-def _count_repeats(rows: Rows) -> Rows:
-    """Return the rows, higher by ``REPEAT`` for each time that they have come before."""
-    by_row = np.argsort(rows, kind="stable")
-    _, firsts, times = np.unique(rows[by_row], return_index=True, return_counts=True)
-    before = np.empty_like(rows)
-    before[by_row] = np.arange(len(rows)) - np.repeat(firsts, times)
-    return rows + before * REPEAT
+    rows = drawn[order]
+    return rows + times_before(rows) * REPEAT
 
 
 def _round_robin(size: int, turns: Rows, seed: int, stream: int) -> Rows:

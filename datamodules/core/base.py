@@ -3,24 +3,30 @@
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.core.balance import need_every_class
 from datamodules.core.errors import DataError, at_least, between, refuse
-from datamodules.core.options import plain, public_path
+from datamodules.core.options import plain, public_path, some
 from datamodules.core.sampling import (
     EpochBatches,
     PositionedLoader,
     as_is,
-    split_rows,
     torch_generator,
     training_position,
+)
+from datamodules.core.splits import (
+    Keys,
+    Partition,
+    changes,
+    divide,
 )
 
 Rows = npt.NDArray[np.int64]
@@ -140,8 +146,11 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
     A subclass implements ``load_fit`` and ``load_test``.
 
     Args:
-        split_seed: Chooses the validation (and where there is none, the test) samples; apart from
-            ``seed``, so that runs with several seeds share their splits.
+        split_seed: Chooses the validation (and where there is none, the test) samples, each by its
+            name or content; apart from ``seed``, so that runs with several seeds share their
+            splits.
+        partition: Which samples are whose, as a checkpoint keeps it, so that a set that has changed
+            since is divided as it was; by default ``split_seed`` chooses.
         seed: Chooses order and augmentation; by default the one given to Lightning's
             seed_everything, or 0.
 
@@ -156,9 +165,17 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
     #: How training batches are numbered.
     train_order: ClassVar[type[EpochBatches]] = EpochBatches
 
-    def __init__(self, *, split_seed: int = 0, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        split_seed: int = 0,
+        partition: Partition | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.split_seed = split_seed
+        self.partition = partition
         self.seed = seed
         self._splits: dict[Stage, DatasetT] = {}
 
@@ -266,10 +283,54 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         """Return the test split in order."""
         return self._prediction_loader(self.split("predict"))
 
-    def _split_rows(self, labels: Rows, sizes: Mapping[str, int]) -> list[Rows]:
-        """Return stratified splits of the given sizes and the rest, as rows."""
-        self._check_sizes(sizes, len(labels))
-        return split_rows(labels, list(sizes.values()), self.split_seed)
+    def _draw(
+        self,
+        keys: Keys,
+        labels: Rows,
+        sizes: Mapping[str, int],
+        *,
+        groups: Keys | None = None,
+        grouped_by: str = "",
+        needed: int = 1,
+    ) -> dict[str, Rows]:
+        """Draw stratified splits, or go by those of the checkpoint; the rest is to train on.
+
+        Args:
+            keys: A hash of each sample's name or content, (N,).
+            labels: Its class, (N,).
+            sizes: How many samples each split gets, by the option that sets it.
+            groups: A hash of each sample's group, (N,), where a group shares a split.
+            grouped_by: What says which group.
+            needed: How many samples are needed to train on.
+
+        Returns:
+            Ascending rows of each split.
+        """
+        seed, kept = self.split_seed, self.partition
+        drawn_by = {
+            option.partition("_")[0]: f"split_seed {seed}, {option} {getattr(self, option)}"
+            + (f", groups by {grouped_by}" if grouped_by else "")
+            for option in sizes
+        }
+        for split, options in drawn_by.items():
+            before = kept[split]["drawn_by"] if kept and split in kept else "no draw"
+            if kept and before != options:
+                rank_zero_warn(
+                    f"{type(self).__name__}: the splits are drawn anew, as the {split} split was "
+                    f"by {before} and now is by {options}; it may hold {self.samples} that the "
+                    "checkpoint was trained on"
+                )
+                kept = None
+        if kept is None:
+            self._check_sizes(sizes, len(keys), needed)
+        wanted = dict(zip(drawn_by, sizes.values(), strict=True))
+        rows, self.partition = divide(
+            keys, labels, wanted, seed, groups=groups, drawn_by=drawn_by, kept=kept
+        )
+        told = kept and changes(kept, self.partition, self.samples)
+        if told:
+            rank_zero_warn(f"{type(self).__name__}: {told}")
+        return rows
 
     def _check_sizes(self, sizes: Mapping[str, int], count: int, needed: int = 1) -> None:
         """Refuse sizes of splits, by the options that set them, that leave too little to train on.
@@ -289,7 +350,48 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         )
 
 
-class FractionSplits(SplitDataModule[DatasetT]):
+class DrawnSplits(SplitDataModule[DatasetT]):
+    """A data set of which those splits are drawn that it does not have.
+
+    Args:
+        val_fraction: Share of the samples for validation, where no split is.
+        test_fraction: Share of the samples for the test, where no split is.
+
+    Raises:
+        OptionError: If an option's value is not possible.
+    """
+
+    def __init__(
+        self, *, val_fraction: float = 0.1, test_fraction: float = 0.1, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
+        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
+
+    def _draw_missing(
+        self, keys: Keys, labels: Rows, given: Collection[str] = (), **options: Any
+    ) -> dict[str, Rows]:
+        """Draw test and validation, by their fractions, unless they are given.
+
+        Args:
+            keys: A hash of each sample's name or content, (N,).
+            labels: Its class, (N,).
+            given: The splits that there are.
+            options: Others of ``_draw``.
+
+        Returns:
+            Ascending rows of each split that is drawn, and of what is left to train on.
+        """
+        fractions = {"test_fraction": self.test_fraction, "val_fraction": self.val_fraction}
+        sizes = {
+            option: some(fraction, len(keys))
+            for option, fraction in fractions.items()
+            if option.partition("_")[0] not in given
+        }
+        return self._draw(keys, labels, sizes, **options)
+
+
+class FractionSplits(DrawnSplits[DatasetT]):
     """A data set without splits of its own: they are shares of it, chosen by ``split_seed``.
 
     A subclass implements ``load_splits``.
@@ -305,30 +407,20 @@ class FractionSplits(SplitDataModule[DatasetT]):
     def __init__(
         self, *, val_fraction: float = 0.1, test_fraction: float = 0.2, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
+        super().__init__(val_fraction=val_fraction, test_fraction=test_fraction, **kwargs)
 
-    def load_splits(self) -> list[DatasetT]:
-        """Read the test, the validation and the training split."""
+    def load_splits(self) -> dict[str, DatasetT]:
+        """Read "test", "val" and "train"."""
         raise NotImplementedError
 
     def load_fit(self) -> tuple[DatasetT, DatasetT]:
         """Read the training and the validation split."""
-        _, val, train = self.load_splits()
-        return train, val
+        splits = self.load_splits()
+        return splits["train"], splits["val"]
 
     def load_test(self) -> DatasetT:
         """Read the test split."""
-        return self.load_splits()[0]
-
-    def _split_by_fraction(self, labels: Rows) -> list[Rows]:
-        """Return the rows of the test, the validation and the training split, stratified."""
-        sizes = {
-            "test_fraction": round(self.test_fraction * len(labels)),
-            "val_fraction": round(self.val_fraction * len(labels)),
-        }
-        return self._split_rows(labels, sizes)
+        return self.load_splits()["test"]
 
 
 class EveryClass(SplitDataModule[DatasetT]):

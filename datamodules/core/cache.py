@@ -14,7 +14,7 @@ from typing import TypeVar
 from datamodules.core.errors import DataError
 
 #: Counts the changes to what is cached.
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.errors import DataError, known, refuse
+from datamodules.core.splits import composed
 
 Numbers = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -48,7 +49,8 @@ class CsvFile:
 
     Blank lines are passed over and blanks around a value removed. Empty values are missing, and so
     are NA, N/A, NaN, null and their like (pyarrow's list). Quoted values may hold the delimiter and
-    line breaks.
+    line breaks. Columns' names and texts come in Unicode's composed form, and may be asked for in
+    any.
 
     Args:
         path: The file.
@@ -75,7 +77,7 @@ class CsvFile:
     def _read_header(self) -> None:
         records = self._records()
         self._header_line, header = next(records, (0, []))
-        self.columns = [name.strip() for name in header]
+        self.columns = [composed(name.strip()) for name in header]
         """The columns' names."""
         if not header:
             raise DataError(f"{self.name} is empty; give a csv file with a header and rows")
@@ -118,7 +120,7 @@ class CsvFile:
         Raises:
             OptionError: If it is none; names the nearest column.
         """
-        if column not in self.columns:
+        if composed(column) not in self.columns:
             remedy = f"give a column of {self.name}; {self._nearest(column)}"
             raise refuse(option, column, remedy)
 
@@ -133,6 +135,7 @@ class CsvFile:
         Raises:
             DataError: If a column is absent, named twice or lacks values.
         """
+        columns = [*map(composed, columns)]
         present = set(self.columns)
         absent = [column for column in columns if column not in present]
         if absent:
@@ -217,6 +220,7 @@ class CsvFile:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        column = composed(column)
         if column not in self._parsed:
             texts = self._texts[column]
             try:
@@ -280,7 +284,7 @@ class CsvFile:
         return values
 
     def _wrong(self, column: str, rows: Mask, noun: str, which: str, remedy: str) -> DataError:
-        first = self._texts[column][int(rows.argmax())].as_py()[:60]
+        first = self._texts[composed(column)][int(rows.argmax())].as_py()[:60]
         return DataError(
             f"column {column!r} of {self.name} has {_many(int(rows.sum()), noun)} {which}, the "
             f"first being {first!r} in line {self._line(rows)}; {remedy}"
@@ -291,7 +295,7 @@ class CsvFile:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        texts = self._texts[column]
+        texts = pc.utf8_normalize(self._texts[composed(column)], form="NFC")
         values = pc.unique(texts)
         codes = pc.index_in(texts, value_set=values)
         return Texts(values.to_pylist(), pc.cast(codes, pa.int64()).to_numpy())

@@ -69,13 +69,13 @@ def bits(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
     if z.device.type == "cpu":
         # The same memory as a numpy array, whose calls cost half as much: it is they that take the
         # time here.
-        _scramble(z.numpy())
+        scramble(z.numpy())
     else:
-        _scramble(z)
+        scramble(z)
     return z
 
 
-def _scramble(z: Tensor | npt.NDArray[np.int64]) -> None:
+def scramble(z: Tensor | npt.NDArray[np.int64]) -> None:
     """Apply splitmix64's finaliser in place."""
     # `>>` keeps the sign, so the bits that it drags in are masked away.
     z ^= (z >> 30) & ((1 << 34) - 1)

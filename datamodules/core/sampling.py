@@ -158,34 +158,6 @@ def as_is(batch: Any) -> Any:
     return batch
 
 
-def stratified_order(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """Return a seeded order of all rows in which each stretch holds the classes in proportion.
-
-    The j-th of a class's m rows, in random order, stands at (j + 1/2) / m; sorting by that deals
-    every class out evenly, so any cut of the order is a stratified split. A class with one row
-    stands in the middle and so falls to whoever takes the rest.
-    """
-    shuffled = permutation(len(labels), seed, 0).numpy()
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    sorted_labels = labels[by_class]
-    place = np.empty(len(labels), dtype=np.float64)
-    for value in np.unique(sorted_labels):
-        of_class = sorted_labels == value
-        count = int(of_class.sum())
-        place[of_class] = (np.arange(count) + 0.5) / count
-    # Ties in random order, not by class: a cut through a tie would favour the low labels.
-    ties = permutation(len(labels), seed, 1).numpy()
-    return by_class[np.lexsort((ties, place))]
-
-
-def split_rows(
-    labels: npt.NDArray[np.int64], sizes: list[int], seed: int
-) -> list[npt.NDArray[np.int64]]:
-    """Return stratified disjoint splits of the given sizes and, last, the rest; each ascending."""
-    cuts = np.cumsum(sizes, dtype=np.int64)
-    return [np.sort(part) for part in np.split(stratified_order(labels, seed), cuts)]
-
-
 def torch_generator() -> torch.Generator:
     """Return a generator for a DataLoader's own needs.
 

@@ -287,10 +287,10 @@ class _Cifar(ImageDataModule):
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split, both from the training files."""
         images, labels, sums = self._read(train=True)
-        val, train = self._split_rows(labels, {"val_size": self.val_size})
+        rows = self._draw(np.arange(len(labels)), labels, {"val_size": self.val_size})
         return (
-            ArrayImages(images, labels, train, sums=sums),
-            ArrayImages(images, labels, val, sums=sums),
+            ArrayImages(images, labels, rows["train"], sums=sums),
+            ArrayImages(images, labels, rows["val"], sums=sums),
         )
 
     def load_test(self) -> ArrayImages:

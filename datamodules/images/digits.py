@@ -33,7 +33,8 @@ class Digits(FractionSplits[ArrayImages], ImageDataModule):
         super().__init__(**kwargs)
         self._set_facts([str(digit) for digit in range(10)], in_channels=1, image_size=8)
 
-    def load_splits(self) -> list[ArrayImages]:
-        """Read the test, the validation and the training split."""
+    def load_splits(self) -> dict[str, ArrayImages]:
+        """Read "test", "val" and "train"."""
         images, labels = _read()
-        return [ArrayImages(images, labels, rows) for rows in self._split_by_fraction(labels)]
+        drawn = self._draw_missing(np.arange(len(labels)), labels)
+        return {split: ArrayImages(images, labels, rows) for split, rows in drawn.items()}

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import DatasetT, EveryClass
-from datamodules.core.errors import DataError, between, refuse
-from datamodules.core.options import some
+from datamodules.core.base import DatasetT, DrawnSplits, EveryClass
+from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.splits import name_keys
 from datamodules.images.base import PreparedImages
 from datamodules.images.decode import check_window
-from datamodules.images.groups import Groups, split_groups
+from datamodules.images.groups import Groups
 
 Rows = npt.NDArray[np.int64]
 
 
-class FolderDataModule(EveryClass[DatasetT], PreparedImages):
+class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImages):
     """Files in a folder: a split is what a folder of its name holds, or cut out of the training.
 
     A subclass lists its files, and calls ``_look_up_groups`` with them in its constructor and
@@ -26,8 +26,6 @@ class FolderDataModule(EveryClass[DatasetT], PreparedImages):
 
     Args:
         root: The folder.
-        val_fraction: Share of the images for validation, where there is no folder ``val``.
-        test_fraction: Share of the images for the test, where there is no folder ``test``.
         skip_broken: Leave out images that cannot be read, or whose masks cannot, instead of
             stopping at the first.
         window: Two percentiles, such as [0.5, 99.5], of each image's values that become 0 and 255,
@@ -47,8 +45,6 @@ class FolderDataModule(EveryClass[DatasetT], PreparedImages):
         self,
         root: str,
         *,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
         skip_broken: bool = False,
         window: list[float] | None = None,
         groups: str | None = None,
@@ -60,8 +56,6 @@ class FolderDataModule(EveryClass[DatasetT], PreparedImages):
     ) -> None:
         super().__init__(allow_missing_classes=allow_missing_classes, **kwargs)
         self.root = str(root)
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.skip_broken = skip_broken
         self.window = check_window(window)
         self.groups = None if groups is None else str(groups)
@@ -114,25 +108,44 @@ class FolderDataModule(EveryClass[DatasetT], PreparedImages):
         )
         self._groups.check_apart(given, names)
 
-    def _share_out(self, given: Mapping[str, Rows], labels: Rows) -> dict[str, Rows]:
+    def _share_out(
+        self, given: Mapping[str, Rows], names: Sequence[str], labels: Rows
+    ) -> dict[str, Rows]:
         """Return each split's rows, with those that have no folder cut out of the training files.
 
         Args:
             given: The rows of each split that has a folder, and those to train on.
+            names: What each training file is called, wherever the folder lies.
             labels: Each file's class, by which a cut is stratified.
         """
-        pool = given["train"]
-        fractions = {"test": self.test_fraction, "val": self.val_fraction}
-        sizes = {
-            f"{split}_fraction": some(fraction, len(pool))
-            for split, fraction in fractions.items()
-            if split not in given
-        }
-        if self._groups is None:
-            cut = self._split_rows(labels[pool], sizes)
-        else:
-            self._check_sizes(sizes, len(pool))
+        pool, options = given["train"], {}
+        if self._groups is not None:
             codes = self._groups.codes[pool]
-            cut = split_groups(labels[pool], codes, sizes, self.split_seed, self.group_column)
-        names = [*(option.removesuffix("_fraction") for option in sizes), "train"]
-        return {**given, **{name: pool[part] for name, part in zip(names, cut, strict=True)}}
+            self._check_group_count(len(np.unique(codes)), given)
+            options = {
+                "groups": name_keys(self._groups.names)[codes],
+                "grouped_by": self.group_column,
+            }
+        drawn = self._draw_missing(name_keys(names), labels[pool], given, **options)
+        return {**given, **{split: pool[rows] for split, rows in drawn.items()}}
+
+    def _check_group_count(self, count: int, given: Mapping[str, Rows]) -> None:
+        """Refuse fewer groups than there are splits that each need one."""
+        fractions = {"test": self.test_fraction, "val": self.val_fraction}
+        wanted = [s for s, fraction in fractions.items() if s not in given and fraction > 0]
+        if count <= len(wanted):
+            values = f"{count} different value{'s' * (count != 1)}"
+            lower = " or ".join(f"{split}_fraction" for split in wanted)
+            raise refuse(
+                "group_column",
+                self.group_column,
+                f"lower {lower} to 0, or add some: {len(wanted) + 1} splits cannot share {values}",
+            )
+
+
+def same_name(one: Path, other: Path) -> DataError:
+    """Return the error to raise where two paths differ in Unicode's form alone."""
+    return DataError(
+        f"{shown(other)} and {shown(one)} have one name, which Unicode can write in two forms; "
+        "merge them or rename one"
+    )

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.csv_file import CsvFile
-from datamodules.core.errors import DataError, refuse
-from datamodules.core.randomness import permutation
+from datamodules.core.errors import DataError
+from datamodules.core.splits import composed
 
 Rows = npt.NDArray[np.int64]
 
@@ -75,10 +75,10 @@ class Groups:
 
 def _look_up(path: str, files: Sequence[str], codes: Mapping[str, int]) -> list[int]:
     """Return each file's code, by its path or its name alone."""
-    times = Counter(file.rsplit("/", 1)[-1] for file in files)
+    times = Counter(composed(file).rsplit("/", 1)[-1] for file in files)
     found: list[int] = []
     lacking: list[str] = []
-    for file in files:
+    for file in map(composed, files):
         name = file.rsplit("/", 1)[-1]
         if file in codes:
             found.append(codes[file])
@@ -95,63 +95,3 @@ def _look_up(path: str, files: Sequence[str], codes: Mapping[str, int]) -> list[
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         raise DataError(f"{path!r} has no row for {lacking[0]!r}{more}; add it")
     return found
-
-
-def split_groups(
-    labels: Rows, groups: Rows, sizes: Mapping[str, int], seed: int, column: str
-) -> list[Rows]:
-    """Return disjoint splits of about the given sizes and, last, the rest; no group stands in two.
-
-    Groups come in falling order of their size (by powers of two; by the seed within one), and each
-    goes to the split s with the greatest sum over classes of g_c p_s / (n_sc + g_c / 2), where the
-    group has g_c samples of class c, the split n_sc so far, and p_s is the split's share. For
-    groups of one sample that is Sainte-Laguë's apportionment of every class. scikit-learn's
-    StratifiedGroupKFold stratifies as well, but into parts of one size alone.
-
-    Args:
-        labels: The classes' numbers, (N,).
-        groups: The groups' numbers, (N,).
-        sizes: How many samples each split shall have, by the option that says so; some are left.
-        seed: Chooses among groups of like size.
-        column: What a group is called in a message.
-
-    Returns:
-        Ascending rows of each split.
-
-    Raises:
-        OptionError: If there are too few groups.
-    """
-    numbers, members = np.unique(groups, return_inverse=True)
-    wanted = [*sizes.values(), len(labels) - sum(sizes.values())]
-    splits = sum(size > 0 for size in wanted)
-    if len(numbers) < splits:
-        values = f"{len(numbers)} different value{'s' * (len(numbers) != 1)}"
-        lower = f"lower {' or '.join(sizes)} to 0, or add some"
-        raise refuse("group_column", column, f"{lower}: {splits} splits cannot share {values}")
-    _, classes = np.unique(labels, return_inverse=True)
-    table = np.zeros((len(numbers), int(classes.max()) + 1))
-    np.add.at(table, (members, classes), 1)
-    homes = _apportion(table, np.array(wanted) / len(labels), seed)
-    return [np.flatnonzero(homes[members] == split) for split in range(len(wanted))]
-
-
-def _apportion(table: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], seed: int) -> Rows:
-    """Return each group's split, given its samples per class (G, K) and the splits' shares (S,)."""
-    shuffled = permutation(len(table), seed, 0).numpy()
-    magnitude = np.floor(np.log2(table.sum(axis=1)))
-    order = shuffled[np.argsort(-magnitude[shuffled], kind="stable")]
-    have = np.zeros((len(shares), table.shape[1]))
-    homes = np.zeros(len(table), dtype=np.int64)
-    last = len(shares) - 1
-    for group in order:
-        own = np.flatnonzero(table[group])
-        brought = table[group, own]
-        gain = (brought * shares[:, None] / (have[:, own] + brought / 2)).sum(axis=1)
-        # Of equals the rest, which is to train on, comes first.
-        homes[group] = last - int(np.argmax(gain[::-1]))
-        have[homes[group], own] += brought
-    for split in np.flatnonzero(shares > 0):
-        if not (homes == split).any():  # a small one gets at least the smallest group
-            spare = [group for group in order if (homes == homes[group]).sum() > 1]
-            homes[spare[-1]] = split
-    return homes

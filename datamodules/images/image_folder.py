@@ -1,7 +1,7 @@
 """Images in folders, one folder per class."""
 
-import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.core.errors import DataError, at_least, refuse, shown
+from datamodules.core.splits import composed
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DecodedImages, decoded
 from datamodules.images.dataset import ArrayImages
 from datamodules.images.decode import list_images, no_images, read_image
-from datamodules.images.folder import FolderDataModule, Rows
+from datamodules.images.folder import FolderDataModule, Rows, same_name
 
 
 @dataclass
@@ -88,7 +89,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
             raise DataError(
                 f"{shown(train)} holds no class folders; put each class's images in one"
             )
-        self.class_names = list(class_names) if class_names is not None else found
+        self.class_names = [*found] if class_names is None else [*map(composed, class_names)]
         self._match_folders(found, train)
         fit = self._list_split(train, every=True)
         self._val_rows: Rows | None = None
@@ -106,10 +107,10 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         if split and "test" in folders:
             self._test = self._list_split(root / "test")
             given["test"] = len(fit.files) + np.arange(len(self._test.files))
-        self._fit = fit
+        self._fit, self._train_folder = fit, train
         self._look_up_groups([Path(name) for name in self.names], given)
 
-    def _match_folders(self, found: list[str], folder: Path) -> None:
+    def _match_folders(self, found: Collection[str], folder: Path) -> None:
         """Compare the classes with the folders."""
         unnamed = [name for name in found if name not in self.class_names]
         if unnamed:
@@ -125,16 +126,16 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         files: list[Path] = []
         folders: list[Path] = []
         labels: list[int] = []
-        for name in _folders(folder):
+        found = _folders(folder)
+        for name, own in found.items():
             if name not in self.class_names:
                 raise DataError(
-                    f"{shown(folder / name)} is a class that the training images lack; add some or "
-                    "remove it"
+                    f"{shown(own)} is a class that the training images lack; add some or remove it"
                 )
         for label, name in enumerate(self.class_names):
-            images = list_images(folder / name, some=every)
+            images = list_images(found[name], some=every) if name in found else []
             files += images
-            folders += [folder / name] * len(images)
+            folders += [found[name]] * len(images) if images else []
             labels += [label] * len(images)
         if not files:
             raise no_images(folder)
@@ -196,7 +197,11 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
             given["val"] = np.intersect1d(usable, self._val_rows)
         if self._test is not None:
             given["test"] = usable[:0]
-        return self._share_out(given, self._fit.labels)
+        names = [
+            self._fit.files[row].relative_to(self._train_folder).as_posix()
+            for row in given["train"]
+        ]
+        return self._share_out(given, names, self._fit.labels)
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""
@@ -217,8 +222,12 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         return ArrayImages(images.images, self._test.labels, usable, first=first, source="test")
 
 
-def _folders(root: Path) -> list[str]:
-    with os.scandir(root) as entries:
-        return sorted(
-            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-        )
+def _folders(root: Path) -> dict[str, Path]:
+    """Return the folders in a folder by their names, sorted, in one form of Unicode."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        if path.is_dir() and not path.name.startswith("."):
+            other = found.setdefault(composed(path.name), path)
+            if other != path:
+                raise same_name(other, path)
+    return dict(sorted(found.items()))

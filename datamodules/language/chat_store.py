@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from datamodules.core.cache import cached
 from datamodules.core.protocols import IGNORE_INDEX
+from datamodules.core.splits import composed
 from datamodules.language.batch import TokenBatch
 from datamodules.language.chat_template import ChatTemplate
 from datamodules.language.conversations import Conversation
@@ -119,10 +120,11 @@ def _build(
                 encoded = iter(template.encode([(at, chat) for at, row in chunk for chat in row]))
                 for _, row in chunk:
                     digest = hashlib.blake2b(digest_size=16)
+                    # Of the words, not the tokens: with another tokenizer a sample's split stays.
+                    words = composed(json.dumps(row, ensure_ascii=False))
+                    digest.update(words.encode("utf-8", "surrogatepass"))
                     for tokens, learned in islice(encoded, len(row)):
-                        own = np.array(tokens, dtype=types["tokens"])
-                        digest.update(own.tobytes())
-                        tokens_file.write(own.tobytes())
+                        tokens_file.write(np.array(tokens, dtype=types["tokens"]).tobytes())
                         learned_file.write(bytes(learned))
                         lengths.append(len(tokens))
                     digests += digest.digest()

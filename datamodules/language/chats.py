@@ -6,10 +6,9 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules.core.base import SplitDataModule
-from datamodules.core.errors import DataError, at_least, between, one_of
+from datamodules.core.base import DrawnSplits
+from datamodules.core.errors import DataError, at_least, one_of
 from datamodules.core.hub import SMALL_MODEL, find_model
-from datamodules.core.options import some
 from datamodules.core.sampling import EpochBatches, PositionedLoader
 from datamodules.language.base import LanguageData
 from datamodules.language.chat_store import ChatRows, ChatStore, Reader, chat_store
@@ -24,7 +23,7 @@ from datamodules.text.tokenizer import pretrained
 TooLong = Literal["cut", "drop"]
 
 
-class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
+class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
     """Chats with three disjoint splits, of which what the assistant says is learned.
 
     A subclass calls ``_set_sources`` at the end of its constructor. Chats are tokenised once, into
@@ -42,8 +41,6 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         batch_size: Samples in a batch, over all processes together; unused with max_tokens.
         max_tokens: Tokens in a batch with its padding, over all processes together, in place of a
             number of samples.
-        val_fraction: Share of the training samples for validation, where no split is.
-        test_fraction: Share of the training samples for the test, where no split is.
         deduplicate: Leave out repeated samples; the test split comes first, then validation.
 
     Raises:
@@ -62,8 +59,6 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         too_long: TooLong = "cut",
         batch_size: int = 8,
         max_tokens: int | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
         deduplicate: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -72,8 +67,6 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
         one_of("too_long", too_long, get_args(TooLong))
         self.too_long = too_long
         self.max_tokens = None if max_tokens is None else at_least("max_tokens", max_tokens, 1)
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.deduplicate = deduplicate
         self._store: ChatStore | None = None
         self.duplicates = 0
@@ -126,10 +119,12 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
             self._store = self._chats()
             self._rows = self._divide(self._store)
 
-    def _divide(self, store: ChatStore) -> dict[Split, Rows]:
+    def _divide(self, store: ChatStore) -> dict[str, Rows]:
         """Return the samples of each split, without those that are left out."""
         bounds = np.cumsum([0, *store.sizes])
-        rows = {s: np.arange(bounds[n], bounds[n + 1]) for n, s in enumerate(self._sources)}
+        rows: dict[str, Rows] = {
+            s: np.arange(bounds[n], bounds[n + 1]) for n, s in enumerate(self._sources)
+        }
         if self.deduplicate:
             order: list[Split] = ["test", "val", "train"]
             queue = np.concatenate([rows[split] for split in order if split in rows])
@@ -146,13 +141,10 @@ class ChatDataModule(SplitDataModule[ChatRows], LanguageData):
                 f"{self.max_length} tokens ({self.too_long_count} are longer); give a larger "
                 "max_length or samples with answers"
             )
-        fractions: dict[Split, float] = {"test": self.test_fraction, "val": self.val_fraction}
         pool = rows["train"]
-        wanted = {s: some(f, len(pool)) for s, f in fractions.items() if s not in rows}
-        sizes = {f"{split}_fraction": size for split, size in wanted.items()}
-        *parts, rest = self._split_rows(np.zeros(len(pool), dtype=np.int64), sizes)
-        drawn = {split: pool[part] for split, part in zip(wanted, parts, strict=True)}
-        return {**rows, **drawn, "train": pool[rest]}
+        keys = store.digests[pool, 0].view(np.int64)
+        drawn = self._draw_missing(keys, np.zeros(len(pool), dtype=np.int64), rows)
+        return {**rows, **{split: pool[own] for split, own in drawn.items()}}
 
     def _usable(self, store: ChatStore, rows: Rows) -> Rows:
         """Return the samples that are not dropped; counts the others."""

@@ -9,11 +9,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules.core.base import SplitDataModule
+from datamodules.core.base import DrawnSplits
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError, at_least, between, one_of, refuse
+from datamodules.core.errors import DataError, at_least, one_of, refuse
 from datamodules.core.options import some
-from datamodules.core.randomness import permutation
 from datamodules.core.sampling import EpochBatches, PositionedLoader
 from datamodules.language.base import LanguageData
 from datamodules.language.documents import Documents, Survey, TableDocuments, find_documents, survey
@@ -46,7 +45,7 @@ MANY_DOCUMENTS = 100
 Windows = Literal["random", "sequential"]
 
 
-class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
+class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
     """Texts of your own, or film reviews, as windows of one long stream of tokens.
 
     The size and the licence are the texts' own. As ``path``:
@@ -60,10 +59,12 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
       ``MovieReviews``), of which validation and test are drawn by ``split_seed``, as they are
       sorted.
 
-    A split that is there is taken as it is. One that is not is the tail of the training texts: the
-    last documents, or of fewer than 100 documents the last characters. The tokenizer is trained
-    on the training split alone. All texts are tokenised once, into ``$ZOO_CACHE`` (by default
-    ``~/.cache/lightning_zoo``), and mapped into memory: a corpus may be larger than it.
+    A split that is there is taken as it is. One that is not is cut off the end of the training
+    texts: validation is the last documents, or of fewer than 100 documents the last characters, as
+    nanoGPT's is of tinyshakespeare; the test is what comes before it, and training what is left.
+    The tokenizer is trained on the training split alone. All texts are tokenised once, into
+    ``$ZOO_CACHE`` (by default ``~/.cache/lightning_zoo``), and mapped into memory: a corpus may be
+    larger than it.
 
     Where there are several documents, a token that ends a text stands before each and behind the
     last one, so that a net learns where a text begins and where it ends.
@@ -99,8 +100,8 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
             window in ``segment_ids``, so that a net can keep them apart.
         deduplicate: Leave out repeated documents; the test split comes first, then validation.
         batch_size: Windows in a batch, over all processes together.
-        val_fraction: Share of the training texts for validation, where no split is.
-        test_fraction: Share of the training texts for the test, where no split is.
+        val_fraction: Share of the training texts for validation, their end, where no split is.
+        test_fraction: Share of the training texts for the test, before that, where no split is.
 
     Raises:
         OptionError: If an option's value is not possible or the texts will not do.
@@ -133,7 +134,12 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
         test_fraction: float = 0.05,
         **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, **kwargs)
+        super().__init__(
+            batch_size=batch_size,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            **kwargs,
+        )
         self.path = None if path is None else str(path)
         self.config = config
         self.revision = revision
@@ -158,8 +164,6 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
                 raise refuse("windows_per_epoch", windows_per_epoch, remedy)
         self.respect_documents = respect_documents
         self.deduplicate = deduplicate
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self._stores: dict[Split, TokenStore] | None = None
         self._survey_sources(self._find_documents())
         self._set_tokenizer(self._load_or_train_tokenizer(end_token))
@@ -218,6 +222,12 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
                 f"every training document of {self._sources[0].name} stands in another split "
                 "too; give other texts, or set deduplicate: false"
             )
+        if self.path is None:
+            keys = found.digests[pool, 0].view(np.int64)
+            drawn = self._draw_missing(keys, np.zeros_like(keys))
+            for number, split in enumerate(SPLITS):
+                split_of[pool[drawn[split]]] = number
+            return Division(split_of)
         fractions = {"val": self.val_fraction, "test": self.test_fraction}
         whole = len(pool) >= MANY_DOCUMENTS
         total = len(pool) if whole else int(found.characters[pool].sum())
@@ -233,13 +243,11 @@ class TextCorpus(SplitDataModule[TokenWindows], LanguageData):
                 "leave none to train on"
             )
             raise refuse(first, getattr(self, first), remedy)
-        cuts = total - val - test, total - test
+        cuts = total - val - test, total - val
         if not whole:
             return Division(split_of, cuts)
-        if self.path is None:
-            pool = pool[permutation(len(pool), self.split_seed, 0).numpy()]
-        split_of[pool[cuts[0] : cuts[1]]] = SPLITS.index("val")
-        split_of[pool[cuts[1] :]] = SPLITS.index("test")
+        split_of[pool[cuts[0] : cuts[1]]] = SPLITS.index("test")
+        split_of[pool[cuts[1] :]] = SPLITS.index("val")
         return Division(split_of)
 
     def _load_or_train_tokenizer(self, end_token: str | None) -> LanguageTokenizer:

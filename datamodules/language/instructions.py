@@ -8,7 +8,8 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.errors import refuse
-from datamodules.core.sampling import EpochBatches, split_rows
+from datamodules.core.sampling import EpochBatches
+from datamodules.core.splits import divide, name_keys
 from datamodules.language.chat_store import ChatRows, Reader, chat_lengths
 from datamodules.language.chats import ChatDataModule
 from datamodules.language.conversations import instructions
@@ -177,8 +178,8 @@ class ReviewRecords:
         chunks = list(Table([self.path], layout).chunks())
         texts = [text for chunk in chunks for text in chunk.columns[0]]
         good = [int(label) for chunk in chunks for label in chunk.labels]
-        chosen, _ = split_rows(np.array(good), [self.count], 0)
-        for row in chosen.tolist():
+        rows, _ = divide(name_keys(texts), np.array(good), {"chosen": self.count}, seed=0)
+        for row in rows["chosen"].tolist():
             values = {
                 "instruction": "Is this film review positive or negative?",
                 "input": texts[row].strip(),

@@ -17,10 +17,10 @@ from datamodules.text.files import (
 )
 from datamodules.text.sources import (
     check_splits,
+    chosen_paths,
     hub_splits,
     split_of,
     splits_of_file,
-    unknown_split,
 )
 
 _SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -158,14 +158,8 @@ def _folder(folder: Path, splits: Mapping[str, str] | None) -> dict[Split, list[
     found: dict[Split, list[Path]] = {}
     order: tuple[Split, ...] = ("train", "val", "test")
     if splits is not None:
-        for split in order:
-            name = splits.get(split)
-            if name is not None and folder / name not in files:
-                held = [path.name for path in files]
-                raise unknown_split(splits, name, str(folder), held)
-            if name is not None:
-                found[split] = [folder / name]
-        return found
+        chosen = chosen_paths(splits, files, folder)
+        return {split: [chosen[split]] for split in order if split in chosen}
     if len(files) == 1:
         return {"train": files}
     for split in order:

@@ -20,6 +20,9 @@ from datamodules.text.token_store import TokenStore, token_type
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+#: The splits in the order in which they are cut off a text.
+_ALONG: tuple[Split, ...] = ("train", "test", "val")
+
 #: Tokenised at once: enough for every core.
 _BATCH_CHARACTERS = 2**22
 
@@ -30,8 +33,8 @@ class Division:
 
     Attributes:
         split_of: Int8 (N,), which of train, val and test each document belongs to; -1 for none.
-        cuts: Where the validation and the test text begin, in characters of all training
-            documents; None where documents stay whole.
+        cuts: Where the test and, behind it, the validation text begin, in characters of all
+            training documents; None where documents stay whole.
     """
 
     split_of: npt.NDArray[np.int8]
@@ -79,10 +82,12 @@ def _split_text_at(
     """Return a text that begins at some place, cut where another split begins."""
     stop = place + len(text)
     bounds = [0, *(min(max(cut, place), stop) - place for cut in cuts), len(text)]
-    for split, (first, last) in enumerate(pairwise(bounds)):
+    for split, (first, last) in zip(_ALONG, pairwise(bounds), strict=True):
         if first < last:
             whole = first == 0, last == len(text)
-            yield SplitText(split, text[first:last], begins and whole[0], ends and whole[1])
+            yield SplitText(
+                SPLITS.index(split), text[first:last], begins and whole[0], ends and whole[1]
+            )
 
 
 def token_streams(

@@ -10,6 +10,7 @@ import numpy as np
 
 from datamodules.core.base import Stage
 from datamodules.core.errors import DataError, at_least, refuse, shown
+from datamodules.core.splits import composed
 from datamodules.images.decode import list_images, no_images
 from datamodules.images.folder import FolderDataModule
 from datamodules.segmentation.base import SegmentationDataModule, default_names
@@ -21,6 +22,7 @@ from datamodules.segmentation.mask_files import MaskReader, read_whole_image
 class _Part:
     """Files of one folder that holds images and masks, in the same order."""
 
+    names: list[str] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
     masks: list[Path] = field(default_factory=list)
 
@@ -103,11 +105,13 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
                 continue
             part, first = _pair(folder), len(self._files.images)
             rows[name] = np.arange(first, first + len(part.images))
+            self._files.names += part.names
             self._files.images += part.images
             self._files.masks += part.masks
         self._look_up_groups(self._files.images, rows)
         no_labels = np.zeros(len(self._files.images), dtype=np.int64)
-        self._rows = self._share_out(rows, no_labels)
+        names = [self._files.names[row] for row in rows["train"]]
+        self._rows = self._share_out(rows, names, no_labels)
 
     def _read(self, stage: Stage) -> MaskedImages:
         """Decode a split by threads; on large images decoders release the interpreter's lock."""
@@ -189,11 +193,14 @@ def _pair(folder: Path) -> _Part:
                 f"{one}"
             )
     names = sorted(images)
-    return _Part([images[name] for name in names], [masks[name] for name in names])
+    return _Part(names, [images[name] for name in names], [masks[name] for name in names])
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by their path in it, less the extension."""
+    """Return the images of a folder by their path in it, less the extension.
+
+    In one form of Unicode, as an image and its mask may come from two systems.
+    """
     if not folder.is_dir():
         raise DataError(
             f"{shown(folder)} is not a folder; images go into a folder 'images', their masks into "
@@ -201,7 +208,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
         )
     found: dict[str, Path] = {}
     for path in list_images(folder):
-        name = str(path.relative_to(folder).with_suffix(""))
+        name = composed(path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise DataError(
                 f"{shown(path)} has the same name as {shown(found[name])}, so that no mask belongs "

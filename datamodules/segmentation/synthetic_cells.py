@@ -277,15 +277,15 @@ class SyntheticCells(_Drawn[MaskedImages], SegmentationDataModule):
         names = ["background", *(CELL_TYPES if cell_types else ["cell"])]
         self._set_facts(names, self.in_channels, at_least("image_size", image_size, 16))
 
-    def load_splits(self) -> list[MaskedImages]:
-        """Draw the test, the validation and the training split."""
+    def load_splits(self) -> dict[str, MaskedImages]:
+        """Draw "test", "val" and "train"."""
         images, masks = _fields(
             self.count, self.image_size, self.in_channels, self.most_cells, self.data_seed
         )
         if not self.cell_types:
             masks = np.minimum(masks, 1)
-        rows = self._split_by_fraction(np.zeros(self.count, dtype=np.int64))
-        return [MaskedImages(images[part], masks[part], part) for part in rows]
+        drawn = self._draw_missing(np.arange(self.count), np.zeros(self.count, dtype=np.int64))
+        return {split: MaskedImages(images[own], masks[own], own) for split, own in drawn.items()}
 
 
 class SyntheticCellTypes(_Drawn[ArrayImages], ImageDataModule):
@@ -308,7 +308,8 @@ class SyntheticCellTypes(_Drawn[ArrayImages], ImageDataModule):
         self.count = at_least("count", count, 3)
         self._set_facts(CELL_TYPES, self.in_channels, at_least("image_size", image_size, 16))
 
-    def load_splits(self) -> list[ArrayImages]:
-        """Draw the test, the validation and the training split."""
+    def load_splits(self) -> dict[str, ArrayImages]:
+        """Draw "test", "val" and "train"."""
         images, kinds = _singles(self.count, self.image_size, self.in_channels, self.data_seed)
-        return [ArrayImages(images, kinds, part) for part in self._split_by_fraction(kinds)]
+        drawn = self._draw_missing(np.arange(self.count), kinds)
+        return {split: ArrayImages(images, kinds, rows) for split, rows in drawn.items()}

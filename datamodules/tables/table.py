@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from datamodules.core.base import ArrayDataModule, FractionSplits
 from datamodules.core.csv_file import CsvFile, Numbers, Texts
 from datamodules.core.errors import DataError, refuse, shown
-from datamodules.core.options import some
+from datamodules.core.splits import composed, name_keys, row_keys
 
 Rows = npt.NDArray[np.int64]
 
@@ -206,12 +206,10 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
             target: Its values (N,).
             source: What messages call the table.
         """
-        sizes = {
-            "test_fraction": some(self.test_fraction, len(target)),
-            "val_fraction": some(self.val_fraction, len(target)),
-        }
-        self._check_sizes(sizes, len(target), needed=2)
-        test, val, train = self._split_rows(np.zeros(len(target), dtype=np.int64), sizes)
+        codes = {column: name_keys(of.values)[of.codes] for column, of in texts.items()}
+        keys = row_keys({**numbers, **codes, target_name: target})
+        drawn = self._draw_missing(keys, np.zeros(len(target), dtype=np.int64), needed=2)
+        train = drawn["train"]
         if not self._given:
             for column, values in numbers.items():
                 self.means[column], self.stds[column] = _moments(values[train])
@@ -227,10 +225,10 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
                 )
         self._set_facts(target_name)
         features = self._encode(numbers, texts, len(target), source)
-        self._parts = [ArrayTable(features, target, rows) for rows in (test, val, train)]
+        self._parts = {split: ArrayTable(features, target, rows) for split, rows in drawn.items()}
 
-    def load_splits(self) -> list[ArrayTable]:
-        """Return the test, the validation and the training split."""
+    def load_splits(self) -> dict[str, ArrayTable]:
+        """Return "test", "val" and "train"."""
         return self._parts
 
 
@@ -271,9 +269,9 @@ class CSVTable(TableDataModule):
     ) -> None:
         super().__init__(**kwargs)
         self.path = str(path)
-        self.target = target
-        self.categorical = categorical
-        self.ignore = ignore
+        self.target = target = composed(target)
+        self.categorical = None if categorical is None else [*map(composed, categorical)]
+        self.ignore = None if ignore is None else [*map(composed, ignore)]
         self.delimiter = delimiter
         file = CsvFile(self.path, delimiter, "path")
         columns = self._columns(file)

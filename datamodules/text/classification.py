@@ -9,10 +9,10 @@ from typing import Any, get_args
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules.core.base import SplitDataModule
+from datamodules.core.base import DrawnSplits
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError, at_least, between, refuse
-from datamodules.core.options import plain, some
+from datamodules.core.errors import DataError, at_least, refuse
+from datamodules.core.options import plain
 from datamodules.core.sampling import PositionedLoader
 from datamodules.text.buckets import BucketBatches
 from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
@@ -43,7 +43,7 @@ __all__ = ["TextBatch", "TextClassification", "TextDataModule"]
 VOCABULARY_BYTES = 2**28
 
 
-class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
+class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
     """A data set of texts with three disjoint splits.
 
     A subclass calls ``_read_sources`` at the end of its constructor. That reads the texts once and,
@@ -71,8 +71,6 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         batch_size: Texts in a batch, over all processes together; unused with max_tokens.
         max_tokens: Tokens in a batch with its padding, over all processes together, in place of a
             number of texts.
-        val_fraction: Share of the training texts for validation, where no split is.
-        test_fraction: Share of the training texts for the test, where no split is.
         deduplicate: Leave out repeated texts.
         class_names: The classes in the order of their numbers; by default those of the source, or
             else the labels, sorted.
@@ -92,8 +90,6 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         lowercase: bool = False,
         nfc: bool = True,
         max_tokens: int | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
         deduplicate: bool = True,
         class_names: list[str] | None = None,
         **kwargs: Any,
@@ -105,8 +101,6 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         self.lowercase = lowercase
         self.nfc = nfc
         self.max_tokens = None if max_tokens is None else at_least("max_tokens", max_tokens, 1)
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
         self.deduplicate = deduplicate
         self._given_names = class_names
         self._store: TokenStore | None = None
@@ -129,15 +123,17 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         class_names, numbers = classes(corpus, names, self._sources[0].name)
         self._labels: Rows = numbers[corpus.codes]
         bounds = np.cumsum([0, *corpus.sizes])
-        rows = {s: np.arange(bounds[i], bounds[i + 1]) for i, s in enumerate(self._splits_given)}
+        rows: dict[str, Rows] = {
+            s: np.arange(bounds[i], bounds[i + 1]) for i, s in enumerate(self._splits_given)
+        }
         self._check_labels(rows, corpus)
         self.duplicates, self.conflicts = 0, 0
         if self.deduplicate:
             rows = self._first_copies(rows, corpus)
-        self._rows = self._draw_splits(rows)
+        self._rows = self._draw_splits(rows, corpus)
         self._set_facts(class_names, self._load_or_train_tokenizer(corpus))
 
-    def _check_labels(self, rows: Mapping[Split, Rows], corpus: Corpus) -> None:
+    def _check_labels(self, rows: Mapping[str, Rows], corpus: Corpus) -> None:
         """Refuse labels that training does not know."""
         for (split, own), source in zip(rows.items(), self._sources, strict=True):
             unknown = own[self._labels[own] < 0]
@@ -148,7 +144,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
                     f"texts' classes, {value!r} for one; mend them, or leave the split out"
                 )
 
-    def _first_copies(self, rows: Mapping[Split, Rows], corpus: Corpus) -> dict[Split, Rows]:
+    def _first_copies(self, rows: Mapping[str, Rows], corpus: Corpus) -> dict[str, Rows]:
         """Return the rows whose text has not come before; the test split stays whole."""
         order: list[Split] = ["test", "val", "train"]
         queue = np.concatenate([rows[split] for split in order if split in rows])
@@ -162,7 +158,7 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
         absent = queue[dropped]
         return {split: np.setdiff1d(own, absent, assume_unique=True) for split, own in rows.items()}
 
-    def _draw_splits(self, rows: Mapping[Split, Rows]) -> dict[Split, Rows]:
+    def _draw_splits(self, rows: Mapping[str, Rows], corpus: Corpus) -> dict[str, Rows]:
         """Return the training, validation and test rows."""
         pool = rows["train"]
         if not len(pool):
@@ -170,14 +166,9 @@ class TextDataModule(SplitDataModule[ArrayTexts], PreparedText):
                 f"{self._sources[0].name}: every training text stands in another split too; give "
                 "other texts, or set deduplicate: false"
             )
-        fractions: dict[Split, float] = {"test": self.test_fraction, "val": self.val_fraction}
-        wanted = [split for split in fractions if split not in rows]
-        sizes = {f"{split}_fraction": some(fractions[split], len(pool)) for split in wanted}
-        *others, rest = self._split_rows(self._labels[pool], sizes)
-        drawn = {split: pool[own] for split, own in zip(wanted, others, strict=True)}
-        cut: dict[Split, Rows] = {**rows, "train": pool[rest]}
-        cut.update(drawn)
-        return cut
+        keys = corpus.digests[pool, 0].view(np.int64)
+        drawn = self._draw_missing(keys, self._labels[pool], rows)
+        return {**rows, **{split: pool[own] for split, own in drawn.items()}}
 
     def _load_or_train_tokenizer(self, corpus: Corpus) -> TextTokenizer:
         if self.tokenizer not in get_args(TokenizerKind):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
+from datamodules.core.splits import composed
 
 Split = Literal["train", "val", "test"]
 
@@ -53,7 +54,7 @@ class SplitSource(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """How texts and labels lie in a table.
+    """How texts and labels lie in a table; columns are compared in one form of Unicode.
 
     Attributes:
         text_columns: The column of the text, or those of a pair.
@@ -79,7 +80,7 @@ class Layout:
             names.setdefault(self.label_column, "label_column")
         if self.only is not None:
             names.setdefault(self.only[0], "only")
-        return names
+        return {composed(name): option for name, option in names.items()}
 
 
 class Table:
@@ -115,13 +116,13 @@ class Table:
             self.label_names = self.label_names or _label_names(
                 schema.metadata, self.layout.label_column
             )
-            return list(schema.names)
+            return [*map(composed, schema.names)]
         if path.suffix == ".jsonl":
             for _, row in json_lines(path):
-                return list(row)
+                return [*map(composed, row)]
             raise _empty(path)
         for _, record in _csv_records(path, self.layout):
-            return [name.strip() for name in self.layout.columns or record]
+            return [composed(name.strip()) for name in self.layout.columns or record]
         raise _empty(path)
 
     def key(self) -> object:
@@ -155,13 +156,17 @@ class Table:
         if path.suffix == ".parquet":
             first = 1
             with _reading(path):
-                for batch in parquet_file(path).iter_batches(batch_size=CHUNK_ROWS, columns=wanted):
-                    columns = [batch.column(name).to_pylist() for name in wanted]
+                file = parquet_file(path)
+                written = {composed(name): name for name in file.schema_arrow.names}
+                names = [written[name] for name in wanted]
+                for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=names):
+                    columns = [batch.column(name).to_pylist() for name in names]
                     for number, values in enumerate(zip(*columns, strict=True), first):
                         yield f"row {number}", list(values)
                     first += batch.num_rows
         elif path.suffix == ".jsonl":
-            for line, row in json_lines(path):
+            for line, written in json_lines(path):
+                row = {composed(name): value for name, value in written.items()}
                 absent = [name for name in wanted if name not in row]
                 if absent:
                     raise DataError(
@@ -282,7 +287,7 @@ def _label(value: Any, column: str, source: str, place: str) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # as pandas writes integers beside a missing one
     if isinstance(value, str | int) and (text := str(value).strip()) and not _is_fraction(text):
-        return text
+        return composed(text)
     if value is None or value == "":
         raise DataError(
             f"column {column!r} of {source!r} is empty in {place}; fill it or remove the row"

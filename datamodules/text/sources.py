@@ -9,6 +9,7 @@ from typing import Any
 from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
 from datamodules.core.hub import hub_unreachable
 from datamodules.core.private import dataset_fingerprint
+from datamodules.core.splits import composed
 from datamodules.text.files import (
     CHUNK_ROWS,
     TABLES,
@@ -36,23 +37,24 @@ class HubSplit:
     def __init__(self, dataset: Any, name: str, layout: Layout) -> None:
         self.dataset, self.layout = dataset, layout
         self.name = repr(name)
+        written = {composed(name): name for name in dataset.column_names}
         for column, option in layout.wanted().items():
-            if column not in dataset.column_names:
+            if column not in written:
                 raise no_column(option, column, self.name, dataset.column_names)
+        self._wanted = [written[column] for column in layout.wanted()]
         feature = dataset.features.get(layout.label_column)
         self.label_names: list[str] | None = getattr(feature, "names", None)
 
     def key(self) -> object:
         """Return what the texts depend on, as JSON."""
-        wanted = list(self.layout.wanted())
-        return [self.name, wanted, dataset_fingerprint(self.dataset), len(self.dataset)]
+        return [self.name, self._wanted, dataset_fingerprint(self.dataset), len(self.dataset)]
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield all rows in order."""
         return gather(self._rows(), self.layout)
 
     def _rows(self) -> "Iterator[Row]":
-        wanted = list(self.layout.wanted())
+        wanted = self._wanted
         first = 1
         for batch in self.dataset.select_columns(wanted).iter(batch_size=CHUNK_ROWS):
             for number, values in enumerate(zip(*(batch[n] for n in wanted), strict=True), first):
@@ -127,15 +129,9 @@ def _folder_sources(
     folder: Path, layout: Layout, splits: Mapping[str, str] | None
 ) -> dict[Split, SplitSource]:
     if splits is not None:
-        held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        for name in splits.values():
-            if name not in held:
-                raise unknown_split(splits, name, str(folder), held)
-        return {
-            split: _part(folder / splits[split], layout)
-            for split in _SPLIT_NAMES
-            if split in splits
-        }
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        chosen = chosen_paths(splits, paths, folder)
+        return {s: _part(chosen[s], layout) for s in _SPLIT_NAMES if s in chosen}
     files = tables(folder)
     if len(files) == 1:
         return {"train": Table(files, layout)}
@@ -155,6 +151,19 @@ def _folder_sources(
     if "train" not in split_folders:
         return {"train": ClassFolder(folder)}
     return {s: ClassFolder(split_folders[s]) for s in _SPLIT_NAMES if s in split_folders}
+
+
+def chosen_paths(splits: Mapping[str, str], paths: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """Return the path in a folder that each split is said to be.
+
+    Raises:
+        OptionError: If there is none of that name.
+    """
+    held = {composed(path.name): path for path in paths}
+    for name in splits.values():
+        if composed(name) not in held:
+            raise unknown_split(splits, name, str(folder), [path.name for path in paths])
+    return {split: held[composed(name)] for split, name in splits.items()}
 
 
 def _part(path: Path, layout: Layout) -> SplitSource:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError, refuse
+from datamodules.core.splits import composed
 from datamodules.text.files import Chunk, SplitSource
 
 Rows = npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ def _survey(sources: Sequence[SplitSource], folder: Path) -> None:
             count = 0
             for chunk in progress(source.chunks(), "reading texts", None):
                 for texts in zip(*chunk.columns, strict=True):
-                    joined = "\0".join(unicodedata.normalize("NFC", text) for text in texts)
+                    joined = composed("\0".join(texts))
                     content = joined.encode("utf-8", "surrogatepass")
                     digests.write(hashlib.blake2b(content, digest_size=16).digest())
                     text_bytes += len(content)
@@ -96,7 +96,7 @@ def classes(corpus: Corpus, names: Sequence[str] | None, source: str) -> tuple[l
     if names is None:
         is_number = all(re.fullmatch("[+-]?[0-9]+", value) for value in seen)
         names = sorted(seen, key=int) if is_number else sorted(seen)
-    names = [str(name) for name in names]
+    names = [composed(str(name)) for name in names]
     if len(set(names)) < len(names):
         raise refuse("class_names", names, "name each class once")
     places = {name: number for number, name in enumerate(names)}

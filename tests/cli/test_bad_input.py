@@ -96,8 +96,8 @@ OPTIONS = {
     "with --model.net., of the data with --data., of Lightning's Trainer with --trainer.",
     "nonsense": "option names start with two dashes, unlike 'nonsense'",
     "--data.root x": "option data.root is not known; there are balanced, batch_size, brightness, "
-    "contrast, crop_padding, cutout, horizontal_flip, mean, num_workers, resident, seed, "
-    "split_seed, std, test_fraction, val_fraction",
+    "contrast, crop_padding, cutout, horizontal_flip, mean, num_workers, partition, resident, "
+    "seed, split_seed, std, test_fraction, val_fraction",
     "--model.optimizer.lr 1": "option model.optimizer has no options of its own; "
     "give adamw, sgd or muon",
     # abbreviated
@@ -521,7 +521,7 @@ def cifar_parquet(folder: Path, labels: list[int]) -> None:
 def test_label_outside_the_classes(refuse: Refuse) -> None:
     cifar_parquet(Path("cifar"), [*range(11)] * 3)
     assert refuse(FIT + "--data CIFAR10 --data.root cifar --data.val_size 5") == (
-        "CIFAR10's train split holds 3 labels outside its 10 classes, which are numbered 0 to 9: "
+        "CIFAR10's train split holds 2 labels outside its 10 classes, which are numbered 0 to 9: "
         "10 for one; mend the labels"
     )
 

@@ -251,6 +251,8 @@ class ZooCLI(LightningCLI):
         recipe: dict[str, Any] = yaml.safe_load(text)
         for key in ("ckpt_path", "inputs", "trust", "config"):
             recipe.pop(key, None)
+        # A checkpoint's: what a recipe says of it, be it null, would come before that.
+        recipe["data"].get("init_args", {}).pop("partition", None)
         return recipe
 
     def _recipe_text(self, recipe: dict[str, Any]) -> str:

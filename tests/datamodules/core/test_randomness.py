@@ -4,11 +4,11 @@ import torch
 from scipy import stats
 
 from datamodules.core.randomness import (
-    _scramble,
     bits,
     key,
     mix,
     permutation,
+    scramble,
     uniform_floats,
     uniform_ints,
 )
@@ -34,8 +34,8 @@ def test_bits_are_splitmix64() -> None:
 def test_numpy_and_torch_agree() -> None:
     z = torch.randint(-(2**63), 2**63 - 1, (100, 3))
     there, here = z.clone(), z.clone()
-    _scramble(there)
-    _scramble(here.numpy())
+    scramble(there)
+    scramble(here.numpy())
     assert torch.equal(there, here)
 
 

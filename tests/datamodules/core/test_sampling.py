@@ -1,11 +1,10 @@
 import itertools
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from datamodules.core.errors import DataError, OptionError
-from datamodules.core.sampling import EpochBatches, split_rows, training_position
+from datamodules.core.sampling import EpochBatches, training_position
 
 
 def training(size: int, batch: int, **kwargs) -> EpochBatches:
@@ -96,18 +95,3 @@ def test_training_position() -> None:
     loop = SimpleNamespace(epoch_progress=epoch, epoch_loop=SimpleNamespace(batch_progress=batch))
     assert training_position(SimpleNamespace(fit_loop=loop)) == (2, 6)
     assert training_position(None) == (0, 0)
-
-
-def test_split_is_stratified_and_disjoint() -> None:
-    labels = np.array([0] * 500 + [1] * 300 + [2] * 37 + [3])
-    test, val, train = split_rows(labels, [168, 84], seed=0)
-    assert (len(test), len(val)) == (168, 84)
-    assert sorted([*test, *val, *train]) == list(range(len(labels)))
-    for part, share in ((test, 0.2), (val, 0.1)):
-        counts = np.bincount(labels[part], minlength=4)
-        assert np.all(np.abs(counts - share * np.bincount(labels)) <= 1.5)
-    assert labels[train].max() == 3  # the only one of its class is there to learn from
-    again, *_ = split_rows(labels, [168, 84], seed=0)
-    other, *_ = split_rows(labels, [168, 84], seed=1)
-    assert np.array_equal(test, again)
-    assert not np.array_equal(test, other)

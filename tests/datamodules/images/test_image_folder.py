@@ -15,7 +15,6 @@ from datamodules.core.errors import DataError, OptionError, UserError
 from datamodules.images import image_folder
 from datamodules.images.cache import decoded
 from datamodules.images.decode import read_image
-from datamodules.images.groups import split_groups
 
 
 def save(path: Path, pixels: np.ndarray | None = None, seed: int = 0) -> Path:
@@ -545,28 +544,3 @@ def test_wrong_tables_of_patients(root, tmp_path, patients) -> None:
         val_fraction=0.9,
         test_fraction=0.9,
     )
-
-
-def test_groups_are_split_in_proportion() -> None:
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(120), rng.geometric(0.1, 120))
-    habit = rng.dirichlet([2, 0.5, 0.1], 120)  # patients differ in what they have
-    labels = np.array([rng.choice(3, p=habit[g]) for g in groups])
-    sizes = {"test_fraction": round(0.15 * len(labels)), "val_fraction": round(0.15 * len(labels))}
-    test, val, train = split_groups(labels, groups, sizes, 0, "patient")
-    assert sorted([*test, *val, *train]) == list(range(len(labels)))
-    parts = [set(groups[rows]) for rows in (test, val, train)]
-    assert sum(map(len, parts)) == 120
-    for rows in (test, val):
-        shares = np.bincount(labels[rows], minlength=3) / np.bincount(labels)
-        assert np.abs(shares - 0.15).max() < 0.03
-    # The largest do not all go to one side.
-    size = np.bincount(groups)
-    means = [size[sorted(part)].mean() for part in parts]
-    assert max(means) / min(means) < 1.5
-    again = split_groups(labels, groups, sizes, 0, "patient")
-    assert np.array_equal(test, again[0])
-    alone = split_groups(labels, np.arange(len(labels)), sizes, 0, "patient")[0]
-    assert np.abs(np.bincount(labels[alone]) / np.bincount(labels) - 0.15).max() < 0.01
-    few = split_groups(labels[:9], np.arange(9) // 3, {"a": 1, "b": 1}, 0, "patient")
-    assert [len(rows) for rows in few] == [3, 3, 3]
