@@ -522,6 +522,28 @@ def test_single_precision_targets_fit_half_precision_outputs():
     near(value, F.mse_loss(x.float(), t.float()).item())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_is_summed_in_single_precision(dtype, autocast):
+    """Of 256 x 256 pixels a sum in float16 overflows, and autocast rounds a matrix product."""
+    z, t = logits(2, CLASSES, 256, 256).to(dtype), labels(2, 256, 256)
+    calls = [
+        *((getattr(losses, name), z, t) for name in (*ONE_CLASS, "dice", "dice_cross_entropy")),
+        *(
+            (getattr(losses, name), z[:, :, 0, 0], F.one_hot(t[:, 0, 0], CLASSES))
+            for name in ("binary_cross_entropy", "sigmoid_focal")
+        ),
+    ]
+    for function, outputs, target in calls:
+        for weights in (None, WEIGHTS.to(dtype)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                value = function(outputs, target, class_weights=weights)
+            exact = None if weights is None else weights.double()
+            expected = function(outputs.double(), target, class_weights=exact)
+            assert value.dtype == torch.float32
+            torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ axes such as ``H, W`` (segmentation). The arguments that many share:
   presence and absence of a label). A sample has the weight of its own label, and the spread share
   is not weighted by class.
 * ``ignore_index``: the class index whose elements do not count.
+* Outputs in half precision are raised to float32, and so is the loss.
 * ``reduction``: ``mean`` gives one number for the batch, ``none`` one number a sample, ``(B,)``:
   the mean over the sample's own elements (labels of a multi-label target, columns of a regression,
   pixels that count).

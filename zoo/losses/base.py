@@ -23,7 +23,7 @@ Reduction = Literal["mean", "none"]
 class Loss(nn.Module):
     """A loss with its options, called with outputs and targets.
 
-    Outputs in half precision are raised to float32 first. Class weights follow the module to its
+    Class weights follow the module to its
     device and are no part of a checkpoint.
 
     Args:
@@ -50,11 +50,9 @@ class Loss(nn.Module):
 
     def forward(self, outputs: Tensor, targets: Tensor, reduction: Reduction = "mean") -> Tensor:
         """Return the mean loss, or with ``reduction="none"`` the loss of each sample, ``(B,)``."""
-        if outputs.dtype.itemsize < 4:
-            outputs = outputs.float()
         options: dict[str, Tensor | float | None] = dict(self.options)
         if self.class_weights is not None:
-            options["class_weights"] = self.class_weights.to(outputs.dtype)
+            options["class_weights"] = self.class_weights
         return self.function(outputs, targets, reduction=reduction, **options)
 
     def weight(self, outputs: Tensor, targets: Tensor) -> Tensor | int:
@@ -98,8 +96,12 @@ def checked_weights(class_weights: Tensor | None) -> Tensor | None:
     raise refuse("class_weights", class_weights.tolist(), remedy)
 
 
-def class_targets(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Return class indices as int64, class probabilities as numbers of the logits' kind.
+def check_classes(
+    logits: Tensor, targets: Tensor, class_weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return logits, in float32 at least, and targets.
+
+    Class indices are int64, class probabilities numbers of the logits' kind.
 
     Raises:
         ValueError: If the shapes do not fit, or there is only one class.
@@ -117,11 +119,14 @@ def class_targets(logits: Tensor, targets: Tensor, class_weights: Tensor | None)
             f"{tuple(logits.shape)}"
         )
     check_weight_count(logits, class_weights)
-    return targets.to(logits.dtype) if targets.shape == logits.shape else targets.long()
+    logits = _widened(logits)
+    return logits, targets.to(logits.dtype) if targets.shape == logits.shape else targets.long()
 
 
-def targets_like(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Return the targets as numbers of the outputs' kind.
+def check_numbers(
+    outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return outputs, in float32 at least, and the targets as numbers of their kind.
 
     Raises:
         ValueError: If the shapes differ: another one would be broadcast silently.
@@ -132,7 +137,13 @@ def targets_like(outputs: Tensor, targets: Tensor, class_weights: Tensor | None 
             f"{tuple(outputs.shape)}; give both the same shape"
         )
     check_weight_count(outputs, class_weights)
-    return targets.to(outputs.dtype)
+    outputs = _widened(outputs)
+    return outputs, targets.to(outputs.dtype)
+
+
+def _widened(outputs: Tensor) -> Tensor:
+    """Return numbers that can be summed: in float16 already 65,536 pixels are too many."""
+    return outputs.float() if outputs.dtype.itemsize < 4 else outputs
 
 
 def check_weight_count(logits: Tensor, class_weights: Tensor | None) -> None:
@@ -155,10 +166,9 @@ def smooth_labels(targets: Tensor, total: Tensor, label_smoothing: float, classe
 
 
 def presence_and_absence(
-    logits: Tensor, targets: Tensor, class_weights: Tensor | None, label_smoothing: float
+    targets: Tensor, class_weights: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
     """Return what each label's presence and its absence weigh, ``u`` and ``v``, smoothed."""
-    targets = targets_like(logits, targets, class_weights)
     present = targets if class_weights is None else targets * class_weights
     absent = 1 - targets
     total = present + absent

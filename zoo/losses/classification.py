@@ -14,9 +14,10 @@ from zoo.losses.base import (
     LabelKind,
     Loss,
     Reduction,
+    check_classes,
     check_gamma,
+    check_numbers,
     checked_weights,
-    class_targets,
     counted_elements,
     expected_loss,
     presence_and_absence,
@@ -56,7 +57,7 @@ def cross_entropy(
     >>> cross_entropy(logits, labels, reduction="none")
     tensor([0.1269, 0.6931])
     """
-    targets = class_targets(logits, targets, class_weights)
+    logits, targets = check_classes(logits, targets, class_weights)
     if targets.shape == logits.shape:
         losses = -logits.log_softmax(1)
         return expected_loss(losses, targets, class_weights, label_smoothing, None, reduction)
@@ -98,7 +99,7 @@ def focal(
     >>> focal(logits, labels, reduction="none")
     tensor([0.0018, 0.1733])
     """
-    targets = class_targets(logits, targets, class_weights)
+    logits, targets = check_classes(logits, targets, class_weights)
     log_p = logits.log_softmax(1)
     # At 1 - p = 0 the power's derivative is infinite for gamma < 1, and times log p = 0 it is NaN.
     rest = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
@@ -130,7 +131,7 @@ def generalized_cross_entropy(
     >>> generalized_cross_entropy(sure_and_wrong, torch.tensor([1]))
     tensor(1.4259)
     """
-    targets = class_targets(logits, targets, class_weights)
+    logits, targets = check_classes(logits, targets, class_weights)
     losses = -torch.expm1(q * logits.log_softmax(1)) / q
     return expected_loss(losses, targets, class_weights, label_smoothing, None, reduction)
 
@@ -152,7 +153,8 @@ def binary_cross_entropy(
     >>> binary_cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([[1, 0]]))
     tensor(0.4100)
     """
-    present, absent = presence_and_absence(logits, targets, class_weights, label_smoothing)
+    logits, targets = check_numbers(logits, targets, class_weights)
+    present, absent = presence_and_absence(targets, class_weights, label_smoothing)
     losses = -present * F.logsigmoid(logits) - absent * F.logsigmoid(-logits)
     return reduce_samples(losses, reduction)
 
@@ -177,7 +179,8 @@ def sigmoid_focal(
     >>> sigmoid_focal(torch.tensor([[2.0, 0.0]]), torch.tensor([[1, 0]]))
     tensor(0.0875)
     """
-    present, absent = presence_and_absence(logits, targets, class_weights, label_smoothing)
+    logits, targets = check_numbers(logits, targets, class_weights)
+    present, absent = presence_and_absence(targets, class_weights, label_smoothing)
     log_s, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
     # The powers as exponentials: their derivatives stay finite where s or 1 - s is 0.
     losses = -present * (gamma * log_rest).exp() * log_s

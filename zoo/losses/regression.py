@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.core.errors import above, one_of, refuse
-from zoo.losses.base import Loss, Reduction, reduce_samples, targets_like
+from zoo.losses.base import Loss, Reduction, check_numbers, reduce_samples
 
 RegressionLoss = Literal["mse", "mae", "huber", "pseudo_huber", "log_cosh", "quantile"]
 
@@ -22,7 +22,7 @@ def mse(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "mean") 
     >>> mse(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0]))
     tensor(5.)
     """
-    targets = targets_like(predictions, targets)
+    predictions, targets = check_numbers(predictions, targets)
     return reduce_samples(F.mse_loss(predictions, targets, reduction="none"), reduction)
 
 
@@ -32,7 +32,7 @@ def mae(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "mean") 
     >>> mae(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0]))
     tensor(2.)
     """
-    targets = targets_like(predictions, targets)
+    predictions, targets = check_numbers(predictions, targets)
     return reduce_samples(F.l1_loss(predictions, targets, reduction="none"), reduction)
 
 
@@ -49,7 +49,7 @@ def huber(
     >>> huber(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0]), reduction="none")
     tensor([0.1250, 2.5000])
     """
-    targets = targets_like(predictions, targets)
+    predictions, targets = check_numbers(predictions, targets)
     losses = F.huber_loss(predictions, targets, delta=delta, reduction="none")
     return reduce_samples(losses, reduction)
 
@@ -67,7 +67,8 @@ def pseudo_huber(
     >>> pseudo_huber(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0]), reduction="none")
     tensor([0.1180, 2.1623])
     """
-    r = predictions - targets_like(predictions, targets)
+    predictions, targets = check_numbers(predictions, targets)
+    r = predictions - targets
     # The formula times (sqrt + 1) / (sqrt + 1): no difference of near numbers, no large square.
     length = torch.hypot(r, r.new_full((), delta))
     return reduce_samples(delta * r * (r / (length + delta)), reduction)
@@ -82,7 +83,8 @@ def log_cosh(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "me
     >>> log_cosh(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0]), reduction="none")
     tensor([0.1201, 2.3093])
     """
-    size = (predictions - targets_like(predictions, targets)).abs()
+    predictions, targets = check_numbers(predictions, targets)
+    size = (predictions - targets).abs()
     return reduce_samples(size + F.softplus(-2 * size) - math.log(2), reduction)
 
 
@@ -97,7 +99,8 @@ def pinball(
     >>> pinball(torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 0.0]), q=0.9, reduction="none")
     tensor([0.9000, 0.1000])
     """
-    r = predictions - targets_like(predictions, targets)
+    predictions, targets = check_numbers(predictions, targets)
+    r = predictions - targets
     return reduce_samples(torch.maximum(-q * r, (1 - q) * r), reduction)
 
 

@@ -12,10 +12,10 @@ from datamodules.core.errors import above, one_of
 from zoo.losses.base import (
     Loss,
     Reduction,
+    check_classes,
     check_gamma,
     checked_weights,
     class_probabilities,
-    class_targets,
     counted_elements,
     reduce_samples,
 )
@@ -46,7 +46,7 @@ def dice(
     >>> dice(sure, mask), dice(-sure, mask)
     (tensor(0.), tensor(0.8000))
     """
-    targets = class_targets(logits, targets, class_weights)
+    logits, targets = check_classes(logits, targets, class_weights)
     counted = counted_elements(logits, targets, ignore_index).unsqueeze(1)
     truth = class_probabilities(logits, targets, counted) * counted
     p = logits.softmax(1) * counted
@@ -54,7 +54,7 @@ def dice(
     size = (p.square() + truth.square()).flatten(2).sum(2)
     losses = 1 - (2 * overlap + smooth) / (size + smooth)  # (B, C)
     weights = torch.ones_like(losses[0]) if class_weights is None else class_weights
-    losses = losses @ (weights / weights.sum())
+    losses = (losses * weights).sum(1) / weights.sum()  # no product that autocast would round
     return losses.mean() if reduction == "mean" else losses
 
 
