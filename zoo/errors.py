@@ -20,10 +20,13 @@ class NonFiniteLoss(FloatingPointError):
     Args:
         name: The loss as it is logged, ``train/loss`` say.
         step: The optimiser step (counted from 1) at which it was seen first.
+        by_training: Whether the training so far may have led there, so that a lower learning rate
+            may avoid it.
     """
 
-    def __init__(self, name: str, step: int) -> None:
+    def __init__(self, name: str, step: int, *, by_training: bool) -> None:
         self.step = step
+        self.by_training = by_training
         super().__init__(f"{name} is not finite at step {step}")
 
 

@@ -269,10 +269,31 @@ def test_a_loss_that_is_not_finite_ends_the_run(zoo: Zoo, monkeypatch: pytest.Mo
     assert ended.code == 1
     last = the_run() / "checkpoints" / "last.ckpt"
     assert "train/loss is not finite at step 7" in ended.err
+    assert "lower model.lr" in ended.err
     assert str(last) in ended.err
     saved = torch.load(last, weights_only=True)
     assert saved["global_step"] == 4  # of the first epoch: the bad weights were not saved
     assert all(value.isfinite().all() for value in saved["state_dict"].values())
+
+
+@pytest.mark.parametrize("stage", ["train", "val", "test"])
+def test_a_lower_rate_is_advised_only_where_it_may_help(zoo: Zoo, monkeypatch, stage: str) -> None:
+    """Not before the first step, and not where the weights are sound."""
+    small()
+    method = "training_step" if stage == "train" else "evaluate"
+    original = getattr(ImageClassifier, method)
+
+    def spoilt(self: ImageClassifier, *given: Any) -> Any:
+        if given[0] == stage or stage == "train":
+            given[-2 if stage == "train" else -1][0].fill_(float("nan"))
+        return original(self, *given)
+
+    monkeypatch.setattr(ImageClassifier, method, spoilt)
+    ended = zoo("fit --config small.yaml --wandb off")
+    assert ended.code == 1
+    assert f"{stage}/loss is not finite" in ended.err
+    assert "numbers in the data" in ended.err
+    assert "model.lr" not in ended.err
 
 
 @pytest.mark.parametrize(

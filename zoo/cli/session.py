@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
+from zoo.errors import NonFiniteLoss
 from zoo.run.folder import RunFolder, is_first_process
 from zoo.run.wandb_logger import RunWandb, WandbMode
 
@@ -49,8 +50,13 @@ class Session:
             self.wandb.log_hyperparams(recipe)
         return self.wandb
 
-    def last_good(self) -> str:
-        """Say from which checkpoint to go on after a loss that was not finite."""
+    def advice(self, error: NonFiniteLoss) -> str:
+        """Say what may help after a loss that was not finite."""
+        if not error.by_training:
+            return (
+                "no step of training made it so: look for numbers in the data that are not finite "
+                "or very large, or give trainer.precision 32"
+            )
         last = (self.folder.path if self.folder else Path()) / "checkpoints" / "last.ckpt"
         if not last.is_file():
             return "no checkpoint was saved before; try a lower model.lr"

@@ -168,7 +168,7 @@ def run(argv: list[str]) -> int:
             raise
         print(f"zoo: {OUT_OF_MEMORY}", file=sys.stderr)
     except NonFiniteLoss as error:
-        print(f"zoo: {error}; {session.last_good()}", file=sys.stderr)
+        print(f"zoo: {error}; {session.advice(error)}", file=sys.stderr)
     except Interrupted as stop:
         code = 128 + stop.signum
         saved = os.path.relpath(stop.saved) if stop.saved else None

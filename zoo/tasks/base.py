@@ -441,7 +441,7 @@ class Task(L.LightningModule):
         """
         figures, count, first_bad = self.train_sums.figures(since, self._over_processes)
         if first_bad is not None:
-            raise NonFiniteLoss("train/loss", first_bad)
+            raise NonFiniteLoss("train/loss", first_bad, by_training=first_bad > 1)
         return {f"train/{name}": value for name, value in figures.items()}, count
 
     def take_train_figures(self, since: Literal["log", "epoch"]) -> tuple[dict[str, float], float]:
@@ -480,7 +480,9 @@ class Task(L.LightningModule):
         if not np.isfinite(loss):
             meters.reset()
             self.check_finite()  # a training loss of this epoch may have been the first
-            raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step)
+            weights = [*self.net.parameters(), *self.net.buffers()]
+            sound = all(bool(weight.isfinite().all()) for weight in weights)
+            raise NonFiniteLoss(f"{stage}/loss", self.trainer.global_step, by_training=not sound)
         artifacts = {name: each.compute() for name, each in meters.collectors.items()}
         found: dict[str, Any] = {f"{stage}/loss": loss, **meters.metrics.compute()}
         found |= self.derived_metrics(stage, artifacts)
