@@ -1,15 +1,31 @@
 """Freezing, the backbone's learning rate, adaptive clipping, compilation."""
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision import models
 
 from datamodules.core.errors import OptionError
-from zoo import GoogLeNet, ImageClassifier, ImageSegmenter, Regressor, UNet
+from datamodules.language.batch import TokenBatch
+from zoo import (
+    GPT,
+    GoogLeNet,
+    ImageClassifier,
+    ImageSegmenter,
+    LanguageModel,
+    Regressor,
+    RNNLanguageModel,
+    TransformerClassifier,
+    UNet,
+)
 from zoo.optim.optimizers import build_optimizer, clip_adaptively
+from zoo.tasks.classifier import Classifier
 
 
 @pytest.fixture
@@ -115,11 +131,106 @@ def test_clipping_spares_the_last_layer(trainer, digits):
     assert norms[1e-4]["fc.weight"] == pytest.approx(norms[None]["fc.weight"])
 
 
-def test_compile_compiles_the_net_and_leaves_its_names(trainer, digits, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
-    task = ImageClassifier(small_net(), compile=True)
+@pytest.fixture
+def compiled(monkeypatch) -> list[tuple[nn.Module, dict[str, Any]]]:
+    """What is compiled, and how; of which nothing comes."""
+    seen: list[tuple[nn.Module, dict[str, Any]]] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: seen.append((self, how)))
+    return seen
+
+
+def test_compile_compiles_the_net_and_leaves_its_names(trainer, digits, compiled):
+    task = ImageClassifier(small_net(), compile=True, compile_mode="max-autotune")
     names = set(task.state_dict())
     trainer(limit_train_batches=1).fit(task, digits)
-    assert compiled == [task.net]
+    assert compiled == [(task.net, {"mode": "max-autotune", "dynamic": False})]
     assert set(task.state_dict()) == names
+
+
+@pytest.fixture
+def tokens() -> DataLoader:
+    rows = torch.arange(40).view(4, 10) % 9
+    batch = TokenBatch(rows[:, :-1], rows[:, 1:], torch.arange(4))
+    return DataLoader([batch] * 2, batch_size=None)
+
+
+def test_compile_compiles_the_blocks_of_a_language_model(trainer, tokens, compiled):
+    net = GPT(9, 16, embedding_dim=8, num_layers=3, num_heads=2)
+    trainer().fit(LanguageModel(net, compile=True, sample_tokens=0), tokens)
+    assert [module for module, _ in compiled] == list(net.blocks)
+
+
+def test_compiled_blocks_are_what_training_runs(trainer, tokens, monkeypatch):
+    ran = []
+
+    def backend(module, inputs):
+        return lambda *args: ran.append(1) or module(*args)
+
+    run = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: run(self, backend=backend))
+    losses = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        task = LanguageModel(
+            GPT(9, 16, embedding_dim=8, num_layers=3, num_heads=2), compile=compile, sample_tokens=5
+        )
+        trainer().fit(task, tokens)
+        losses.append(task.train_figures("epoch"))
+        assert bool(ran) is compile
+        before = len(ran)
+        assert len(list(task.write([1, 2]))) == 5
+        assert len(ran) == before  # each step would compile anew
+    assert losses[0] == losses[1]
+
+
+def test_compile_says_where_there_is_nothing_to_compile(trainer, tokens):
+    task = LanguageModel(RNNLanguageModel(9, embedding_dim=8), compile=True, sample_tokens=0)
+    with pytest.raises(OptionError, match=r"compile is true; .*RNNLanguageModel has no blocks"):
+        trainer().fit(task, tokens)
+
+
+@pytest.mark.parametrize(
+    ("net", "left"),
+    [
+        (
+            lambda: TransformerClassifier(50, 3, embedding_dim=8, num_heads=2, pooling="cls"),
+            {"embedding.weight", "position", "cls", "fc.weight"},
+        ),
+        (small_net, {"fc.weight"}),
+        (
+            lambda: models.VisionTransformer(8, 4, 1, 2, 8, 16, num_classes=3),
+            {"class_token", "encoder.pos_embedding", "heads.head.weight"},
+        ),
+    ],
+)
+def test_muon_leaves_positions_class_tokens_and_heads_to_adamw(net, left):
+    net = net()
+    task = Classifier(net, num_classes=3, optimizer="muon")
+    matrices = {name for name, parameter in net.named_parameters() if parameter.ndim > 1}
+    assert task.exclude_from_muon() & matrices == left
+    assert matrices - left
+
+
+class WithAuxiliaryHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.aux = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return (self.fc(x), self.aux(x)) if self.training else self.fc(x)
+
+
+def test_auxiliary_heads_without_weight_train_in_two_processes(trainer, digits):
+    task = ImageClassifier(WithAuxiliaryHead(), num_classes=10, aux_weight=0.0, weight_decay=0.0)
+    before = {name: value.clone() for name, value in task.net.state_dict().items()}
+    trainer(devices=2, strategy="ddp_fork").fit(task, digits)
+    changed = {n for n, value in task.net.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_a_sharded_net_is_refused(digits):
+    task = ImageClassifier(small_net())
+    task._trainer = SimpleNamespace(strategy=FSDPStrategy())
+    with pytest.raises(OptionError, match="strategy is 'FSDPStrategy'; give ddp, as each process"):
+        task.setup("fit")

@@ -17,6 +17,7 @@ from zoo.errors import UserError
 from zoo.nets.cost import dry_run
 from zoo.nets.outputs import check_shape, main_logits
 from zoo.tasks import Task
+from zoo.tasks.base import UNSHARDED
 
 _LOWEST = {
     "max_epochs": -1,
@@ -59,6 +60,8 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     if isinstance(strategy, str) and strategy not in names:
         remedy = f"give auto for the one that fits{did_you_mean(strategy, names)}"
         raise refuse("trainer.strategy", strategy, remedy)
+    if isinstance(strategy, str) and strategy.startswith(("fsdp", "deepspeed", "model_parallel")):
+        raise refuse("trainer.strategy", strategy, UNSHARDED)
     accelerator = options.get("accelerator")
     if isinstance(accelerator, str):
         _check_accelerator(accelerator)

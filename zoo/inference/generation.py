@@ -105,7 +105,8 @@ def _write(
         for _ in range(max_new_tokens):
             if longest is not None and read + len(unread) > longest:
                 unread, state, read = tokens[-max(1, longest // 2) :], None, 0
-            with torch.no_grad():
+            # Each step's context is longer: compiled blocks would be compiled for it anew.
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
                 logits, state = net.step(torch.tensor([unread], device=device), state)
             read += len(unread)
             token = draw(logits[0], generator=generator)

@@ -11,6 +11,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric, MetricCollection
@@ -40,6 +41,11 @@ from zoo.tasks.net_spec import HEAD_NAMES, accepted_arguments, head_parameters, 
 from zoo.version import __version__
 
 Stage = Literal["val", "test"]
+
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+
+#: Said where a strategy shards the weights: average, clipping, Muon and checkpoint take them whole.
+UNSHARDED = "give ddp, as each process needs the whole net"
 
 # Where a step's mean is taken at its end, sums of losses are handed to the backward pass in this
 # unit: as they are, their gradients could leave the range of half precision. It cancels.
@@ -82,6 +88,7 @@ class Task(L.LightningModule):
             pretrained weights.
         compile: Trains through ``torch.compile``: faster on a GPU after a minute or two of
             compilation, rarely worth it on a CPU.
+        compile_mode: How hard the compiler tries; see ``torch.compile``.
 
     Raises:
         OptionError: If an option lies outside what it may be, or it is not known which layers of
@@ -91,6 +98,8 @@ class Task(L.LightningModule):
     #: The metric that picks the best checkpoint, and whether more or less of it is better.
     monitor: ClassVar[str] = "val/loss"
     mode: ClassVar[Literal["min", "max"]] = "min"
+    #: Whether a compiled net expects other shapes than the first's; None: from the second one on.
+    has_dynamic_shapes: ClassVar[bool | None] = None
     #: Names of the validation's figures that :meth:`derived_metrics` gives.
     derived_names: tuple[str, ...] = ()
 
@@ -112,6 +121,7 @@ class Task(L.LightningModule):
         freeze: Literal["none", "backbone"] = "none",
         backbone_lr_factor: float = 1.0,
         compile: bool = False,
+        compile_mode: CompileMode = "default",
     ) -> None:
         super().__init__()
         for name, value in (("lr", lr), ("weight_decay", weight_decay)):
@@ -148,6 +158,7 @@ class Task(L.LightningModule):
         self.backbone_is_frozen = freeze == "backbone"
         self.backbone_lr_factor = backbone_lr_factor
         self.compile_net = compile
+        self.compile_mode = compile_mode
         needs_head = freeze == "backbone" or backbone_lr_factor != 1
         self.head = head_parameters(net) if needs_head or adaptive_clip else set()
         if needs_head and not self.head:
@@ -258,10 +269,12 @@ class Task(L.LightningModule):
         if self.optimizer_name != "muon":
             return set()
         owned = {id(p) for module in self.modules_without_muon() for p in module.parameters()}
-        return {name for name, p in self.net.named_parameters() if id(p) in owned}
+        owned |= {id(p) for name, p in self.net.named_parameters() if not _is_matrix(name)}
+        head = head_parameters(self.net)
+        return {n for n, p in self.net.named_parameters() if id(p) in owned or n in head}
 
     def modules_without_muon(self) -> list[nn.Module]:
-        """Return the modules that Muon is of no use to: embeddings, which nothing multiplies."""
+        """Return the modules that Muon is of no use to: embeddings, whose rows stand for tokens."""
         return [m for m in self.net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
 
     def configure_callbacks(self) -> list[Callback]:
@@ -366,8 +379,15 @@ class Task(L.LightningModule):
             self._build_meters("test")
         if stage == "fit":  # a checkpoint to go on from is read later
             self.train_sums = TrainSums()
-        if stage == "fit" and self.compile_net:
-            self.net.compile()
+            strategy = self.trainer.strategy
+            if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy | ModelParallelStrategy):
+                raise refuse("trainer.strategy", type(strategy).__name__, UNSHARDED)
+            if self.compile_net:
+                self.compile_parts()
+
+    def compile_parts(self) -> None:
+        """Compile what the training step calls."""
+        self.net.compile(mode=self.compile_mode, dynamic=self.has_dynamic_shapes)
 
     def _build_meters(self, stage: Stage) -> None:
         metrics, collectors = self.build_metrics(stage), self.build_collectors(stage)
@@ -602,6 +622,11 @@ class Task(L.LightningModule):
         return super().load_from_checkpoint(
             checkpoint_path, map_location=map_location, weights_only=True, **kwargs
         )
+
+
+def _is_matrix(name: str) -> bool:
+    """Whether a parameter multiplies, by its name; a position or a class token is added to."""
+    return "weight" in "".join(name.rsplit(".", 2)[-2:])
 
 
 def given_weights(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,8 @@ class ImageClassifier(Classifier):
     Raises:
         OptionError: If an option lies outside what it may be.
     """
+
+    has_dynamic_shapes: ClassVar[bool | None] = False
 
     def __init__(
         self,
@@ -140,9 +142,9 @@ class ImageClassifier(Classifier):
         """Return the loss of the main head and, weighted, of auxiliary ones."""
         loss = super().total_loss(outputs, targets)
         for head in auxiliary_logits(outputs):
-            if self.aux_weight:
-                self._has_aux_heads = True
-                loss = loss + self.aux_weight * self.loss(head, targets)
+            self._has_aux_heads = True
+            # At weight 0 too: DDP waits for the gradient of each parameter.
+            loss = loss + self.aux_weight * self.loss(head, targets)
         return loss
 
 

@@ -62,6 +62,8 @@ class ImageSegmenter(Task):
     derived_names = ("acc", "dice", "iou")
     mode: ClassVar[Literal["min", "max"]] = "max"
 
+    has_dynamic_shapes: ClassVar[bool | None] = False
+
     def __init__(
         self,
         net: nn.Module,

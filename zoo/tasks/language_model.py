@@ -34,6 +34,7 @@ from zoo.nets.protocols import (
     Steps,
 )
 from zoo.tasks.base import Stage, Task
+from zoo.tasks.net_spec import repeated_blocks
 
 _SIZES = ("byte", "char")
 
@@ -149,6 +150,19 @@ class LanguageModel(Task):
         """Return what only the training's loss has."""
         options = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
         return [name for name, given in options.items() if given]
+
+    def compile_parts(self) -> None:
+        """Compile the blocks: it is they that :meth:`features` calls, never the net itself.
+
+        Raises:
+            OptionError: If the net has none.
+        """
+        blocks = repeated_blocks(self.net)
+        if not blocks:
+            remedy = f"leave it out, as {type(self.net).__name__} has no blocks that could be"
+            raise refuse("compile", True, remedy)
+        for block in blocks:
+            block.compile(mode=self.compile_mode)
 
     # ---------------------------------------------------------------- figures
 

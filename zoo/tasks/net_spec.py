@@ -41,6 +41,19 @@ def head_parameters(net: nn.Module) -> set[str]:
     return {name for name, _ in net.named_parameters() if name.startswith(prefixes)}
 
 
+def repeated_blocks(net: nn.Module) -> list[nn.Module]:
+    """Return the blocks that stand on top of each other, none within another.
+
+    Recurrent layers of torch are none: each is one kernel already.
+    """
+    blocks: list[nn.Module] = []
+    for module in net.modules():
+        if isinstance(module, nn.ModuleList) and len({type(child) for child in module}) == 1:
+            within = {id(part) for block in blocks for part in block.modules()}
+            blocks += [child for child in module if id(child) not in within]
+    return [block for block in blocks if not isinstance(block, nn.RNNBase)]
+
+
 @cache
 def accepted_arguments(class_path: str) -> frozenset[str]:
     """Return the arguments that a class or function takes, those behind its ``**kwargs`` included.

@@ -409,8 +409,6 @@ def test_refuses_what_the_machine_lacks(folders, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="load_in_4bit is true; it needs a GPU, and there is none"):
         build(folders["llama"], lora=True, load_in_4bit=True)
-    with pytest.raises(ValueError, match="'flash_attention_2'; it needs a GPU and the package"):
-        build(folders["llama"], attention="flash_attention_2")
 
 
 def test_refuses_a_text_beyond_the_context(folders):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # imported when a model is built: it takes seconds, and other
     from transformers import Cache, PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16"]
-Attention = Literal["sdpa", "eager", "flash_attention_2"]
+Attention = Literal["sdpa", "eager"]
 
 
 class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
@@ -64,7 +64,7 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         dtype: What the weights are held in. With ``bfloat16`` LoRA's matrices are float32 still;
             without LoRA, prefer float32 here and the trainer's ``precision: bf16-mixed``.
         attention: How attention is computed: ``sdpa`` is torch's own, or ``eager`` for the models
-            that do not have it; ``flash_attention_2`` needs the package flash-attn.
+            that do not have it.
         load_in_4bit: Whether the base model's weights are held in 4 bits (QLoRA, arXiv 2305.14314);
             needs LoRA, a GPU and the package bitsandbytes.
         architecture: Recorded by the net: the model's configuration as JSON. With it nothing is
@@ -105,7 +105,7 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
         one_of("dtype", dtype, get_args(Dtype))
         one_of("attention", attention, get_args(Attention))
         check_installed("PretrainedCausalLM", "transformers", *(("peft",) if lora else ()))
-        _check_parts(lora, dora, rslora, attention, load_in_4bit)
+        _check_parts(lora, dora, rslora, load_in_4bit)
         self.lora = lora
         self._name = model
         # Left alone, transformers takes SDPA wherever a model has it.
@@ -387,9 +387,7 @@ def _miss_no_base(net: nn.Module, keys: Any) -> None:
     keys.missing_keys[:] = [name for name in keys.missing_keys if not is_base(name)]
 
 
-def _check_parts(
-    lora: bool, dora: bool, rslora: bool, attention: Attention, load_in_4bit: bool
-) -> None:
+def _check_parts(lora: bool, dora: bool, rslora: bool, load_in_4bit: bool) -> None:
     """Check that options which need another, a package or a GPU have it.
 
     Raises:
@@ -398,13 +396,6 @@ def _check_parts(
     for name, value in (("dora", dora), ("rslora", rslora), ("load_in_4bit", load_in_4bit)):
         if value and not lora:
             raise refuse(name, True, "it is a kind of LoRA; set lora to true too")
-    if attention == "flash_attention_2":
-        from transformers.utils.import_utils import is_flash_attn_2_available
-
-        if not is_flash_attn_2_available():
-            raise refuse(
-                "attention", attention, "it needs a GPU and the package flash-attn; take 'sdpa'"
-            )
     if load_in_4bit:
         check_installed("load_in_4bit", "bitsandbytes")
         if not torch.cuda.is_available():

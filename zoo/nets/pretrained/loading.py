@@ -190,8 +190,7 @@ def _looks_everywhere(config: PreTrainedConfig) -> bool:
     """Whether a mask of one's own is all that limits what a token looks at."""
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    flash = "flash" in attention_implementation(config)  # it takes no such masks
-    return kinds == {"full_attention"} and not getattr(text, "sliding_window", None) and not flash
+    return kinds == {"full_attention"} and not getattr(text, "sliding_window", None)
 
 
 def _has_plain_head(model: PreTrainedModel, tokens: Tensor) -> bool:
