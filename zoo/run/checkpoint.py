@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from zoo.errors import UserError
 LAYOUT = 2
 
 _SAVED = "give a file that `fit` saved"
+
+#: Lists and mappings within each other; ours are below 20.
+_DEEPEST = 100
 
 #: How torch says that a file names a class or function that it does not know to be harmless.
 _OBJECTS = re.compile(r"unsupported (global|class)|not an allowed global|instantiate", re.I)
@@ -50,7 +54,9 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     if not os.path.isfile(text):
         raise _unfit(text, "give a file that is there: runs keep theirs in RUN/checkpoints")
     try:
+        structure = _check_whole(text)
         checkpoint = torch.load(text, map_location=map_location, weights_only=True)
+        _check_plain(checkpoint, structure, os.path.getsize(text))
     except Exception as error:  # a damaged file raises nearly anything
         if isinstance(error, pickle.UnpicklingError) and _OBJECTS.search(str(error)):
             raise _unfit(
@@ -63,6 +69,46 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         raise _unfit(text, f"it is no training checkpoint, as it has no 'state_dict': {_SAVED}")
     _check_layout(checkpoint, text)
     return checkpoint
+
+
+def _check_whole(path: str) -> int:
+    """Compare the sums of a file's parts, which torch does not do.
+
+    Returns:
+        The bytes of what the file says of its structure.
+
+    Raises:
+        BadZipFile: If the file is not as torch wrote it.
+    """
+    if not zipfile.is_zipfile(path):  # of an early torch, or none of its files: torch will tell
+        return os.path.getsize(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if packed or sum(part.file_size for part in parts) > os.path.getsize(path):
+            raise zipfile.BadZipFile("it grows where it is read")
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("a part's sum is another")
+        return sum(part.file_size for part in parts if part.filename.endswith("data.pkl"))
+
+
+def _check_plain(content: Any, structure_bytes: int, file_bytes: int) -> None:
+    """Refuse lists and tensors that a file can only hold by repeating what is in it.
+
+    Raises:
+        ValueError: If there are more values than bytes, or they lie deeper than any that we save.
+    """
+    values, rest = 0, [(content, 0)]
+    while rest:
+        node, depth = rest.pop()
+        values += 1
+        repeats = isinstance(node, Tensor) and node.nbytes > file_bytes
+        if values > structure_bytes or depth > _DEEPEST or repeats:
+            raise ValueError("it repeats what is in it")
+        if isinstance(node, dict):
+            rest += [(each, depth + 1) for pair in node.items() for each in pair]
+        elif isinstance(node, list | tuple | set):
+            rest += [(each, depth + 1) for each in node]
 
 
 def _unfit(path: str, remedy: str) -> OptionError:
@@ -89,10 +135,11 @@ def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
     Raises:
         OptionError: If a part is missing, as from a file with weights alone.
     """
-    needed = ["pytorch-lightning_version"]
+    needed: dict[str, type] = {"pytorch-lightning_version": str, "loops": dict}
     if verb == "fit":
-        needed += ["epoch", "global_step", "loops", "optimizer_states", "lr_schedulers"]
-    missing = [name for name in needed if name not in checkpoint]
+        needed |= {"epoch": int, "global_step": int, "optimizer_states": list}
+        needed |= {"lr_schedulers": list, "callbacks": dict}
+    missing = [name for name, kind in needed.items() if not isinstance(checkpoint.get(name), kind)]
     if missing:
         raise _unfit(path, f"it has no {missing[0]!r}, which {verb} needs: {_SAVED}")
 
