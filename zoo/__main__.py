@@ -10,7 +10,7 @@ USAGE = """\
 usage: zoo VERB [--config RECIPE] [--OPTION VALUE ...]
 
   zoo fit --config RECIPE             train, then test the best checkpoint
-  zoo fit ... --ckpt_path last        go on with the recipe's newest run
+  zoo fit ... --ckpt_path last        go on with the recipe's newest unfinished run
   zoo validate --ckpt_path FILE       validate a checkpoint
   zoo test --ckpt_path FILE           test a checkpoint
   zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...

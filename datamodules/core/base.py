@@ -1,5 +1,6 @@
 """What all data sets share: splits and loaders."""
 
+import hashlib
 import inspect
 import os
 import warnings
@@ -46,6 +47,22 @@ class GatheredDataset(Protocol):
 
 
 DatasetT = TypeVar("DatasetT", bound=GatheredDataset)
+
+
+#: Samples of a split whose content its mark covers, evenly spread: a gather of them takes no time.
+_MARKED = 128
+
+
+def mark_of(dataset: GatheredDataset) -> str:
+    """Return how many samples a split has, and a short hash over their number and some of them."""
+    count = len(dataset)
+    digest = hashlib.blake2b(str(count).encode(), digest_size=6)
+    for number in dict.fromkeys(np.linspace(0, count - 1, _MARKED).round().astype(int).tolist()):
+        for value in dataset.__getitems__([number]):
+            if isinstance(value, torch.Tensor):
+                digest.update(f"{value.shape}{value.dtype}".encode())
+                digest.update(value.contiguous().numpy().tobytes())
+    return f"{count:,} samples ({digest.hexdigest()})"
 
 
 class ArrayDataModule(pl.LightningDataModule):
@@ -178,6 +195,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         self.partition = partition
         self.seed = seed
         self._splits: dict[Stage, DatasetT] = {}
+        self._marks: dict[Stage, str] = {}
 
     def load_fit(self) -> tuple[DatasetT, DatasetT]:
         """Read the training and the validation split."""
@@ -228,6 +246,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
                 f"{type(self).__name__}'s {stage} split is empty; give {share} more {self.samples}"
             )
         self._splits[stage] = dataset
+        self._marks[stage] = mark_of(dataset)
 
     def _class_counts(self, dataset: DatasetT) -> Rows:
         """Return how much of each class a split holds, (C,)."""
@@ -243,6 +262,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             return self._splits["test" if stage == "predict" else stage]
         except KeyError:
             raise DataError(f"the {stage} split is not loaded; call setup() first") from None
+
+    def marks(self) -> dict[str, str]:
+        """Return a mark of the samples of each split that ``setup`` has loaded."""
+        return {str(stage): mark for stage, mark in self._marks.items()}
 
     def _train_batches(self) -> EpochBatches:
         rank, world_size = self._shard()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from datamodules.core.errors import DataError
+from datamodules.core.files import replaced, sweep
 
 #: Counts the changes to what is cached.
 STORE_VERSION = 2
@@ -71,13 +72,11 @@ def build_once(
         found = _load_whole(target, load)  # another process may have been first
         if found is not None:
             return found
-        scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
-        try:
+        sweep(target.parent, target.name)
+        with replaced(target) as scratch:
+            scratch.mkdir()
             build(scratch)
             shutil.rmtree(target, ignore_errors=True)  # one that could not be read
-            os.replace(scratch, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     return load(target)
 
 

@@ -1,15 +1,14 @@
 """Fetching a file: said soon if it cannot be had, and never left behind half."""
 
 import contextlib
-import hashlib
 import http.client
-import os
 import socket
 import threading
 import urllib.request
-import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from datamodules.core.files import md5_sum, replaced, sweep
 
 #: Seconds until a download's host counts as out of reach.
 PROBE_S = 8.0
@@ -67,23 +66,20 @@ def download(url: str, target: Path, md5: str | None, *, probe_s: float = PROBE_
     if why is not None:
         raise OSError(why)
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    sweep(target.parent, target.name, older_s=10 * STALL_S)
     try:
-        received = _receive(url, scratch)
-        if md5 is not None and received != md5:
-            raise OSError(f"what {urlsplit(url).hostname} sent has another md5 sum than {md5}")
-        os.replace(scratch, target)
+        with replaced(target) as scratch:
+            _receive(url, scratch)
+            if md5 is not None and md5_sum(scratch) != md5:
+                raise OSError(f"what {urlsplit(url).hostname} sent has another md5 sum than {md5}")
     except http.client.HTTPException as error:
         raise OSError(f"the download broke off ({type(error).__name__})") from None
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
-def _receive(url: str, path: Path) -> str:
-    """Write what a URL gives to a new file; return its md5 sum."""
+def _receive(url: str, path: Path) -> None:
+    """Write what a URL gives to a new file."""
     from tqdm import tqdm
 
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("xb") as file, urllib.request.urlopen(url, timeout=STALL_S) as answer:
         promised = answer.headers.get("Content-Length")
         total = None if promised is None else int(promised)
@@ -100,15 +96,6 @@ def _receive(url: str, path: Path) -> str:
         with bar:
             while chunk := answer.read(2**20):
                 file.write(chunk)
-                digest.update(chunk)
                 bar.update(len(chunk))
         if total is not None and file.tell() != total:
             raise OSError(f"the download broke off after {file.tell()} of {total} bytes")
-    return digest.hexdigest()
-
-
-def md5_sum(path: Path) -> str:
-    """Return the md5 sum of a file of any size."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-    return digest.hexdigest()

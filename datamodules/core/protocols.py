@@ -133,6 +133,14 @@ class SupportsRebuilding(Protocol):
         """Return class path and arguments of what prepares new inputs alike, for ``predict``."""
 
 
+@runtime_checkable
+class SupportsMarks(Protocol):
+    """Data that can be told from other data."""
+
+    def marks(self) -> dict[str, str]:
+        """Return what changes with the samples of a split, for each split that is loaded."""
+
+
 # ---------------------------------------------------------------- what callbacks ask for
 
 

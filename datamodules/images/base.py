@@ -267,8 +267,8 @@ class ImageDataModule(SplitImages[ArrayImages]):
                 f"{self.num_classes} classes, which are numbered 0 to {self.num_classes - 1}: "
                 f"{wrong[0]} for one; mend the labels"
             )
-        dataset.resident = self.resident
         super()._add(stage, dataset)
+        dataset.resident = self.resident
 
     def _order(self) -> Callable[[int], Rows] | None:
         if not self.balanced:

@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100, in whichever form they lie on the disk."""
 
-import hashlib
 import pickle
 import socket
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from datamodules.core.download import PROBE_S, unreachable
 from datamodules.core.errors import DataError, at_least, shown
+from datamodules.core.files import check_md5
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import decoded
 from datamodules.images.dataset import ArrayImages
@@ -221,14 +221,10 @@ class _Cifar(ImageDataModule):
         return self._decode(parquets[0] if train else parquets[1])
 
     def _unpickle(self, path: Path, md5: str) -> tuple[Images, Labels]:
-        content = path.read_bytes()
-        if self.verify and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-            raise DataError(
-                f"{shown(path)} has not the md5 sum of the original; fetch it again, or set "
-                "verify: false if it is meant to differ"
-            )
+        if self.verify:
+            check_md5(path, md5)
         try:
-            entry = load_arrays(content)
+            entry = load_arrays(path.read_bytes())
             data, labels = entry[b"data"], entry[self.release.pickled_label]
             # 1,024 red values, then green, then blue
             planes = np.asarray(data, dtype=np.uint8).reshape(-1, 3, 32, 32)

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.base import EveryClass
-from datamodules.core.download import PROBE_S, download, md5_sum
-from datamodules.core.errors import DataError, known, one_of, refuse, shown
+from datamodules.core.download import PROBE_S, download
+from datamodules.core.errors import DataError, known, one_of, refuse
+from datamodules.core.files import check_md5
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DAMAGED, unpacked
 from datamodules.images.dataset import ArrayImages
@@ -228,11 +229,7 @@ class MedMNIST(_NpzImages):
         if not path.is_file():
             raise self._absent("it has not been downloaded (prepare_data() does)")
         if self.verify and not self._verified:
-            if md5_sum(path) != SETS[self.name].md5[self.size]:
-                raise DataError(
-                    f"{shown(path)} has not the md5 sum of the original; fetch it again, or set "
-                    "verify: false if it is meant to differ"
-                )
+            check_md5(path, SETS[self.name].md5[self.size])
             self._verified = True
         return path
 

@@ -1003,9 +1003,11 @@ def test_checkpoints_cannot_be_written(
 
     monkeypatch.setattr(RunFolder, "write_recipe", in_the_way)
     ended = zoo(FIT)
-    assert ended.code == 2
-    assert ended.err.startswith("zoo: the checkpoint 'runs/r/")
-    assert ended.err.endswith("best.ckpt' cannot be written: File exists\n")
+    assert ended.code == 1
+    assert ended.err.startswith("zoo: 'runs/r/")
+    assert ended.err.endswith(
+        "best.ckpt' cannot be written (File exists); mend that, then start anew\n"
+    )
 
 
 # -------------------------------------------------------------------------------- checkpoints

@@ -109,7 +109,7 @@ def test_a_prompt_longer_than_the_context(
 def test_a_vocabulary_of_another_size(fit: Callable[..., Path], zoo: Callable[[str], Any]) -> None:
     run = fit()
     Path("text.txt").write_text("abc" * 2000, encoding="utf-8")
-    ended = zoo(f"fit --config lm.yaml --wandb off --ckpt_path {run}/checkpoints/last.ckpt")
+    ended = zoo(f"fit --config lm.yaml --wandb off --ckpt_path {run}/checkpoints/best.ckpt")
     assert ended.code == 2
     assert "does not fit the net of this run, as net.embedding.weight is" in ended.err
 

@@ -83,7 +83,7 @@ def test_a_run_of_fit_has_all_that_a_row_needs(checkpoint, zoo) -> None:
     rows = list(csv.DictReader(shown.out.splitlines()))
     assert [row["metric"] for row in rows] == ["acc", "loss"]
     empty = {name for row in rows for name, value in row.items() if not value}
-    assert empty - {"commit"} == {"published", "data_mark", "note"}  # no clone, no commit
+    assert empty - {"commit"} == {"published", "note"}  # no clone, no commit
 
 
 def test_rows_are_added_once_and_the_table_follows(run, tmp_path, zoo) -> None:

@@ -105,6 +105,7 @@ def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
     expected = {
         "recipe.yaml", "metrics.csv", "summary.json", "checkpoints", "batch.png", "curves.png",
         "confusion.png", "reliability.png", "wrong.png", ".lock",
+        ".owner",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}

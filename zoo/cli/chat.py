@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from datamodules.core.files import nearby
 from zoo.errors import UserError
 from zoo.nets.protocols import LimitsLength
 from zoo.run.folder import RunFolder
@@ -51,7 +51,7 @@ def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
     path = folder.path / "predictions.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["prompt", "text"], *rows])
-    print(f"written to {os.path.relpath(path)}", flush=True)
+    print(f"written to {nearby(path)}", flush=True)
 
 
 def _lines(asks: bool) -> Iterator[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
@@ -26,12 +26,13 @@ from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
 from zoo.cli.catalog import VERBS, import_all
 from zoo.cli.checks import check_monitor, check_net, check_trainer, device_type
-from zoo.cli.config import FACTS
+from zoo.cli.config import FACTS, dump_yaml
 from zoo.cli.inside import write_inside
 from zoo.cli.messages import refusal
 from zoo.cli.parser import LayerAction, ZooParser
 from zoo.cli.precision import Trainer, allow_tf32, choose_precision
 from zoo.cli.request import Arguments, Request
+from zoo.cli.resume import check_same_run
 from zoo.cli.session import Session
 from zoo.nets.cost import Cost, measure_cost
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
@@ -106,7 +107,8 @@ class ZooCLI(LightningCLI):
             "--ckpt_path",
             type=str | None,
             default=None,
-            help="A checkpoint to start from: a file, or last or best of the newest run.",
+            help="A checkpoint to start from: a file, or last or best of the newest run; for fit, "
+            "last of the newest that has not come to its end.",
         )
         if self.request.verb == "predict":
             parser.add_argument(
@@ -127,7 +129,10 @@ class ZooCLI(LightningCLI):
             raise refuse("seed_everything", seed, f"give a number from 0 to {2**32 - 1}")
 
     def _dump_config(self) -> None:
-        super()._dump_config()
+        if hasattr(self, "config_dump"):
+            return
+        options = {"skip_link_targets": False, "skip_none": False, "format": "json"}
+        self.config_dump = json.loads(self.parser.dump(self.config, **options))
         # All arguments of a small net may be facts of the data; the dump leaves these out, and
         # Lightning, which records their values, misses the mapping that they stand in.
         net = (self.config_dump.get("model") or {}).get("init_args", {}).get("net")
@@ -179,6 +184,8 @@ class ZooCLI(LightningCLI):
         self.cost = self._check_data_and_net(trainer)
         step = None
         if self.checkpoint is not None:
+            if folder.resumed and trainer.is_global_zero:
+                check_same_run(str(path), self.checkpoint, self.model, self.datamodule)
             check_fits(self.checkpoint, self.model, str(path))
             step = self.checkpoint["global_step"] if folder.resumed else None
             self.checkpoint = None  # the Trainer takes it from the plugin, and lets go of it
@@ -247,8 +254,8 @@ class ZooCLI(LightningCLI):
 
     def _recipe(self) -> dict[str, Any]:
         """Return the resolved recipe, which can be run again."""
-        text = self.parser.dump(self.config, skip_none=False, format="yaml")
-        recipe: dict[str, Any] = yaml.safe_load(text)
+        text = self.parser.dump(self.config, skip_none=False, format="json")
+        recipe: dict[str, Any] = json.loads(text)
         for key in ("ckpt_path", "inputs", "trust", "config"):
             recipe.pop(key, None)
         # A checkpoint's: what a recipe says of it, be it null, would come before that.
@@ -257,7 +264,7 @@ class ZooCLI(LightningCLI):
 
     def _recipe_text(self, recipe: dict[str, Any]) -> str:
         words = " ".join(["zoo", *self.request.argv])
-        return f"# {words}\n" + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+        return f"# {words}\n" + dump_yaml(recipe)
 
     def _wandb(self, recipe: dict[str, Any]) -> list[Logger]:
         options = self.config_init

@@ -59,12 +59,32 @@ class _StrictLoader(yaml.SafeLoader):
 # The parser takes JSON from here, which has no dates; they stay the text that they are.
 _StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
 
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what ``_StrictLoader`` reads back as it was."""
+
+
+def _dump_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Between single quotes YAML folds some of Unicode's line breaks.
+    style = '"' if {"\x85", "\u2028", "\u2029"} & set(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _dump_text)
+
 # YAML 1.1 takes 1e-3 for a word; everybody who writes it in a recipe means the number.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+for each in (_StrictLoader, _Dumper):
+    each.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def dump_yaml(node: Any) -> str:
+    """Return YAML that is read back as it was, by ``read_layer`` too."""
+    text: str = yaml.dump(node, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def read_layer(path: Path) -> Layer:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from datamodules.core.errors import refuse
+from datamodules.core.files import nearby, replaced
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 
@@ -61,7 +59,7 @@ def export(argv: list[str]) -> int:
     if kind not in KINDS:
         raise refuse("--to", kind, f"give one of {', '.join(KINDS)}")
     KINDS[kind](options.ckpt_path, Path(out), flags, options.trust)
-    print(f"written to {os.path.relpath(out)}", flush=True)
+    print(f"written to {nearby(out)}", flush=True)
     return 0
 
 
@@ -106,7 +104,7 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
     import lightning as L
 
     from zoo.cli.config import expand_flags
-    from zoo.cli.parser import ZooParser
+    from zoo.cli.parser import LayerAction, ZooParser
     from zoo.cli.session import quiet
     from zoo.run.trust import trust
 
@@ -120,9 +118,10 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
         )
     given = {name: value for name, value in hparams.items() if not name.startswith("_")}
     parser = ZooParser()
+    parser.add_argument("--config", action=LayerAction)
     parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
-    spec = json.dumps({"class_path": class_path, "init_args": given})
-    config = parser.parse_args([f"--model={spec}", *expand_flags(flags)])
+    layer = {"model": {"class_path": class_path, "init_args": given}}
+    config = parser.parse_args(["--config", json.dumps(layer), *expand_flags(flags)])
     try:
         task: Task = parser.instantiate_classes(config).model
     except (ValueError, OSError) as error:
@@ -163,12 +162,13 @@ class _Tokenizer:
     def __init__(self, spec: dict[str, Any], max_length: int | None) -> None:
         import lightning as L
 
-        from zoo.cli.parser import ZooParser
+        from zoo.cli.parser import LayerAction, ZooParser
 
         parser = ZooParser()
+        parser.add_argument("--config", action=LayerAction)
         parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
         whole = {**spec, "init_args": {**spec["init_args"], "inputs": ["prompt"]}}
-        config = parser.parse_args([f"--data={json.dumps(whole)}"])
+        config = parser.parse_args(["--config", json.dumps({"data": whole})])
         data: Any = parser.instantiate_classes(config).data
         self.stop_ids: list[int] = data.stop_ids
         self.pad_id: int = data.pad_id
@@ -223,17 +223,9 @@ def _fresh_folder(out: Path) -> Iterator[Path]:
     """
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-        try:
+        with replaced(out.absolute()) as scratch:
+            scratch.mkdir()
             yield scratch
-            umask = os.umask(0)
-            os.umask(umask)
-            scratch.chmod(0o777 & ~umask)
-            if out.exists():
-                out.rmdir()
-            os.replace(scratch, out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise refuse(
             "--to",
@@ -277,6 +269,7 @@ def _card(path: Path, checkpoint: dict[str, Any], model: PreTrainedModel) -> Mod
     from huggingface_hub import ModelCard, ModelCardData
 
     from datamodules.core.hub import read_licence
+    from zoo.cli.config import dump_yaml
 
     recipe = _recipe(path, checkpoint)
     base = checkpoint["hyper_parameters"]["net"]["init_args"].get("model")
@@ -304,7 +297,7 @@ def _card(path: Path, checkpoint: dict[str, Any], model: PreTrainedModel) -> Mod
         file=path.name,
         step=checkpoint.get("global_step", "unknown"),
         figures="\n".join(_figures(path)),
-        recipe=yaml.safe_dump(_short(recipe), sort_keys=False, allow_unicode=True).rstrip(),
+        recipe=dump_yaml(_short(recipe)).rstrip(),
         versions="\n".join(f"- {name} {v}" for name, v in _versions(path).items() if v),
     )
     return card

@@ -3,14 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
+import jsonargparse
+import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # built at run time
 from lightning.pytorch.cli import LightningArgumentParser
 
+from zoo.cli.config import dump_yaml
 from zoo.cli.messages import explain, refuse_unknown
 from zoo.errors import UserError
+
+#: The texts of the layers that are being parsed.
+_texts: set[str] = set()
+_read_yaml = jsonargparse.get_loader("yaml")
+
+
+def _read_value(text: str) -> Any:
+    """Return what a text stands for; what a layer has as a text stands for itself.
+
+    A word of the command line is JSON or YAML. YAML would read another text than was saved: it
+    takes JSON's way of writing an emoji for two characters, and to it ``&a`` and ``# a`` mean
+    something.
+    """
+    if text in _texts:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return _read_yaml(text)
+
+
+def _texts_in(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for each in node.values() if isinstance(node, dict) else node:
+            yield from _texts_in(each)
+
+
+# jsonargparse writes a class's arguments and reads them again as it goes: as JSON, too.
+jsonargparse.set_loader("zoo", _read_value, (yaml.YAMLError,))
+jsonargparse.set_dumper("zoo", json.dumps)
+jsonargparse.set_dumper("yaml", dump_yaml)  # of --print_config, which can be run again
 
 
 class ZooParser(LightningArgumentParser):
@@ -23,13 +59,25 @@ class ZooParser(LightningArgumentParser):
     """
 
     def __init__(self, *args: Any, sources: Mapping[str, str] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, allow_abbrev=False, **{"parser_mode": "zoo", **kwargs})
         self.sources = sources or {}
 
     @property
     def option_names(self) -> list[str]:
         """The dotted names of all options."""
         return sorted(self.get_defaults(skip_validation=True).keys())
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse a command line; the layers of an earlier one are forgotten."""
+        _texts.clear()
+        return super().parse_args(*args, **kwargs)
+
+    def dump(self, *args: Any, format: str = "parser_mode", **kwargs: Any) -> str:
+        """Return a configuration as text; ``--print_config`` asks for no format and gets YAML."""
+        if format == "parser_mode" and hasattr(self, "print_config"):
+            format = "yaml"
+        text: str = super().dump(*args, format=format, **kwargs)
+        return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what the user is told.
@@ -54,7 +102,9 @@ class LayerAction(ActionConfigFile):
             UserError: If an option is refused.
         """
         try:
-            refuse_unknown(json.loads(values), parser.option_names)
+            layer = json.loads(values)
+            refuse_unknown(layer, parser.option_names)
+            _texts.update(_texts_in(layer))
             super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
         except (TypeError, ValueError) as error:
             refusal = explain(str(error), error, parser.option_names)

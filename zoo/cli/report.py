@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import csv
-import os
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
-from datamodules.core.protocols import HasLabelKind, HasNames, HasTargetName, SupportsReport
+from datamodules.core.files import nearby
+from datamodules.core.protocols import (
+    HasLabelKind,
+    HasNames,
+    HasTargetName,
+    SupportsMarks,
+    SupportsReport,
+)
 from zoo.callbacks.progress import digits
 from zoo.errors import UserError
 from zoo.nets.cost import Cost
@@ -52,6 +60,14 @@ def data_figures(data: L.LightningDataModule | None) -> dict[str, float | int]:
     return dict(data.report()) if isinstance(data, SupportsReport) else {}
 
 
+def data_mark(data: L.LightningDataModule | None) -> str | None:
+    """Return a short hash that tells the samples of all splits from others."""
+    if not isinstance(data, SupportsMarks):
+        return None
+    text = json.dumps(data.marks(), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
 def write_report(
     folder: RunFolder, report: dict[str, Any], cost: Cost | None, seed: int | bool
 ) -> None:
@@ -80,10 +96,8 @@ def write_report(
         lines.append(("chosen", _chosen(chosen)))
     seconds = report.get("fit_seconds", report.get("seconds"))
     lines.append(("time", f"{seconds} s"))
-    lines.append(
-        ("checkpoint", os.path.relpath(report["checkpoint"]) if report["checkpoint"] else "none")
-    )
-    lines.append(("run", os.path.relpath(folder.path)))
+    lines.append(("checkpoint", nearby(report["checkpoint"]) if report["checkpoint"] else "none"))
+    lines.append(("run", nearby(folder.path)))
     width = max(len(name) for name, _ in lines)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in lines), flush=True)
 
@@ -130,7 +144,7 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
         for name, row, line in zip(names, rows, lines, strict=True):
             writer.writerow([name, *row])
             print(f"{name:<{width}}  {line}")
-    print(f"written to {os.path.relpath(path)}", flush=True)
+    print(f"written to {nearby(path)}", flush=True)
 
 
 #: The columns and rows of the file, and what is printed of each row.

@@ -20,9 +20,9 @@ from zoo.cli.config import (
     refuse_facts,
     value_of,
 )
+from zoo.cli.resume import checkpoint_of, runs_of, unfinished_run
 from zoo.errors import UserError
 from zoo.run.checkpoint import check_complete, read_checkpoint
-from zoo.run.folder import latest_checkpoint
 from zoo.run.trust import THROUGH_NETS
 
 
@@ -206,7 +206,12 @@ def _find_checkpoint(request: Request, layers: list[Layer]) -> None:
         if not request.recipes:
             raise refuse("ckpt_path", request.ckpt_path, "give --config too, to say whose run")
         root = Path(str(value_of("trainer.default_root_dir", layers, request.flags)))
-        request.ckpt_path = str(latest_checkpoint(root, request.name, request.ckpt_path))
+        if request.verb == "fit" and request.ckpt_path == "last":
+            path = unfinished_run(root, request.name, layers, request.flags)
+        else:
+            newest = runs_of(root, request.name, request.ckpt_path)[0]
+            path = checkpoint_of(newest, request.ckpt_path)
+        request.ckpt_path = str(path)
     if request.ckpt_path is None and request.verb != "fit":
         raise UserError(
             f"{request.verb} needs a checkpoint: give --ckpt_path FILE "

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
+from datamodules.core.files import nearby
 from zoo.errors import NonFiniteLoss
 from zoo.run.folder import RunFolder, is_first_process
 from zoo.run.wandb_logger import RunWandb, WandbMode
+
+#: What the system says where a disk or a quota is full, or a file is larger than is allowed.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def quiet() -> None:
@@ -50,6 +54,12 @@ class Session:
             self.wandb.log_hyperparams(recipe)
         return self.wandb
 
+    @property
+    def _last(self) -> Path | None:
+        """The checkpoint to go on from, if there is one."""
+        last = (self.folder.path if self.folder else Path()) / "checkpoints" / "last.ckpt"
+        return last if last.is_file() else None
+
     def advice(self, error: NonFiniteLoss) -> str:
         """Say what may help after a loss that was not finite."""
         if not error.by_training:
@@ -57,13 +67,34 @@ class Session:
                 "no step of training made it so: look for numbers in the data that are not finite "
                 "or very large, or give trainer.precision 32"
             )
-        last = (self.folder.path if self.folder else Path()) / "checkpoints" / "last.ckpt"
-        if not last.is_file():
+        if self._last is None:
             return "no checkpoint was saved before; try a lower model.lr"
         return (
-            f"the last good checkpoint is {os.path.relpath(last)}; "
-            "go on from it with a lower model.lr"
+            f"the last good checkpoint is {nearby(self._last)}; go on from it with a lower model.lr"
         )
+
+    def why_unwritten(self, error: BaseException | None = None) -> str | None:
+        """Say why a run's files are not all there, if that is so.
+
+        Args:
+            error: What ended the run, if anything did.
+        """
+        if self.folder is None:
+            return None
+        if self.folder.is_gone():
+            return (
+                f"the run folder {nearby(self.folder.path)!r} was moved or removed while the run "
+                "wrote into it; put it back and go on from its last.ckpt, or start anew"
+            )
+        if not isinstance(error, OSError):
+            return None
+        inside = error.filename and Path(error.filename).is_relative_to(self.folder.path)
+        if not inside and error.errno not in _FULL:
+            return None
+        what = nearby(error.filename if inside else self.folder.path)
+        remedy = "make room for it" if error.errno in _FULL else "mend that"
+        then = f"go on with --ckpt_path {nearby(self._last)}" if self._last else "start anew"
+        return f"{what!r} cannot be written ({error.strerror}); {remedy}, then {then}"
 
     def finish(self, code: int) -> None:
         """End W&B's run, and give the folder back; one in which nothing began is removed.

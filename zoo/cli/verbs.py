@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -12,13 +11,21 @@ from typing import Any
 
 import torch
 
+from datamodules.core.files import nearby
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.train_log import train_log
 from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
 from zoo.cli.messages import refusal
 from zoo.cli.pictures import Pictures
-from zoo.cli.report import data_figures, describe, test_figures, write_predictions, write_report
+from zoo.cli.report import (
+    data_figures,
+    data_mark,
+    describe,
+    test_figures,
+    write_predictions,
+    write_report,
+)
 from zoo.cli.request import build_arguments, take_apart
 from zoo.cli.session import Session, quiet
 from zoo.errors import OUT_OF_MEMORY, Interrupted, NonFiniteLoss, UserError, is_out_of_memory
@@ -33,7 +40,7 @@ def _fit(cli: ZooCLI) -> None:
         precision = str(cli.trainer.precision)
         print(describe(cli.model, cli.datamodule, cli.cost, precision))
         verb = "goes on in" if cli.folder.resumed else "in"
-        print(f"run {verb} {os.path.relpath(cli.folder.path)}", flush=True)
+        print(f"run {verb} {nearby(cli.folder.path)}", flush=True)
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.request.ckpt_path)
         log = train_log(cli.trainer)
@@ -87,6 +94,7 @@ def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
     if is_first_process():
         report["data"] = data_figures(cli.datamodule)
         report["precision"] = cli.trainer.precision
+        report["data_mark"] = data_mark(cli.datamodule)
         write_report(cli.folder, report, cli.cost, cli.config["seed_everything"])
 
 
@@ -150,7 +158,7 @@ def run(argv: list[str]) -> int:
     # Gradients that fade over a long text end in numbers below 1e-38, which a CPU is very slow at.
     torch.set_flush_denormal(True)
     session = Session()
-    code = 1
+    code, lost = 1, None
     signal.signal(signal.SIGINT, _interrupt)
     sys.argv[0] = sys.argv[0] or "zoo"
     try:
@@ -159,10 +167,17 @@ def run(argv: list[str]) -> int:
             return 0  # one process predicts; see ZooCLI.instantiate_trainer
         trust(request.trust)
         _run_verb(ZooCLI(request, build_arguments(request), session))
-        code = 0
+        lost = session.why_unwritten()
+        code = 1 if lost else 0
     except UserError:
-        code = 2
-        raise
+        lost = session.why_unwritten()
+        if lost is None:
+            code = 2
+            raise
+    except OSError as error:
+        lost = session.why_unwritten(error)
+        if lost is None:
+            raise
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -171,9 +186,11 @@ def run(argv: list[str]) -> int:
         print(f"zoo: {error}; {session.advice(error)}", file=sys.stderr)
     except Interrupted as stop:
         code = 128 + stop.signum
-        saved = os.path.relpath(stop.saved) if stop.saved else None
+        saved = nearby(stop.saved) if stop.saved else None
         where = f"go on with --ckpt_path {saved}" if saved else "no checkpoint was saved"
         print(f"zoo: stopped; {where}", file=sys.stderr)
     finally:
         session.finish(code)
+    if lost:
+        print(f"zoo: {lost}", file=sys.stderr)
     return code

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from datamodules.core.errors import OptionError, refuse
-from zoo.errors import UserError
+from datamodules.core.files import replaced
 
 #: How the parts of a checkpoint are named; another number where an older version misreads them.
 LAYOUT = 2
@@ -184,6 +183,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def __init__(self, read: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self._read = dict(read or {})
+        self._has_saved = False
 
     def save_checkpoint(
         self,
@@ -194,33 +194,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save atomically.
 
         Raises:
-            UserError: If the folder cannot be written.
+            OSError: If it cannot be written; a folder that it went to before and is gone is not
+                made again.
         """
         target = Path(path)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            for stale in target.parent.glob(f".{target.name}.*"):
-                stale.unlink(missing_ok=True)  # left by a run that was killed while it saved
-            handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    torch.save(checkpoint, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(name, 0o666 & ~_umask())
-                os.replace(name, target)
-            except BaseException:
-                os.unlink(name)
+            target.parent.mkdir(parents=not self._has_saved, exist_ok=True)
+            with replaced(target, durable=True) as scratch, scratch.open("xb") as file:
+                torch.save(checkpoint, file)
+            self._has_saved = True
+        except (OSError, RuntimeError) as error:
+            # torch meets a full disk while it writes, and then complains of something else
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
                 raise
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            raise UserError(
-                f"the checkpoint {str(target)!r} cannot be written: {error.strerror}"
-            ) from error
+            raise OSError(cause.errno, cause.strerror, str(target)) from error
 
     def load_checkpoint(
         self,
@@ -238,16 +226,8 @@ def link_checkpoint(source: Path, target: Path) -> None:
 
     Both names stay whole when either is written again: a new file takes the name's place.
     """
-    name = target.with_name(f".{target.name}.link")
-    name.unlink(missing_ok=True)
-    try:
-        os.link(source, name)
-    except OSError:
-        shutil.copyfile(source, name)
-    os.replace(name, target)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with replaced(target) as name:
+        try:
+            os.link(source, name)
+        except OSError:
+            shutil.copyfile(source, name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch.loggers.logger import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from datamodules.core.files import replaced
 from zoo.run.folder import is_first_process
 
 
@@ -35,8 +37,8 @@ class MetricsCSV(Logger):
         if keep_until is not None and self.path.is_file() and is_first_process():
             columns, rows = read_metrics(self.path)
             self.rows = [row for row in rows if int(row["step"]) <= keep_until]
-            used = {name for row in self.rows for name, value in row.items() if value}
-            self.columns = [name for name in columns if name in used | {"epoch", "step"}]
+            used = set().union(*self.rows) - set(self.columns)
+            self.columns += [name for name in columns if name in used]
             self._rewrite()
 
     @property
@@ -73,7 +75,7 @@ class MetricsCSV(Logger):
         new_columns = [name for name in values if name not in self.columns]
         self.columns += new_columns
         if same_step:
-            self.rows[-1].update({**values, "epoch": self.rows[-1]["epoch"]})
+            self.rows[-1] |= {**values, "epoch": self.rows[-1]["epoch"]}
         else:
             self.rows.append(values)
         if same_step or new_columns or not self.path.is_file():
@@ -83,12 +85,10 @@ class MetricsCSV(Logger):
                 csv.DictWriter(file, self.columns, restval="").writerow(values)
 
     def _rewrite(self) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with replaced(self.path) as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(temporary, self.path)
 
 
 def _plain(value: Any) -> str:
@@ -96,9 +96,20 @@ def _plain(value: Any) -> str:
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return columns and rows of a ``metrics.csv``, without a last line that a kill cut short."""
-    text = path.read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    reader = csv.DictReader(lines)
-    rows = list(reader)
-    return list(reader.fieldnames or ["epoch", "step"]), rows
+    """Return columns and rows of a ``metrics.csv``; a row has the values that were logged.
+
+    Whatever a kill or a failing disk left of the file can be read: a last line that was cut short
+    and lines that are no rows are left out.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    columns: list[str] = []
+    rows: list[dict[str, str]] = []
+    with suppress(csv.Error):  # from here on nothing can be told apart
+        columns.extend(reader.fieldnames or ())
+        rows.extend(
+            {name: value for name, value in row.items() if name and value} | {"epoch": row["epoch"]}
+            for row in reader
+            if {"epoch", "step"} <= row.keys() and (row["step"] or "").isdecimal()
+        )
+    return columns, rows

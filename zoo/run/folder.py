@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import platform
 import secrets
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from datamodules.core.errors import refuse
+from datamodules.core.files import replaced, sweep
 from zoo.errors import UserError
 
 _SHARED_ID = "ZOO_RUN_ID"
@@ -42,6 +43,7 @@ class RunFolder:
     path: Path
     resumed: bool = False
     _lock: FileLock | None = None
+    _file: os.stat_result | None = None
 
     @property
     def id(self) -> str:
@@ -61,13 +63,21 @@ class RunFolder:
         """
         parents = (self.path.parent, self.path.parent.parent)
         self._made = [folder for folder in parents if not folder.exists()]
+        lock, owner, first = self.path / ".lock", self.path / ".owner", "another process"
         try:
             self.path.mkdir(parents=True, exist_ok=self.resumed)
-            self._lock = FileLock(self.path / ".lock")
+            self._lock = FileLock(lock)
             self._lock.acquire(timeout=0)
+            with replaced(owner) as file:
+                file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+            self._file = lock.stat()
+            if self.resumed:
+                self._take_over()
         except Timeout as error:
+            with suppress(OSError):  # that process has only just begun, or is at its end
+                first = owner.read_text(encoding="utf-8")
             raise UserError(
-                f"the run {str(self.path)!r} is being written by another process; wait for its end"
+                f"the run {str(self.path)!r} is being written by {first}; wait for its end"
             ) from error
         except OSError as error:
             raise UserError(
@@ -75,11 +85,26 @@ class RunFolder:
                 "set trainer.default_root_dir to a folder that can"
             ) from error
 
+    def _take_over(self) -> None:
+        """Clear away what a kill left half written; the run is no longer a finished one."""
+        for folder in (self.path, self.path / "checkpoints"):
+            sweep(folder)
+        self._set_aside("summary.json")
+
+    def is_gone(self) -> bool:
+        """Return whether the folder that this process opened is no longer at its place."""
+        if self._file is None:
+            return False
+        try:
+            return not os.path.samestat(self._file, (self.path / ".lock").stat())
+        except OSError:
+            return True
+
     def discard(self) -> None:
         """Remove a folder that this process made and that holds nothing but the recipe."""
         if self.resumed or self._lock is None or not self.path.is_dir():
             return
-        if {path.name for path in self.path.iterdir()} - {".lock", "recipe.yaml"}:
+        if {path.name for path in self.path.iterdir()} - {".lock", ".owner", "recipe.yaml"}:
             return
         self.close()
         shutil.rmtree(self.path)
@@ -96,14 +121,22 @@ class RunFolder:
         """Write ``recipe.yaml``; an earlier session's different one is kept beside it."""
         path = self.path / "recipe.yaml"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
-            count = len(list(self.path.glob("recipe.*.yaml")))
-            path.rename(self.path / f"recipe.{count + 1}.yaml")
-        path.write_text(text, encoding="utf-8")
+            self._set_aside(path.name)
+        with replaced(path) as file:
+            file.write_text(text, encoding="utf-8")
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``summary.json``."""
         text = json.dumps(summary, indent=2, ensure_ascii=False)
-        (self.path / "summary.json").write_text(text + "\n", encoding="utf-8")
+        with replaced(self.path / "summary.json") as file:
+            file.write_text(text + "\n", encoding="utf-8")
+
+    def _set_aside(self, name: str) -> None:
+        """Keep an earlier session's file under a name with a number."""
+        stem, _, kind = name.partition(".")
+        count = len(list(self.path.glob(f"{stem}.*.{kind}")))
+        with suppress(FileNotFoundError):
+            (self.path / name).rename(self.path / f"{stem}.{count + 1}.{kind}")
 
 
 def new_run(root: Path, recipe: str) -> RunFolder:
@@ -120,30 +153,6 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     folder = checkpoint.resolve().parent.parent
     is_last = checkpoint.name == "last.ckpt" and (folder / "recipe.yaml").is_file()
     return RunFolder(folder, resumed=True) if is_last else None
-
-
-def latest_checkpoint(root: Path, recipe: str, which: str) -> Path:
-    """Return ``last.ckpt`` or ``best.ckpt`` of the recipe's newest run.
-
-    Raises:
-        OptionError: If there is no run, or the newest has no such checkpoint.
-    """
-    runs = sorted(path.parent for path in (root / recipe).glob("*/recipe.yaml"))
-    if not runs:
-        raise refuse(
-            "ckpt_path",
-            which,
-            f"leave it out to start a run of {recipe!r}, of which there is none in {str(root)!r}",
-        )
-    path = runs[-1] / "checkpoints" / f"{which}.ckpt"
-    if not path.is_file():
-        raise refuse(
-            "ckpt_path",
-            which,
-            f"the newest run {str(runs[-1])!r} has no {which}.ckpt: name the file of another run, "
-            "or leave it out to start anew",
-        )
-    return path
 
 
 def provenance() -> dict[str, Any]:

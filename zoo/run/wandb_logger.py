@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from datamodules.core.files import nearby
 from zoo.run.csv_logger import read_metrics
 from zoo.run.folder import is_first_process
 
@@ -201,7 +202,7 @@ class RunWandb(WandbLogger):
 
     def _sync(self) -> str:
         """Return the command that uploads the run's files."""
-        folder = os.path.join(os.path.relpath(str(self.save_dir)), "wandb")
+        folder = os.path.join(nearby(str(self.save_dir)), "wandb")
         if self._run_mode == "online":
             return f"`wandb sync --include-online {folder}/run-*`"
         return f"`wandb sync {folder}/offline-run-*`"

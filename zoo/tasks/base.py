@@ -22,6 +22,7 @@ from datamodules.core.options import public_path
 from datamodules.core.private import is_built_by_command_line
 from datamodules.core.protocols import (
     SupportsClassWeights,
+    SupportsMarks,
     SupportsRebuilding,
     data_of,
     sample_numbers,
@@ -519,11 +520,9 @@ class Task(L.LightningModule):
         """Add what the file needs to stand on its own, as plain data."""
         hparams = dict(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY) or {})
         hparams = {name: value for name, value in hparams.items() if name in self._arguments()}
-        spec = net_spec(self.net) or hparams.get("net")
+        spec = self.net_spec()
         if spec is not None:
-            taken = accepted_arguments(spec["class_path"])
-            kept = {name: value for name, value in spec["init_args"].items() if name in taken}
-            hparams["net"] = {**spec, "init_args": kept}
+            hparams["net"] = spec
         hparams["_class_path"] = public_path(type(self))
         hparams["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = hparams
@@ -538,7 +537,18 @@ class Task(L.LightningModule):
         if isinstance(data := data_of(self.trainer), SupportsRebuilding):
             facts["data"] = data.resolved()
             facts["inputs"] = data.inputs_spec()
+        if isinstance(data, SupportsMarks):
+            facts["data_marks"] = data.marks()
         checkpoint["zoo"] = facts
+
+    def net_spec(self) -> dict[str, Any] | None:
+        """Return class path and arguments of the net, where they are known."""
+        spec = net_spec(self.net) or self.hparams.get("net")
+        if spec is None:
+            return None
+        taken = accepted_arguments(spec["class_path"])
+        kept = {name: value for name, value in spec["init_args"].items() if name in taken}
+        return {**spec, "init_args": kept}
 
     def _arguments(self) -> set[str]:
         """Return the names of the constructors' arguments; the command line records more."""
