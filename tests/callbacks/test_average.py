@@ -151,8 +151,8 @@ def test_a_run_that_is_short_for_its_decay_is_told(trainer, capsys, decay, warm_
         assert "ema_decay is 0.9" in out
         assert "run of 24 steps" in out
         assert "below 80" in out
-        # The sum of the weights that steps have in an average of decay d is 1 / (1 - d).
-        assert f"last {1 / (1 - 24 / 33):.0f} steps, not over 10" in out
+        # The weights of all steps in an average of decay d add up to 1 / (1 - d).
+        assert "the last ninth of them, not over 10 steps" in out
 
 
 def test_samples_are_written_with_the_weights_that_are_saved(trainer, tmp_path):

@@ -56,8 +56,8 @@ class WeightAverage(Callback):
         if trainer.is_global_zero and steps < warm_up:
             print(
                 f"option model.ema_decay is {self.decay}, for which this run of {steps} steps is "
-                f"short (below {warm_up:.0f}): the average reaches over its last "
-                f"{(9 + steps) / 9:.0f} steps, not over {1 / (1 - self.decay):.0f}",
+                f"short (below {warm_up:.0f}): the average reaches over the last ninth of them, "
+                f"not over {1 / (1 - self.decay):.0f} steps",
                 flush=True,
             )
 
