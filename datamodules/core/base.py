@@ -114,10 +114,15 @@ class ArrayDataModule(pl.LightningDataModule):
             generator=torch_generator(),
         )
 
-    def _evaluation_loader(self, dataset: Any) -> PositionedLoader:
+    def _evaluation_loader(self, dataset: Any, *, spread: bool = False) -> PositionedLoader:
         rank, world_size = self._shard()
         batches = EpochBatches(
-            len(dataset), self.batch_size, training=False, rank=rank, world_size=world_size
+            len(dataset),
+            self.batch_size,
+            training=False,
+            rank=rank,
+            world_size=world_size,
+            spread=spread,
         )
         return self._loader(dataset, batches)
 
@@ -294,13 +299,17 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         """Return shuffled batches, going on from the Trainer's position."""
         return self._loader(self.split("train"), self._train_batches())
 
+    def _is_cut(self, stage: Stage) -> bool:
+        """Return whether the Trainer may stop before a split's end."""
+        return bool(getattr(self.trainer, f"limit_{stage}_batches", 1.0) != 1.0)
+
     def val_dataloader(self) -> PositionedLoader:
-        """Return the validation split in order."""
-        return self._evaluation_loader(self.split("val"))
+        """Return the validation split; in order, where the Trainer takes all of it."""
+        return self._evaluation_loader(self.split("val"), spread=self._is_cut("val"))
 
     def test_dataloader(self) -> PositionedLoader:
-        """Return the test split in order."""
-        return self._evaluation_loader(self.split("test"))
+        """Return the test split; in order, where the Trainer takes all of it."""
+        return self._evaluation_loader(self.split("test"), spread=self._is_cut("test"))
 
     def predict_dataloader(self) -> PositionedLoader:
         """Return the test split in order."""

@@ -39,7 +39,9 @@ class EpochBatches(Sampler[list[int]]):
 
     Another order of an epoch's draws may be given; draws may then repeat a sample.
 
-    Evaluation: in order, every sample exactly once, never padded; shards may differ by one sample.
+    Evaluation: in order, or spread, every sample exactly once, never padded; shards may differ by
+    one sample. Spread, the first batches are a random sample of all, always the same one, for a
+    Trainer that stops after them: files often lie class by class.
 
     Args:
         size: How many samples there are.
@@ -52,6 +54,7 @@ class EpochBatches(Sampler[list[int]]):
             it.
         order: Gives an epoch's ``size`` sample numbers, in training; by default a random order of
             all samples.
+        spread: In evaluation: spread, not in order.
 
     Raises:
         UserError: If the batch or the samples cannot be shared among the processes.
@@ -68,6 +71,7 @@ class EpochBatches(Sampler[list[int]]):
         world_size: int = 1,
         position: Callable[[], tuple[int, int]] | None = None,
         order: Callable[[int], npt.NDArray[np.int64]] | None = None,
+        spread: bool = False,
     ) -> None:
         if size < world_size:
             raise DataError(
@@ -86,6 +90,7 @@ class EpochBatches(Sampler[list[int]]):
         self.world_size = world_size
         self.position = position
         self.order = order
+        self.spread = spread
         self._bounds = self._find_bounds()
 
     def _find_bounds(self) -> list[tuple[int, int]]:
@@ -113,12 +118,15 @@ class EpochBatches(Sampler[list[int]]):
         """Return how many batches a whole epoch has, wherever the position is."""
         return len(self._bounds)
 
+    def _evaluation_order(self) -> npt.NDArray[np.int64]:
+        return permutation(self.size, 0, 0).numpy() if self.spread else np.arange(self.size)
+
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the rest of the epoch."""
         if not self.training:
-            shard = range(self.rank, self.size, self.world_size)
+            shard = self._evaluation_order()[self.rank :: self.world_size]
             for start, stop in self._bounds:
-                yield list(shard[start:stop])
+                yield shard[start:stop].tolist()
             return
         epoch, first = self.position() if self.position is not None else (0, 0)
         order: npt.NDArray[np.int64]

@@ -186,7 +186,7 @@ class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
             flush=True,
         )
 
-    def _batches(self, dataset: ChatRows, *, training: bool) -> EpochBatches:
+    def _batches(self, dataset: ChatRows, *, training: bool, spread: bool = False) -> EpochBatches:
         """Return which rows make up which batch."""
         rank, world_size = self._shard()
         tokens = self.max_tokens
@@ -199,13 +199,14 @@ class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
             rank=rank,
             world_size=world_size,
             position=self._position if training else None,
+            spread=spread,
         )
 
     def _train_batches(self) -> EpochBatches:
         return self._batches(self.split("train"), training=True)
 
-    def _evaluation_loader(self, dataset: ChatRows) -> PositionedLoader:
-        return self._loader(dataset, self._batches(dataset, training=False))
+    def _evaluation_loader(self, dataset: ChatRows, *, spread: bool = False) -> PositionedLoader:
+        return self._loader(dataset, self._batches(dataset, training=False, spread=spread))
 
     def default_prompts(self) -> list[str]:
         """Return the first user's message of the first three validation samples."""

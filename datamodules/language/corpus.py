@@ -357,9 +357,11 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
             order=order,
         )
 
-    def _evaluation_loader(self, dataset: TokenWindows) -> PositionedLoader:
+    def _evaluation_loader(
+        self, dataset: TokenWindows, *, spread: bool = False
+    ) -> PositionedLoader:
         if self.windows == "random":
-            return super()._evaluation_loader(dataset)
+            return super()._evaluation_loader(dataset, spread=spread)
         rank, world_size = self._shard()
         batches = ContiguousBatches(len(dataset), self.batch_size, rank=rank, world_size=world_size)
         return self._loader(dataset, batches)

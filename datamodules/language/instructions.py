@@ -130,9 +130,9 @@ class Instructions(ChatDataModule):
             flush=True,
         )
 
-    def _batches(self, dataset: ChatRows, *, training: bool) -> EpochBatches:
+    def _batches(self, dataset: ChatRows, *, training: bool, spread: bool = False) -> EpochBatches:
         if not self.packing:
-            return super()._batches(dataset, training=training)
+            return super()._batches(dataset, training=training, spread=spread)
         rank, world_size = self._shard()
         rows = self.batch_size
         if self.max_tokens is not None:
@@ -152,6 +152,7 @@ class Instructions(ChatDataModule):
             rank=rank,
             world_size=world_size,
             position=self._position if training else None,
+            spread=spread,
         )
 
 

@@ -114,7 +114,9 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
         super()._load_fit()
         self.split("train").crop(self.image_size, self.order_seed)
 
-    def _evaluation_loader(self, dataset: MaskedImages) -> PositionedLoader:
+    def _evaluation_loader(
+        self, dataset: MaskedImages, *, spread: bool = False
+    ) -> PositionedLoader:
         # As for `EpochBatches`: Lightning cannot tell that every index is returned.
         warnings.filterwarnings("ignore", message=".*batch sampler `SameSizeBatches` for pred.*")
         rank, world_size = self._shard()
@@ -124,6 +126,7 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
             most_pixels=max(1, self.batch_size // world_size) * self.image_size**2,
             rank=rank,
             world_size=world_size,
+            spread=spread,
         )
         return self._loader(dataset, batches)
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from datamodules.core.errors import DataError
 from datamodules.core.protocols import MASK_IGNORE_INDEX
-from datamodules.core.randomness import bits, uniform_ints
+from datamodules.core.randomness import bits, permutation, uniform_ints
 from datamodules.core.sampling import EpochBatches
 from datamodules.images.dataset import channel_sums, moments_of
 
@@ -151,6 +151,7 @@ class SameSizeBatches(EpochBatches):
         most_pixels: Pixels in a batch of one process, unless a single image has more.
         rank: This process, from 0.
         world_size: How many processes share the samples.
+        spread: Sizes and samples in a random order, always the same one.
 
     Raises:
         DataError: If there are fewer samples than processes.
@@ -164,23 +165,34 @@ class SameSizeBatches(EpochBatches):
         most_pixels: int,
         rank: int = 0,
         world_size: int = 1,
+        spread: bool = False,
     ) -> None:
-        super().__init__(len(sides), batch_size, training=False, rank=rank, world_size=world_size)
+        super().__init__(
+            len(sides),
+            batch_size,
+            training=False,
+            rank=rank,
+            world_size=world_size,
+            spread=spread,
+        )
         by_size: dict[tuple[int, ...], list[int]] = {}
-        for number in range(rank, len(sides), world_size):
+        for number in self._evaluation_order()[rank::world_size].tolist():
             by_size.setdefault(tuple(sides[number].tolist()), []).append(number)
         self._batches = []
         for (height, width), numbers in by_size.items():
             fitting = most_pixels // (height * width)
             step = max(1, min(batch_size // world_size, fitting))
             self._batches += [numbers[i : i + step] for i in range(0, len(numbers), step)]
+        if spread:
+            order = permutation(len(self._batches), 0, 0).tolist()
+            self._batches = [self._batches[place] for place in order]
 
     def __len__(self) -> int:
         """Return how many batches this process has."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield them, in the order in which their sizes first occur."""
+        """Yield them; not spread, in the order in which their sizes first occur."""
         yield from self._batches
 
 

@@ -28,6 +28,7 @@ class BucketBatches(EpochBatches):
     up to ``world_size - 1`` texts sit out an epoch, others of the same lengths each time.
 
     Evaluation: from the longest to the shortest, every text exactly once; shards may differ by one.
+    Spread, the first batches lie evenly over all lengths, for a Trainer that stops after them.
 
     Args:
         lengths: Tokens in each text as the net gets it, int64 (N,).
@@ -39,6 +40,7 @@ class BucketBatches(EpochBatches):
         world_size: How many processes share the texts.
         position: Gives (epoch, first batch); asked at the first ``next()``, when a Trainer knows
             it.
+        spread: In evaluation: spread, not from the longest to the shortest.
 
     Raises:
         DataError: If the batch or the texts cannot be shared among the processes, or a text does
@@ -56,6 +58,7 @@ class BucketBatches(EpochBatches):
         rank: int = 0,
         world_size: int = 1,
         position: Callable[[], tuple[int, int]] | None = None,
+        spread: bool = False,
     ) -> None:
         self.lengths = lengths
         self.max_tokens = max_tokens
@@ -73,12 +76,15 @@ class BucketBatches(EpochBatches):
             rank=rank,
             world_size=world_size,
             position=position,
+            spread=spread,
         )
 
     def _find_bounds(self) -> list[tuple[int, int]]:
         """Return (start, stop) of each batch in the texts by bucket, or in this shard by length."""
         if not self.training:
-            self._sorted = np.argsort(-self.lengths, kind="stable")[self.rank :: self.world_size]
+            order = self._evaluation_order()  # of texts of one length
+            by_length = order[np.argsort(-self.lengths[order], kind="stable")]
+            self._sorted = by_length[self.rank :: self.world_size]
             return self._cut_shard(self.lengths[self._sorted])
         self._bucket = buckets(self.lengths)
         absent = self.size % self.world_size
@@ -123,7 +129,11 @@ class BucketBatches(EpochBatches):
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the rest of the epoch."""
         if not self.training:
-            for start, stop in self._bounds:
+            numbers = np.arange(len(self._bounds))
+            if self.spread:  # in steps of the golden ratio, any first ones lie evenly over all
+                numbers = np.argsort(np.argsort((0.5 + 0.618034 * numbers) % 1))
+            for number in numbers:
+                start, stop = self._bounds[number]
                 yield self._sorted[start:stop].tolist()
             return
         epoch, first = self.position() if self.position is not None else (0, 0)

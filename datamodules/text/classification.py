@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules.core.base import DrawnSplits
+from datamodules.core.base import DrawnSplits, Stage
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError, at_least, refuse
 from datamodules.core.options import plain
@@ -251,7 +251,9 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         """Read the test split."""
         return self._dataset("test")
 
-    def _buckets(self, dataset: ArrayTexts, *, training: bool) -> BucketBatches:
+    def _buckets(
+        self, dataset: ArrayTexts, *, training: bool, spread: bool = False
+    ) -> BucketBatches:
         rank, world_size = self._shard()
         return BucketBatches(
             dataset.lengths,
@@ -262,20 +264,24 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
             rank=rank,
             world_size=world_size,
             position=self._position if training else None,
+            spread=spread,
         )
 
     def _train_batches(self) -> BucketBatches:
         return self._buckets(self.split("train"), training=True)
 
     def val_dataloader(self) -> PositionedLoader:
-        """Return the validation split from the longest text to the shortest."""
-        dataset = self.split("val")
-        return self._loader(dataset, self._buckets(dataset, training=False))
+        """Return the validation split; from the longest text on, where the Trainer takes it all."""
+        return self._by_length("val")
 
     def test_dataloader(self) -> PositionedLoader:
-        """Return the test split from the longest text to the shortest."""
-        dataset = self.split("test")
-        return self._loader(dataset, self._buckets(dataset, training=False))
+        """Return the test split; from the longest text on, where the Trainer takes it all."""
+        return self._by_length("test")
+
+    def _by_length(self, stage: Stage) -> PositionedLoader:
+        dataset = self.split(stage)
+        batches = self._buckets(dataset, training=False, spread=self._is_cut(stage))
+        return self._loader(dataset, batches)
 
     def inputs_spec(self) -> dict[str, Any]:
         """Return the ``TextInputs`` that prepares texts as this one does, less ``inputs``."""

@@ -2,13 +2,17 @@
 
 import os
 import warnings
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from PIL import Image
 
-from datamodules import Digits
+from datamodules import Digits, ImageFolder, TextClassification
 from datamodules.core.errors import OptionError
 from datamodules.core.randomness import permutation
 
@@ -144,3 +148,39 @@ def test_batch_that_processes_cannot_share(arrays) -> None:
     with pytest.raises(OptionError, match="option batch_size is 9"):
         data.train_dataloader()
     assert sum(len(b.index) for b in data.val_dataloader()) == 10
+
+
+def sorted_images(folder: Path) -> ImageFolder:
+    """Images of two classes, class by class, as folders have them."""
+    for split, count in (("train", 4), ("val", 40), ("test", 40)):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (8, 8), number).save(folder / split / name / f"{number}.png")
+    return ImageFolder(root=str(folder), image_size=8, batch_size=20)
+
+
+def sorted_texts(folder: Path) -> TextClassification:
+    """Texts of two classes and one length, class by class."""
+    for split, count in (("train", 4), ("val", 200), ("test", 200)):
+        rows = [f"number {n},{name}" for name in "ab" for n in range(count)]
+        (folder / f"{split}.csv").write_text("\n".join(["text,label", *rows]))
+    return TextClassification(path=str(folder), tokenizer="word", batch_size=20, deduplicate=False)
+
+
+@pytest.mark.parametrize("stage", ["val", "test"])
+@pytest.mark.parametrize("make", [sorted_images, sorted_texts])
+def test_a_part_of_an_evaluation_is_spread(make: Any, stage: str, tmp_path: Path) -> None:
+    """All of it is taken in order."""
+    data = make(tmp_path)
+    data.prepare_data()
+    data.setup("fit")
+    data.setup("test")
+    limits = {"limit_val_batches": 1.0, "limit_test_batches": 1.0}
+    for limit in (1.0, 2):
+        data.trainer = SimpleNamespace(
+            **{**limits, f"limit_{stage}_batches": limit}, distributed_sampler_kwargs=None
+        )
+        loader = getattr(data, f"{stage}_dataloader")()
+        labels = torch.cat([batch.label for batch in islice(loader, 2)]).float()
+        assert (0.25 < labels.mean() < 0.75) == (limit == 2)

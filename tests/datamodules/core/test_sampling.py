@@ -95,3 +95,19 @@ def test_training_position() -> None:
     loop = SimpleNamespace(epoch_progress=epoch, epoch_loop=SimpleNamespace(batch_progress=batch))
     assert training_position(SimpleNamespace(fit_loop=loop)) == (2, 6)
     assert training_position(None) == (0, 0)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_spread_batches_are_a_sample_of_all(world: int) -> None:
+    """Of samples that lie class by class, the first batches hold every class in proportion."""
+    labels = np.repeat(np.arange(4), 250)
+    ranks = [
+        EpochBatches(1000, 100, training=False, rank=rank, world_size=world, spread=True)
+        for rank in range(world)
+    ]
+    shards = [list(batches) for batches in ranks]
+    assert shards == [list(batches) for batches in ranks]
+    assert sorted(itertools.chain(*itertools.chain(*shards))) == list(range(1000))
+    first = np.concatenate([np.concatenate(shard[:2]) for shard in shards])
+    counts = np.bincount(labels[first])
+    assert abs(counts - 50).max() < 4 * np.sqrt(200 / 4 * 3 / 4)  # four standard deviations

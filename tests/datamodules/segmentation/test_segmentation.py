@@ -284,6 +284,15 @@ def test_evaluation_batches_are_complete_and_of_one_size(world_size) -> None:
         SameSizeBatches(sides, 6, most_pixels=50, world_size=9)
 
 
+def test_spread_evaluation_batches_mix_sizes_and_samples() -> None:
+    sides = np.array([(4, 4)] * 60 + [(4, 6)] * 60)
+    batches = list(SameSizeBatches(sides, 6, most_pixels=1000, spread=True))
+    assert sorted(itertools.chain(*batches)) == list(range(120))
+    first = np.concatenate(batches[:8])
+    assert 12 <= (first < 60).sum() <= 36
+    assert max(np.diff(np.sort(first))) < 30  # of both ends and of the middle
+
+
 # --- folders -------------------------------------------------------------------------------------
 
 

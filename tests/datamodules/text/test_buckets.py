@@ -157,3 +157,20 @@ def test_what_cannot_be_shared() -> None:
         training(batch_size=9, world_size=2)
     with pytest.raises(UserError, match="cannot be shared by 4 processes"):
         training(np.array([3, 4]), max_tokens=100, world_size=4)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 64}, {"max_tokens": 2**14}])
+@pytest.mark.parametrize("taken", [4, 8, 20])
+def test_the_first_batches_of_an_evaluation_are_spread(options: dict, taken: int) -> None:
+    """Over the lengths, and where many texts are of one length, over these."""
+    lengths = np.minimum(REAL, 300)  # a fifth of them are cut
+    given = {"batch_size": 1, **options}
+    batches = list(BucketBatches(lengths, **given, training=False, spread=True))
+    assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
+    of_batches = np.array([lengths[batch].mean() for batch in batches])
+    for share in (0.25, 0.5, 0.75):  # as many of the first as of all lie below each quarter
+        below = (of_batches < np.quantile(of_batches, share)).mean()
+        assert abs((of_batches[:taken] < np.quantile(of_batches, share)).mean() - below) <= 0.25
+    cut = next(np.array(batch) for batch in batches if lengths[batch].min() == 300)
+    places = np.flatnonzero(lengths == 300)
+    assert abs(np.searchsorted(places, cut).mean() / len(places) - 0.5) < 0.2
