@@ -1,6 +1,7 @@
 import itertools
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from datamodules.core.errors import DataError, OptionError
