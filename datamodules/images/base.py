@@ -212,7 +212,8 @@ class ImageDataModule(SplitImages[ArrayImages]):
     ``load_test``.
 
     Args:
-        resident: Keep all images on the device, so that a batch costs no transfer.
+        resident: Keep all images on the device, so that a batch costs no transfer. On a CPU, where
+            they are, it changes nothing.
         balanced: Draw every class equally often in training; an epoch has as many draws as there
             are training samples, so rare ones come several times, each time augmented anew, and
             others wait for a later epoch.
@@ -268,7 +269,10 @@ class ImageDataModule(SplitImages[ArrayImages]):
                 f"{wrong[0]} for one; mend the labels"
             )
         super()._add(stage, dataset)
-        dataset.resident = self.resident
+        # On a CPU they are where they would be kept: a second copy would cost memory alone.
+        trainer = self.trainer
+        on_cpu = trainer is not None and trainer.strategy.root_device.type == "cpu"
+        dataset.resident = self.resident and not on_cpu
 
     def _order(self) -> Callable[[int], Rows] | None:
         if not self.balanced:

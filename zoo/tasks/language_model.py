@@ -105,6 +105,9 @@ class LanguageModel(Task):
                 f"leave it out, as {type(net).__name__} has no state to carry, or choose "
                 "RNNLanguageModel",
             )
+        if self.compile_net and not repeated_blocks(net):
+            remedy = f"leave it out, as {type(net).__name__} has no blocks to compile"
+            raise refuse("compile", True, remedy)
         if sample_tokens < 0:
             raise refuse("sample_tokens", sample_tokens, "give 0 (no samples) or more")
         if sample_tokens and not isinstance(net, Steps):
@@ -152,16 +155,8 @@ class LanguageModel(Task):
         return [name for name, given in options.items() if given]
 
     def compile_parts(self) -> None:
-        """Compile the blocks: it is they that :meth:`features` calls, never the net itself.
-
-        Raises:
-            OptionError: If the net has none.
-        """
-        blocks = repeated_blocks(self.net)
-        if not blocks:
-            remedy = f"leave it out, as {type(self.net).__name__} has no blocks that could be"
-            raise refuse("compile", True, remedy)
-        for block in blocks:
+        """Compile the blocks: it is they that :meth:`features` calls, never the net itself."""
+        for block in repeated_blocks(self.net):
             block.compile(mode=self.compile_mode)
 
     # ---------------------------------------------------------------- figures

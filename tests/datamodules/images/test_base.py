@@ -3,10 +3,12 @@
 import json
 import pickle
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 
+from datamodules import Digits
 from datamodules.core.errors import DataError, UserError
 from datamodules.images.dataset import ArrayImages, ImageBatch
 
@@ -54,6 +56,18 @@ def test_resident_batches_carry_no_pixels(arrays) -> None:
     prepared = data.prepare_batch(batch, training=False, epoch=0)
     got = data.denormalize(prepared.image).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(got, data.pixels[batch.index.numpy()])
+
+
+def test_images_are_not_kept_twice_on_a_cpu(monkeypatch) -> None:
+    monkeypatch.setattr(
+        "datamodules.images.base.ResidentImages", lambda *_: pytest.fail("copies all images")
+    )
+    data, alike = (Digits(resident=resident, **RICH) for resident in (True, False))
+    data.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    for each in (data, alike):
+        each.setup("fit")
+    for one, other in zip(epoch(data), epoch(alike), strict=True):
+        assert torch.equal(one.image, other.image)
 
 
 def test_normalised_by_the_training_split_alone(arrays) -> None:
