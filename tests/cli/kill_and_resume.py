@@ -1,12 +1,15 @@
-"""Kills a run at given steps with SIGKILL, goes on, and compares with the uninterrupted run.
+"""Kills runs with SIGKILL, goes on twice, and compares with the uninterrupted runs.
 
-Run by ``test_resume.py`` in a process of its own: it forks before torch has computed anything, so
-that a run costs no new import of torch. Prints one JSON line for each kill.
+By hand, 64 kills of six nets: ``python tests/cli/kill_and_resume.py FOLDER``; with a number behind
+it, the first so many. ``test_resume.py`` gives its own few. It forks before torch has computed
+anything, so that a run costs no new import of torch. Prints one JSON line for each job.
 """
 
 import csv
+import io
 import json
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
@@ -14,30 +17,69 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import Strategy
 from matplotlib.figure import Figure
 from PIL import Image
 
 import zoo.cli.verbs  # noqa: F401  imported before the fork, so that no child has to
+from datamodules.core.protocols import sample_numbers
 from zoo.__main__ import main
-from zoo.tasks import ImageClassifier
+from zoo.run.csv_logger import MetricsCSV
 
-RECIPE = """
-model:
-  class_path: ImageClassifier
-  init_args:
-    net: {class_path: GoogLeNet, init_args: {dropout: 0.3}}
-    schedule: one_cycle
-    lr: 0.003
-    ema_decay: 0.9
-    mixup_alpha: 0.2
-data:
-  class_path: Digits
-  init_args: {batch_size: 150, crop_padding: 1, cutout: 2, brightness: 0.2}
-trainer: {max_epochs: 3, log_every_n_steps: 2, accelerator: cpu, devices: 1}
-"""
+SHORT = (
+    "--wandb off --trainer.accelerator cpu --trainer.devices 1 --trainer.precision 32 "
+    "--trainer.enable_progress_bar false --trainer.max_epochs 3 --trainer.log_every_n_steps 2 "
+)
+SIX = (
+    "--trainer.limit_train_batches 6 --trainer.limit_val_batches 2 --trainer.limit_test_batches 2 "
+)
+TEXT = "--data.tokenizer byte --data.max_length 16 --data.batch_size 8 --model.net.embedding_dim 32"
+#: What is trained: with accumulation, averaged weights, workers, and validation inside epochs.
+KINDS = {
+    "inception": (
+        "--config inception --model.net.dropout 0.3 --model.schedule one_cycle --model.lr 0.003 "
+        "--model.ema_decay 0.9 --model.mixup_alpha 0.2 --data.batch_size 150 --data.cutout 2"
+    ),
+    "mlp": f"--config mlp {SIX} --model.ema_decay 0.9 --trainer.accumulate_grad_batches 2",
+    "resnet": f"--config resnet {SIX} --data.num_workers 2",
+    "unet": (
+        f"--config unet {SIX} --model.net.depth 2 --model.net.width 4 --data.batch_size 4 "
+        "--trainer.accumulate_grad_batches 3 --model.ema_decay 0.9"
+    ),
+    "lstm": (
+        f"--config lstm {SIX} --model.net.hidden_size 16 --data.max_length 20 --data.num_workers 2 "
+        "--trainer.val_check_interval 3 --data.batch_size 16"
+    ),
+    "gpt": (
+        f"--config gpt {SIX} {TEXT} --model.net.num_layers 2 --model.ema_decay 0.9 "
+        "--trainer.accumulate_grad_batches 2"
+    ),
+    "rnn_lm": f"--config rnn_lm {SIX} {TEXT} --model.net.hidden_size 16",
+}
+#: Where a run is killed, and from which to which time that it comes there: at first, and again.
+PLACES = {
+    "step": ((4, 17), (1, 4)),
+    "save": ((2, 3), (1, 1)),
+    "validation": ((3, 6), (1, 2)),
+    "test": ((1, 2), (1, 2)),
+    "csv": ((6, 9), (1, 3)),
+}
 
 
-def run(folder: Path, arguments: list[str], kill_at: int | None = None) -> int:
+def jobs_by_hand(count: int) -> list[dict[str, Any]]:
+    """Kills at all places in all nets, in a mixed order."""
+    draw = random.Random(20261126)
+    kinds = [kind for kind in KINDS if kind != "inception"]
+    jobs = []
+    for number in range(count):
+        place = list(PLACES)[number % len(PLACES)]
+        at = [draw.randint(*bounds) for bounds in PLACES[place]]
+        job = {"kind": kinds[number % len(kinds)], "place": place, "at": at}
+        jobs.append(job | {"every": draw.choice([1, 2])})
+    return jobs
+
+
+def run(folder: Path, arguments: list[str], place: str = "", at: int = 0) -> int:
     """Runs the command line in a child process; notes the samples of every training batch."""
     child = os.fork()
     if child == 0:
@@ -47,32 +89,72 @@ def run(folder: Path, arguments: list[str], kill_at: int | None = None) -> int:
         with Path("log.txt").open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            watch(kill_at)
+            watch(place, at)
             os._exit(main(arguments))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def watch(kill_at: int | None) -> None:
+def watch(place: str, at: int) -> None:
     # Pictures are not drawn: that takes longer than all else.
     Figure.savefig = lambda self, path, **_: Image.new("L", (1, 1)).save(path)  # type: ignore[method-assign]
-    original: Callable[..., Any] = ImageClassifier.training_step
+    came = 0
 
-    def training_step(self: ImageClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
-        if kill_at is not None and self.trainer.fit_loop.epoch_loop.total_batch_idx == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        with Path("samples.txt").open("a") as file:
-            step = self.trainer.global_step
-            file.write(json.dumps([self.current_epoch, step, batch.index.tolist()]) + "\n")
-        loss: torch.Tensor = original(self, batch, batch_idx)
-        return loss
+    def is_due(here: str) -> bool:
+        nonlocal came
+        came += here == place
+        return here == place and came == at
 
-    ImageClassifier.training_step = training_step  # type: ignore[method-assign]
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    steps = {"step": "training_step", "validation": "validation_step", "test": "test_step"}
+    for here, name in steps.items():
+        setattr(Strategy, name, stepped(here, getattr(Strategy, name), is_due, stop))
+
+    save, log = torch.save, MetricsCSV.log_metrics
+
+    def half_saved(checkpoint: Any, file: Any) -> None:
+        if is_due("save"):
+            whole = io.BytesIO()
+            save(checkpoint, whole)
+            file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+            file.flush()
+            stop()
+        save(checkpoint, file)
+
+    def half_logged(self: MetricsCSV, *args: Any, **kwargs: Any) -> None:
+        log(self, *args, **kwargs)
+        if is_due("csv"):
+            os.truncate(self.path, self.path.stat().st_size - 9)
+            stop()
+
+    torch.save = half_saved  # type: ignore[assignment]
+    MetricsCSV.log_metrics = half_logged  # type: ignore[method-assign]
 
 
-def samples_by_step(folder: Path) -> dict[int, list[int]]:
-    """Samples of each optimiser step that counted: a step done again replaces the first try."""
+def stepped(
+    here: str, original: Callable[..., Any], is_due: Callable[[str], bool], stop: Callable[[], None]
+) -> Callable[..., Any]:
+    def step(self: Strategy, batch: Any, batch_idx: int = 0, *args: Any) -> Any:
+        if is_due(here):
+            stop()
+        if here == "step":
+            task = self.lightning_module
+            numbers = sample_numbers(batch)
+            assert task is not None
+            assert numbers is not None
+            with Path("samples.txt").open("a") as file:
+                place = [task.current_epoch, batch_idx]
+                file.write(json.dumps([place, numbers.tolist()]) + "\n")
+        return original(self, batch, batch_idx, *args)
+
+    return step
+
+
+def samples_by_place(folder: Path) -> dict[str, list[int]]:
+    """Samples of each batch that counted: one done again replaces the first try."""
     lines = [json.loads(line) for line in (folder / "samples.txt").read_text().splitlines()]
-    return {step: index for _, step, index in lines}
+    return {str(place): numbers for place, numbers in lines}
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -82,42 +164,67 @@ def rows(folder: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if not k.startswith("time/") and v} for row in found]
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    (path,) = folder.glob("runs/*/*/checkpoints/last.ckpt")
+def tensors(node: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint by their places: weights, averages, the optimiser's state."""
+    if isinstance(node, torch.Tensor):
+        return {name: node}
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    nested = [
+        tensors(v, f"{name}.{k}") for k, v in items if isinstance(v, dict | list | torch.Tensor)
+    ]
+    return {place: tensor for each in nested for place, tensor in each.items()}
+
+
+def weights(folder: Path, which: str) -> dict[str, torch.Tensor]:
+    (path,) = folder.glob(f"runs/*/*/checkpoints/{which}.ckpt")
     checkpoint = torch.load(path, weights_only=True)
-    flat = {f"average.{name}": value for name, value in checkpoint["state_dict"].items()}
-    return flat | checkpoint["current_model_state"]
+    parts = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
+    return tensors({part: checkpoint[part] for part in parts if part in checkpoint})
+
+
+def test_figures(folder: Path) -> Any:
+    (path,) = folder.glob("runs/*/*/summary.json")
+    return json.loads(path.read_text())["test"]
+
+
+def compare(reference: Path, folder: Path) -> dict[str, bool]:
+    same = {}
+    for which in ("last", "best"):
+        whole, pieces = weights(reference, which), weights(folder, which)
+        same[which] = whole.keys() == pieces.keys() and all(
+            torch.equal(whole[name], pieces[name]) for name in whole
+        )
+    same["rows"] = rows(reference) == rows(folder)
+    same["samples"] = samples_by_place(reference) == samples_by_place(folder)
+    same["test"] = test_figures(reference) == test_figures(folder)
+    return same
 
 
 def main_test(root: Path, jobs: list[dict[str, Any]]) -> None:
-    references: dict[int, Path] = {}
+    os.environ["ZOO_CACHE"] = str(root / "cache")
     for number, job in enumerate(jobs):
         folder = root / f"job{number}"
         folder.mkdir(parents=True)
-        common = ["fit", "--config", "killed.yaml", "--wandb", "off"]
-        common += ["--data.num_workers", str(job["workers"])]
-        if job["workers"] not in references:
-            reference = references[job["workers"]] = root / f"whole{job['workers']}"
+        fit = f"fit {KINDS[job['kind']]} {SHORT} {job.get('options', '')}".split()
+        reference = root / f"whole-{job['kind']}{job.get('options', '').replace(' ', '')}"
+        if not reference.exists():
             reference.mkdir()
-            (reference / "killed.yaml").write_text(RECIPE)
-            assert run(reference, common) == 0, (reference / "log.txt").read_text()
-        reference = references[job["workers"]]
-        (folder / "killed.yaml").write_text(RECIPE)
-        every = ["--checkpoint.every_n_train_steps", str(job["every"])]
-        killed = run(folder, common + every, kill_at=job["step"])
-        resumed = run(folder, [*common, *every, "--ckpt_path", "last"])
-        result = {"job": job, "killed": killed, "resumed": resumed}
-        if resumed == 0:
-            whole, pieces = weights(reference), weights(folder)
-            result["weights"] = whole.keys() == pieces.keys() and all(
-                torch.equal(whole[name], pieces[name]) for name in whole
-            )
-            result["rows"] = rows(reference) == rows(folder)
-            result["samples"] = samples_by_step(reference) == samples_by_step(folder)
+            assert run(reference, fit) == 0, (reference / "log.txt").read_text()
+        fit += ["--checkpoint.every_n_train_steps", str(job["every"])]
+        last: list[str] = []
+        codes = []
+        for at in job["at"]:
+            codes.append(run(folder, fit + last, job["place"], at))
+            last = ["--ckpt_path", "last"]
+        codes.append(run(folder, fit + last))
+        result: dict[str, Any] = {"job": job, "codes": codes}
+        if codes[-1] == 0:
+            result["same"] = compare(reference, folder)
         else:
             result["log"] = (folder / "log.txt").read_text()[-2000:]
         print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":
-    main_test(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    given = sys.argv[2] if len(sys.argv) > 2 else "64"
+    main_test(Path(sys.argv[1]), jobs_by_hand(int(given)) if given.isdigit() else json.loads(given))

@@ -12,7 +12,7 @@ import pytest
 WORKER = Path(__file__).with_name("kill_and_resume.py")
 
 
-def kill_and_resume(folder: Path, jobs: list[dict[str, int]]) -> list[dict[str, Any]]:
+def kill_and_resume(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     command = [sys.executable, str(WORKER), str(folder), json.dumps(jobs)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -21,18 +21,20 @@ def kill_and_resume(folder: Path, jobs: list[dict[str, int]]) -> list[dict[str, 
 
 def check(results: list[dict[str, Any]]) -> None:
     for result in results:
-        assert result["killed"] == -9
-        assert result["resumed"] == 0, result
-        same = {key: result[key] for key in ("weights", "rows", "samples")}
-        assert same == {"weights": True, "rows": True, "samples": True}, result["job"]
+        assert result["codes"] == [-9] * len(result["job"]["at"]) + [0], result
+        assert all(result["same"].values()), result
+
+
+def job(step: int, every: int, workers: int) -> dict[str, Any]:
+    options = f"--data.num_workers {workers}"
+    return {"kind": "inception", "place": "step", "at": [step], "every": every, "options": options}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_in_mid_epoch_and_after_an_epoch(tmp_path: Path) -> None:
     # 9 steps an epoch: a kill between two saves, and one with saves at epochs' ends only.
-    jobs = [{"step": 15, "every": 4, "workers": 2}, {"step": 12, "every": 0, "workers": 0}]
-    check(kill_and_resume(tmp_path, jobs))
+    check(kill_and_resume(tmp_path, [job(15, 4, 2), job(12, 0, 0)]))
 
 
 @pytest.mark.slow
@@ -40,10 +42,18 @@ def test_killed_in_mid_epoch_and_after_an_epoch(tmp_path: Path) -> None:
 def test_killed_at_ten_random_steps(tmp_path: Path) -> None:
     draw = random.Random(20261122)
     jobs = [
-        {"step": draw.randrange(10, 27), "every": draw.choice([0, 2, 3, 4, 5]), "workers": workers}
+        job(draw.randrange(10, 27), draw.choice([0, 2, 3, 4, 5]), workers)
         for workers in (0, 2)
         for _ in range(5)
     ]
     results = kill_and_resume(tmp_path, jobs)
     assert len(results) == 10
     check(results)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("place", ["save", "validation", "test", "csv"])
+def test_killed_twice_in_a_row_anywhere(tmp_path: Path, place: str) -> None:
+    at = {"save": [2, 1], "validation": [3, 1], "test": [1, 2], "csv": [6, 2]}[place]
+    check(kill_and_resume(tmp_path, [{"kind": "mlp", "place": place, "at": at, "every": 1}]))
