@@ -41,11 +41,11 @@ OVERRIDDEN = {
     "_instantiator": "lightning.pytorch.core.mixins.hparams_mixin",
     "singleton": "wandb.sdk.wandb_setup",  # zoo/run/wandb_logger.py
 }
-NAMED_TUPLES = {"_make", "_replace", "_asdict", "_fields"}
+DOCUMENTED = {"_make", "_replace", "_asdict", "_fields", "_exit"}  # of named tuples; os._exit
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLES | {"_"}
+    return name.startswith("_") and not name.startswith("__") and name not in DOCUMENTED | {"_"}
 
 
 def sources() -> dict[str, ast.Module]:

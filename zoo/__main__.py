@@ -27,6 +27,8 @@ earlier ones, options over files. Try: zoo fit --config inception
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and give its exit code."""
     argv = sys.argv[1:] if arguments is None else arguments
+    # torch writes pages of C++ frames where another process of the run is gone, which we say.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from datamodules.core.errors import did_you_mean
     from zoo.cli.catalog import VERBS
     from zoo.errors import UserError

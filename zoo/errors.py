@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datamodules.core.errors import OptionError, UserError
+from datamodules.core.files import nearby
 
 __all__ = [
     "OUT_OF_MEMORY",
+    "Ended",
     "Interrupted",
     "NonFiniteLoss",
     "OptionError",
     "UserError",
+    "go_on",
     "is_out_of_memory",
 ]
 
@@ -45,17 +48,33 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_device or isinstance(error, MemoryError) or "can't allocate memory" in text
 
 
-class Interrupted(BaseException):
-    """A signal asked the run to stop; the command line exits with 128 + the signal's number.
+class Ended(BaseException):
+    """Something outside of the run's own work ends it.
 
     Not an ``Exception``, as with ``KeyboardInterrupt``: nothing but the command line may catch it.
 
     Args:
+        sentence: What the user is told.
+        code: The command line's exit code.
+    """
+
+    def __init__(self, sentence: str, code: int = 1) -> None:
+        self.code = code
+        super().__init__(sentence)
+
+
+class Interrupted(Ended):
+    """A signal asked the run to stop; the command line exits with 128 + the signal's number.
+
+    Args:
         signum: The signal's number.
-        saved: The checkpoint that holds the last finished step, if there is one.
+        saved: The checkpoint to go on from, if there is one.
     """
 
     def __init__(self, signum: int, saved: str | None = None) -> None:
-        self.signum = signum
-        self.saved = saved
-        super().__init__(signum)
+        super().__init__(f"stopped; {go_on(saved)}", 128 + signum)
+
+
+def go_on(saved: str | None) -> str:
+    """Return how a run goes on from a checkpoint, in words."""
+    return f"go on with --ckpt_path {nearby(saved)}" if saved else "no checkpoint was saved"

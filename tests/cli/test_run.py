@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,52 +210,136 @@ def test_same_seed_same_run_with_any_number_of_workers(zoo: Zoo) -> None:
     assert rows(the_run()) != found[0][0]
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
-    """Does something in the training step that leads to an optimiser step."""
+def at_batch(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], None]) -> None:
+    """Does something in the training step of a batch, counted from 1."""
     original = ImageClassifier.training_step
 
     def training_step(self: ImageClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
-        if self.global_step == step - 1:
+        if self.trainer.fit_loop.epoch_loop.total_batch_idx == number - 1:
             action()
         return original(self, batch, batch_idx)
 
     monkeypatch.setattr(ImageClassifier, "training_step", training_step)
 
 
-# In mid-epoch, and on an epoch's last batch.
+# In mid-epoch, on an epoch's last batch, and inside an accumulation window, which is finished.
 @pytest.mark.parametrize(
-    ("step", "signum", "code"),
-    [(2, signal.SIGINT, 130), pytest.param(4, signal.SIGTERM, 143, marks=pytest.mark.slow)],
+    ("batch", "signum", "code", "step", "accumulated"),
+    [
+        (2, signal.SIGINT, 130, 2, 1),
+        pytest.param(4, signal.SIGTERM, 143, 4, 1, marks=pytest.mark.slow),
+        (1, signal.SIGHUP, 129, 1, 2),
+        pytest.param(5, signal.SIGUSR1, 138, 3, 2, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGTERM, 143, 1, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_stops_and_the_run_goes_on(
-    zoo: Zoo, monkeypatch: pytest.MonkeyPatch, signum: int, code: int, step: int
+    zoo: Zoo,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+    signum: int,
+    code: int,
+    step: int,
+    accumulated: int,
 ) -> None:
     small()
+    options = f"--wandb off --trainer.accumulate_grad_batches {accumulated}"
     with monkeypatch.context() as patch:
-        at_step(patch, step, lambda: os.kill(os.getpid(), signum))
-        ended = zoo("fit --config small.yaml --wandb off")
+        at_batch(patch, batch, lambda: os.kill(os.getpid(), signum))
+        ended = zoo(f"fit --config small.yaml {options}")
     assert ended.code == code
     last = the_run() / "checkpoints" / "last.ckpt"
     assert str(last) in ended.err
     assert torch.load(last, weights_only=True)["global_step"] == step
-    assert zoo("fit --config small.yaml --wandb off --ckpt_path last").code == 0
-    whole = "--trainer.default_root_dir whole"
-    assert zoo(f"fit --config small.yaml --wandb off {whole}").code == 0
+    assert zoo(f"fit --config small.yaml {options} --ckpt_path last").code == 0
+    assert zoo(f"fit --config small.yaml {options} --trainer.default_root_dir whole").code == 0
     (reference,) = Path("whole/small").iterdir()
     assert rows(the_run()) == rows(reference)
+    saved = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        for run in (the_run(), reference)
+    ]
+    for part in ("state_dict", "optimizer_states"):
+        torch.testing.assert_close(saved[0][part], saved[1][part], rtol=0, atol=0)
 
 
 def test_a_second_signal_stops_at_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.run.signals._GRACE_S", 60)  # else it ends this process, tests and all
     small()
 
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1.1)  # sooner, it would be the same one, passed on by a launcher
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10**6)
 
-    at_step(monkeypatch, 2, twice)
+    at_batch(monkeypatch, 2, twice)
     ended = zoo("fit --config small.yaml --wandb off")
     assert ended.code == 130
     assert not (the_run() / "checkpoints").exists()
+
+
+def test_a_run_that_does_not_stop_is_ended(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.run.signals._GRACE_S", 60)  # else it ends this process, tests and all
+    small()
+
+    def for_ever(self: ImageClassifier, batch: Any, batch_idx: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10**6)
+
+    monkeypatch.setattr(ImageClassifier, "validation_step", for_ever)
+    ended = zoo("fit --config small.yaml --wandb off --checkpoint.stop_seconds 1")
+    assert ended.code == 143
+    assert "zoo: stopped; no checkpoint was saved" in ended.err
+
+
+def test_a_signal_that_was_ignored_stays_so(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    small()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        at_batch(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        assert zoo("fit --config small.yaml --wandb off").code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_after_training_stops_at_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.run.signals._GRACE_S", 60)  # else it ends this process, tests and all
+    small()
+
+    def for_ever(self: ImageClassifier, batch: Any, batch_idx: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10**6)
+
+    monkeypatch.setattr(ImageClassifier, "test_step", for_ever)
+    ended = zoo("fit --config small.yaml --wandb off")
+    assert ended.code == 143
+    assert f"go on with --ckpt_path {the_run()}/checkpoints/last.ckpt" in ended.err
+
+
+# With SLURM's scontrol, and where there is none.
+@pytest.mark.parametrize("there", [True, False])
+def test_slurm_requeues_a_job_that_is_warned(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    small()
+    slurm = {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "31"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    if there:
+        Path("bin").mkdir()
+        Path("bin/scontrol").write_text("#!/bin/sh\necho $@ > asked\n")
+        Path("bin/scontrol").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{Path('bin').resolve()}:{os.environ['PATH']}")
+    at_batch(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    ended = zoo("fit --config small.yaml --wandb off")
+    assert ended.code == 138
+    assert (the_run() / "checkpoints" / "last.ckpt").is_file()
+    if there:
+        assert Path("asked").read_text() == "requeue 31\n"
+        assert "the job 31 is in SLURM's queue again" in ended.err
+    else:
+        assert "the job 31 was not put back into SLURM's queue" in ended.err
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from datamodules.core.errors import one_of, refuse
-from zoo.callbacks.train_log import log_interval
-from zoo.errors import Interrupted
+from datamodules.core.errors import above, one_of, refuse
 from zoo.run.checkpoint import link_checkpoint
+from zoo.run.processes import Processes, requeue
+from zoo.run.signals import stop
 
 _BEST = ("best_model_score", "best_epoch", "best_step")
 
@@ -48,15 +47,18 @@ class Checkpoints(Checkpoint):
     ``fit --ckpt_path last`` goes on from it exactly.
     Neither is written once a loss was not finite.
 
-    Ctrl-C and SIGTERM are waited for: the step is finished, ``last.ckpt`` written, and the run ends
-    with exit code 130 or 143. A signal during validation waits for its end. A second signal ends
-    the run at once.
+    Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 are waited for: the step is finished, with all batches that
+    it accumulates, ``last.ckpt`` written, and the run ends with exit code 128 + the signal's
+    number. A signal during validation waits for its end. A second signal, or ``stop_seconds``, end
+    the run in any case. Under SLURM, SIGUSR1 (``--signal=USR1@90``) also has the job requeued.
 
     Args:
         monitor: The figure that decides which checkpoint is best; the task's own by default.
         mode: Whether more (``max``) or less (``min``) of it is better; the task's own by default.
         every_n_train_steps: Also writes ``last.ckpt`` after every so many optimiser steps; 0: only
             at epochs' ends.
+        stop_seconds: How long a run may take to end after the first signal, and to notice that one
+            of its processes is gone.
     """
 
     def __init__(
@@ -64,12 +66,15 @@ class Checkpoints(Checkpoint):
         monitor: str | None = None,
         mode: Literal["min", "max"] | None = None,
         every_n_train_steps: int = 0,
+        stop_seconds: float = 30.0,
     ) -> None:
+        above("stop_seconds", stop_seconds)
         if every_n_train_steps < 0:
             raise refuse("every_n_train_steps", every_n_train_steps, "give 0 (off) or more")
         self.monitor = monitor
         self.mode = mode
         self.every_n_train_steps = every_n_train_steps
+        self.stop_seconds = stop_seconds
         self.best_model_score: float | None = None
         #: Where it was: epoch and optimiser step, both counted from 1.
         self.best_epoch: int | None = None
@@ -77,15 +82,16 @@ class Checkpoints(Checkpoint):
         self.best_model_path = ""
         self.last_model_path = ""
         self._best_is_due = False
-        self._saved_step = 0
-        self._signal: int | None = None
-        self._handlers: dict[int, Any] = {}
+        self._seen_step = 0
+        self._is_listener = False
 
     # ---------------------------------------------------------------- saving
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Settle where the files go and what is monitored."""
         self.folder = Path(trainer.default_root_dir) / "checkpoints"
+        stop.limit = self.stop_seconds
+        Processes.join(trainer.strategy)
         if isinstance(pl_module, MonitoredTask):
             self.monitor = self.monitor or pl_module.monitor
             self.mode = self.mode or pl_module.mode
@@ -94,14 +100,17 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save every n steps, and on a signal."""
+        step, seen = trainer.global_step, self._seen_step
+        self._seen_step = step
+        if step == seen:
+            return  # inside an accumulation window, whose gradients no checkpoint holds
         if trainer.is_last_batch:
             return  # the epoch's end follows and saves, after validation: a state that resumes well
-        step = trainer.global_step
-        if self._stop_was_asked(trainer):
+        processes = Processes.of_run
+        if processes.stops_after(step) if processes else stop.asked:
             self._save(trainer, pl_module, "last")
-            raise Interrupted(self._signal or signal.SIGTERM, self.last_model_path)
-        due = self.every_n_train_steps and step % self.every_n_train_steps == 0
-        if due and step != self._saved_step:
+            self._stop(trainer)
+        if self.every_n_train_steps and step % self.every_n_train_steps == 0:
             self._save(trainer, pl_module, "last")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -129,8 +138,9 @@ class Checkpoints(Checkpoint):
                 link_checkpoint(Path(self.best_model_path), Path(self.last_model_path))
         else:
             self._save(trainer, pl_module, "last")
-        if self._stop_was_asked(trainer):
-            raise Interrupted(self._signal or signal.SIGTERM, self.last_model_path)
+        stop.saved = self.last_model_path
+        if self._all_were_asked(trainer):
+            self._stop(trainer)
 
     def _save_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._best_is_due = False
@@ -143,7 +153,8 @@ class Checkpoints(Checkpoint):
         # Set first, so that the file knows its own name.
         setattr(self, f"{name}_model_path", path)
         trainer.save_checkpoint(path)
-        self._saved_step = trainer.global_step
+        if name == "last":
+            stop.saved = path
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best figure so far."""
@@ -160,41 +171,58 @@ class Checkpoints(Checkpoint):
     # ---------------------------------------------------------------- signals
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for Ctrl-C and SIGTERM; after Lightning has set its own handlers."""
-        if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[signum] = signal.signal(signum, self._on_signal)
+        """Have signals waited for; after Lightning has set its own handlers."""
+        self._listen()
+        stop.graceful = True
+        self._seen_step = trainer.global_step
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back from Lightning."""
+        self._listen()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back from Lightning."""
+        self._listen()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back from Lightning."""
+        self._listen()
+
+    def _listen(self) -> None:
+        self._is_listener = self._is_listener or not stop.is_listening
+        stop.listen()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
-        for signum, handler in self._handlers.items():
-            signal.signal(signum, handler)
-        self._handlers.clear()
+        """Stop here if a signal came since the last epoch's end."""
+        stop.graceful = False
+        if stop.asked:
+            self._stop(trainer)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Give the signals back."""
-        self.on_train_end(trainer, pl_module)
+        """Let no signal disturb the end."""
+        stop.ending = True
+        if self._is_listener:
+            stop.release()
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
-            raise Interrupted(signum, self.last_model_path or None)
-        self._signal = signum
-        print(
-            "\nzoo: stopping once this step or validation is done; once more stops at once",
-            file=sys.stderr,
-            flush=True,
-        )
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back, where no command line listens to them."""
+        if self._is_listener:
+            stop.release()
 
-    def _stop_was_asked(self, trainer: Trainer) -> bool:
-        if trainer.world_size == 1:
-            return self._signal is not None
-        # All processes have to stop at the same step. They agree at log points, where the device
-        # is waited for in any case, and at epochs' ends.
-        if trainer.global_step % log_interval(trainer) and not trainer.is_last_batch:
-            return False
-        asked = torch.tensor(self._signal or 0, device=trainer.strategy.root_device)
-        agreed = trainer.strategy.reduce(asked, reduce_op="max")
-        self._signal = int(agreed) or None
-        return self._signal is not None
+    def _stop(self, trainer: Trainer) -> None:
+        stop.ending = True
+        is_first_try = trainer.is_global_zero and stop.asked == getattr(signal, "SIGUSR1", None)
+        if is_first_try and SLURMEnvironment.detect():
+            print(f"zoo: {requeue()}", file=sys.stderr, flush=True)
+        raise stop.interrupted()
+
+    def _all_were_asked(self, trainer: Trainer) -> bool:
+        """Return whether a signal came to any process; all ask at the same place."""
+        asked = torch.tensor(stop.asked or 0, device=trainer.strategy.root_device)
+        if trainer.world_size > 1:
+            asked = cast("torch.Tensor", trainer.strategy.reduce(asked, reduce_op="max"))
+        if asked and not stop.asked:
+            stop.note(int(asked))
+        return bool(asked)

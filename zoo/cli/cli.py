@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import ParallelStrategy
 
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import (
@@ -37,7 +38,15 @@ from zoo.cli.session import Session
 from zoo.nets.cost import Cost, measure_cost
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
 from zoo.run.csv_logger import MetricsCSV
-from zoo.run.folder import RunFolder, is_first_process, new_run, run_of
+from zoo.run.folder import RunFolder, new_run, run_of
+from zoo.run.launch import (
+    devices_of_launcher,
+    is_first_process,
+    is_started_by_others,
+    start_children,
+)
+from zoo.run.processes import Processes
+from zoo.run.signals import stop
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
 
@@ -159,12 +168,12 @@ class ZooCLI(LightningCLI):
             self.config["trainer"][option] = value
         options, folder = self.config_init["trainer"], self.folder
         check_monitor(self.config["checkpoint"]["monitor"], self.model)
+        stop.limit = self.config["checkpoint"]["stop_seconds"]
         if self.request.verb == "predict":  # one file of all predictions, in their order
-            kwargs |= {
-                "devices": one_of_devices(options["devices"]),
-                "num_nodes": 1,
-                "strategy": "auto",
-            }
+            devices = one_of_devices(options["devices"])
+            kwargs |= {"devices": devices, "num_nodes": 1, "strategy": "auto"}
+        else:
+            kwargs |= devices_of_launcher(options["devices"], options["num_nodes"])
         self._settle_precision(options)
         extra = options.get("logger")
         path = self.request.ckpt_path
@@ -181,7 +190,7 @@ class ZooCLI(LightningCLI):
             **kwargs,
         )
         allow_tf32(trainer.precision, trainer.strategy.root_device.type)
-        self.cost = self._check_data_and_net(trainer)
+        self._gather(trainer)
         step = None
         if self.checkpoint is not None:
             if folder.resumed and trainer.is_global_zero:
@@ -213,6 +222,26 @@ class ZooCLI(LightningCLI):
         )
         for config in (self.config, self.config_init):
             config["trainer"]["precision"] = precision
+
+    def _gather(self, trainer: L.Trainer) -> None:
+        """Check data and net in the first process, and have all processes of the run meet.
+
+        Those that this command has to start are started once the check has passed.
+        """
+        strategy = trainer.strategy
+        if not isinstance(strategy, ParallelStrategy):
+            self.cost = self._check_data_and_net(trainer)
+            return
+        if is_started_by_others(strategy):
+            strategy.setup_environment()
+            Processes.join(strategy)
+            self.cost = self._check_data_and_net(trainer)
+        else:
+            self.cost = self._check_data_and_net(trainer)
+            children = start_children(strategy, self.request.argv)
+            strategy.setup_environment()
+            Processes.join(strategy, children)
+        strategy.barrier()
 
     def _choose_folder(self, root: Path) -> RunFolder:
         if self.request.verb == "fit":

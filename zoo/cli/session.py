@@ -12,7 +12,9 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 
 from datamodules.core.files import nearby
 from zoo.errors import NonFiniteLoss
-from zoo.run.folder import RunFolder, is_first_process
+from zoo.run.folder import RunFolder
+from zoo.run.launch import is_first_process
+from zoo.run.processes import Processes
 from zoo.run.wandb_logger import RunWandb, WandbMode
 
 #: What the system says where a disk or a quota is full, or a file is larger than is allowed.
@@ -96,11 +98,12 @@ class Session:
         then = f"go on with --ckpt_path {nearby(self._last)}" if self._last else "start anew"
         return f"{what!r} cannot be written ({error.strerror}); {remedy}, then {then}"
 
-    def finish(self, code: int) -> None:
+    def finish(self, code: int, *, follows: bool = False) -> None:
         """End W&B's run, and give the folder back; one in which nothing began is removed.
 
         Args:
             code: The command's exit code.
+            follows: Whether this process ends because another one of the run did.
         """
         if self.wandb is not None:
             self.wandb.finish(code)
@@ -108,3 +111,5 @@ class Session:
             if code == 2:
                 self.folder.discard()
             self.folder.close()
+        if Processes.of_run is not None:
+            Processes.of_run.leave(code, follows=follows)

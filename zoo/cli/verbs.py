@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -28,8 +26,17 @@ from zoo.cli.report import (
 )
 from zoo.cli.request import build_arguments, take_apart
 from zoo.cli.session import Session, quiet
-from zoo.errors import OUT_OF_MEMORY, Interrupted, NonFiniteLoss, UserError, is_out_of_memory
-from zoo.run.folder import is_first_process
+from zoo.errors import (
+    OUT_OF_MEMORY,
+    Ended,
+    Interrupted,
+    NonFiniteLoss,
+    UserError,
+    is_out_of_memory,
+)
+from zoo.run.launch import is_first_process, is_only_process
+from zoo.run.processes import Processes, end_with_parent
+from zoo.run.signals import say, stop
 from zoo.run.trust import trust
 from zoo.tasks.language_model import LanguageModel
 
@@ -138,10 +145,6 @@ def _run_verb(cli: ZooCLI) -> None:
         raise refusal(error, cli.config) from error
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise Interrupted(signum)
-
-
 def run(argv: list[str]) -> int:
     """Run a verb.
 
@@ -158,39 +161,57 @@ def run(argv: list[str]) -> int:
     # Gradients that fade over a long text end in numbers below 1e-38, which a CPU is very slow at.
     torch.set_flush_denormal(True)
     session = Session()
-    code, lost = 1, None
-    signal.signal(signal.SIGINT, _interrupt)
+    code, follows, lost = 1, False, None
+    stop.listen()
+    end_with_parent()
     sys.argv[0] = sys.argv[0] or "zoo"
     try:
         request = take_apart(argv)
-        if request.verb == "predict" and not is_first_process():
-            return 0  # one process predicts; see ZooCLI.instantiate_trainer
+        if request.verb == "predict" and not is_only_process():
+            return 0  # see ZooCLI.instantiate_trainer
         trust(request.trust)
-        _run_verb(ZooCLI(request, build_arguments(request), session))
+        try:
+            _run_verb(ZooCLI(request, build_arguments(request), session))
+        except RuntimeError as error:
+            stop.ending = True
+            if Processes.of_run is not None:
+                Processes.of_run.explain(error)
+            raise
         lost = session.why_unwritten()
         code = 1 if lost else 0
-    except UserError:
-        lost = session.why_unwritten()
-        if lost is None:
-            code = 2
-            raise
-    except OSError as error:
+    except Ended as end:
+        code, follows = end.code, not isinstance(end, Interrupted)
+        if follows or _is_speaker():
+            say(end)
+    except Exception as error:
+        stop.ending = True
         lost = session.why_unwritten(error)
-        if lost is None:
+        code = 2 if isinstance(error, UserError) and lost is None else 1
+        if not _is_speaker():
+            return code
+        sentence = lost or _sentence(error, session)
+        lost = None
+        if sentence is None and code == 1 and Processes.of_run is not None:
+            say(Ended(f"{Processes.of_run.name} failed, and all others end with it"))
+        if sentence is None:
             raise
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print(f"zoo: {OUT_OF_MEMORY}", file=sys.stderr)
-    except NonFiniteLoss as error:
-        print(f"zoo: {error}; {session.advice(error)}", file=sys.stderr)
-    except Interrupted as stop:
-        code = 128 + stop.signum
-        saved = nearby(stop.saved) if stop.saved else None
-        where = f"go on with --ckpt_path {saved}" if saved else "no checkpoint was saved"
-        print(f"zoo: stopped; {where}", file=sys.stderr)
+        print(f"zoo: {sentence}", file=sys.stderr)
     finally:
-        session.finish(code)
+        session.finish(code, follows=follows)
+        stop.release()
     if lost:
         print(f"zoo: {lost}", file=sys.stderr)
     return code
+
+
+def _is_speaker() -> bool:
+    return Processes.of_run is None or Processes.of_run.is_speaker()
+
+
+def _sentence(error: Exception, session: Session) -> str | None:
+    """Return what is said of an error that is neither a bug nor the user's to put right."""
+    if isinstance(error, UserError):
+        return None
+    if isinstance(error, NonFiniteLoss):
+        return f"{error}; {session.advice(error)}"
+    return OUT_OF_MEMORY if is_out_of_memory(error) else None

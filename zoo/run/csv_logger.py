@@ -15,7 +15,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.core.files import replaced
-from zoo.run.folder import is_first_process
+from zoo.run.launch import is_first_process
 
 
 class MetricsCSV(Logger):

@@ -18,17 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.core.files import replaced, sweep
 from zoo.errors import UserError
-
-_SHARED_ID = "ZOO_RUN_ID"
-
-
-def is_first_process() -> bool:
-    """Return whether this is the process that writes and prints, of all that train together."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
+from zoo.run.launch import of_first_process
 
 
 @dataclass
@@ -140,12 +133,9 @@ class RunFolder:
 
 
 def new_run(root: Path, recipe: str) -> RunFolder:
-    """Return a folder for a new run. Processes that this one starts get the same."""
-    run_id = os.environ.get(_SHARED_ID)
-    if run_id is None or "LOCAL_RANK" not in os.environ:
-        now = time.strftime("%Y%m%d-%H%M%S")
-        run_id = os.environ[_SHARED_ID] = f"{now}-{secrets.token_hex(3)}"
-    return RunFolder(root / recipe / run_id)
+    """Return a folder for a new run; of several processes, all take the first one's."""
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return RunFolder(root / recipe / of_first_process(run_id))
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:

@@ -22,7 +22,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.core.files import nearby
 from zoo.run.csv_logger import read_metrics
-from zoo.run.folder import is_first_process
+from zoo.run.launch import is_first_process
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 
