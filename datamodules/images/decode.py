@@ -1,10 +1,10 @@
 """From an image file of any kind to an array of one size."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,17 @@ from datamodules.core.errors import DataError, refuse, shown
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Result = TypeVar("Result")
+
+#: A TIFF's tag that says what a page is, and those of its bits that say: a smaller copy, a mask.
+_SUBFILE_TYPE, _NO_PAGE = 254, 1 | 4
+
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
 #: Part of a cache's key: raise it when the same file would give other pixels.
-READER_VERSION = 1
+READER_VERSION = 2
 
 
 def is_image(path: Path) -> bool:
@@ -104,14 +109,33 @@ def read_image(
     Raises:
         DataError: If it cannot be read, naming it.
     """
+
+    def fitted(image: "Image") -> npt.NDArray[np.uint8]:
+        square = _fit(convert(image, "L" if channels == 1 else "RGB", window), size)
+        return np.asarray(square, dtype=np.uint8).reshape(size, size, channels)
+
+    return opened(file, fitted, name)
+
+
+def opened(file: Path | bytes, use: "Callable[[Image], Result]", name: str | None = None) -> Result:
+    """Open an image, turn it upright by its EXIF orientation, and make something of it.
+
+    Args:
+        file: A path, or a file's content.
+        use: What to do with it.
+        name: What to call the image in an error; the path by default.
+
+    Raises:
+        DataError: If it cannot be read or has several pages, naming it.
+    """
     from PIL import Image, ImageOps
 
     name = name if name is not None else str(file)
     try:
-        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as opened:
-            ImageOps.exif_transpose(opened, in_place=True)
-            image = _fit(convert(opened, "L" if channels == 1 else "RGB", window), size)
-            return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
+            _check_pages(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            return use(image)
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{name!r} is too large to be decoded safely ({error}); shrink or remove it"
@@ -125,6 +149,23 @@ def read_image(
         raise DataError(
             f"{name!r} cannot be read as an image ({reason}); mend or remove it"
         ) from None
+
+
+def _check_pages(image: Any) -> None:
+    """Refuse a TIFF of several pages, a stack say, of which one alone would be taken.
+
+    Smaller copies of a page, and masks of what is transparent in it, are no pages.
+    """
+    if image.format != "TIFF" or image.n_frames == 1:
+        return
+    for page in range(1, image.n_frames):
+        image.seek(page)
+        if not image.tag_v2.get(_SUBFILE_TYPE, 0) & _NO_PAGE:
+            raise ValueError(
+                f"it has {image.n_frames} pages, where an image is one; save each to be used as a "
+                "file of its own"
+            )
+    image.seek(0)
 
 
 def convert(image: "Image", mode: str, window: list[float] | None = None) -> "Image":

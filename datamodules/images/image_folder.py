@@ -34,7 +34,8 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
     out of the training images, stratified and chosen by ``split_seed``. Any size and kind of image
     will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or ``window``),
     EXIF orientation. The shorter side is resized to ``image_size`` and the middle of the longer one
-    is kept. Hidden files and files without an image's extension are ignored.
+    is kept. A TIFF of several pages is refused; of an animation the first picture is taken. Hidden
+    files and files without an image's extension are ignored.
 
     Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
     tested on what it has learnt by heart: ``groups`` names a csv file that says whose each image

@@ -35,8 +35,8 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
     ``root/{train,val,test}/{images,masks}``, is taken as it is; a split without a folder is cut out
     of the training images, chosen by ``split_seed``. Any size and kind of image will do: grey,
     palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or ``window``), EXIF
-    orientation. Sizes may differ from image to image; each mask has the size of its image. Hidden
-    files and files without an image's extension are ignored.
+    orientation; a TIFF of several pages is refused. Sizes may differ from image to image; each mask
+    has the size of its image. Hidden files and files without an image's extension are ignored.
 
     A mask's values are class numbers: of grey masks the values (0 and 1 or 0 and 255 where there
     are two classes), of palette masks the entries' numbers. Masks in colours need ``palette``.

@@ -1,21 +1,18 @@
 """Images and masks of any size, out of files."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.errors import DataError, shown
 from datamodules.core.protocols import MASK_IGNORE_INDEX
-from datamodules.images.decode import convert
+from datamodules.images.decode import convert, opened
 from datamodules.segmentation.dataset import Array, to_classes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Result = TypeVar("Result")
 
 
 def read_whole_image(path: Path, channels: int, window: list[float] | None = None) -> Array:
@@ -38,7 +35,7 @@ def read_whole_image(path: Path, channels: int, window: list[float] | None = Non
         pixels = np.array(converted, dtype=np.uint8)
         return pixels.reshape(*pixels.shape[:2], channels)
 
-    return _decode(path, decode)
+    return opened(path, decode)
 
 
 def read_mask_values(path: Path, *, colours: bool) -> npt.NDArray[Any]:
@@ -75,22 +72,7 @@ def read_mask_values(path: Path, *, colours: bool) -> npt.NDArray[Any]:
             )
         return visible[:, :, 0]
 
-    return _decode(path, decode)
-
-
-def _decode(path: Path, decode: "Callable[[Image], Result]") -> Result:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as opened:
-            ImageOps.exif_transpose(opened, in_place=True)
-            return decode(opened)
-    except MemoryError:
-        raise
-    # Whatever else goes wrong in a decoder is a fault of the file, as in `decode.read_image`.
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{shown(path)} cannot be read ({reason}); mend or remove it") from None
+    return opened(path, decode)
 
 
 class MaskReader:

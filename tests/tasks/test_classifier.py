@@ -141,6 +141,8 @@ def test_views_are_averaged():
     shifted = [(net(view) + net(view.flip(3))) / 2 for view in moved]
     task = ImageClassifier(net, tta="flip_shift", channels_last=False)
     torch.testing.assert_close(task(images), both / 2 + (shifted[0] + shifted[1]) / 4)
+    with pytest.raises(UserError, match=r"model\.tta is 'flip_shift'; .* of 1 x 4 pixels cannot"):
+        task(images[:, :, :1])
 
 
 def test_weights_of_classes_from_the_data(trainer):

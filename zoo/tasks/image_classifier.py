@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datamodules.core.errors import refuse
-from datamodules.core.protocols import SupportsSampleImages, data_of
+from datamodules.core.protocols import HasInputShape, SupportsSampleImages, data_of
 from zoo.metrics.collectors import MostWrong
 from zoo.nets.outputs import auxiliary_logits, main_logits
 from zoo.nets.protocols import Whitens
@@ -113,10 +113,23 @@ class ImageClassifier(Classifier):
                 )
             self.net.init_whitening(data.sample_images(5000).to(self.device))
 
+    def setup(self, stage: str) -> None:
+        """Refuse views that the data's images do not have, before anything is trained."""
+        super().setup(stage)
+        data = data_of(self.trainer)
+        if isinstance(data, HasInputShape) and len(data.input_shape) == 3:
+            self._check_shift(*data.input_shape[1:])
+
+    def _check_shift(self, height: int, width: int) -> None:
+        if self.tta == "flip_shift" and min(height, width) < 2:
+            remedy = f"give flip or none: images of {height} x {width} pixels cannot be shifted"
+            raise refuse("model.tta", self.tta, remedy)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)`` of images, over the views of ``tta``."""
         if self.tta == "none":
             return main_logits(self.net(images), self.net)
+        self._check_shift(*images.shape[2:])
         logits = self._both_ways(images)
         if self.tta == "flip":
             return logits

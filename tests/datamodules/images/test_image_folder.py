@@ -2,6 +2,7 @@ import itertools
 import os
 import threading
 import time
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -544,3 +545,46 @@ def test_wrong_tables_of_patients(root, tmp_path, patients) -> None:
         val_fraction=0.9,
         test_fraction=0.9,
     )
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path, root) -> None:
+    pages = [Image.fromarray(np.full((8, 8), value, dtype=np.uint8)) for value in (9, 99, 200)]
+    path = root / "cat" / "stack.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"stack\.tif' .*it has 3 pages, where an image is one"):
+        read_image(path, 8, 1)
+    with pytest.warns(UserWarning, match="skip_broken: left out 1 of .*it has 3 pages"):
+        build(root, skip_broken=True)
+    # Smaller copies, such as previews, are no pages of their own.
+    small = Image.new("L", (2, 2))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    pages[0].save(path, save_all=True, append_images=[small])
+    with Image.open(path) as written:
+        written.seek(1)
+        assert (written.n_frames, written.tag_v2[254]) == (2, 1)
+    assert (read_image(path, 8, 1) == 9).all()
+    # Of an animation the first picture is taken.
+    pages[0].save(tmp_path / "x.gif", save_all=True, append_images=pages[1:])
+    assert (read_image(tmp_path / "x.gif", 8, 1) == 9).all()
+
+
+def test_names_in_two_forms_of_unicode(tmp_path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "세포é") for form in ("NFC", "NFD"))
+    for split, name in (("train", composed), ("val", decomposed), ("test", decomposed)):
+        for number in range(6):
+            save(tmp_path / split / name / f"{number}.png", seed=number)
+            save(tmp_path / split / "b" / f"{number}{name}.png", seed=number)
+    data = build(tmp_path)
+    assert data.class_names == ["b", composed]
+    assert [len(data.split(split)) for split in ("train", "val", "test")] == [12] * 3
+    assert build(tmp_path, class_names=[decomposed, "b"]).class_names == [composed, "b"]
+    # A csv file of patients from another system, whose column is in another form, too.
+    rows = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*.png"))]
+    lines = [f"{unicodedata.normalize('NFC', row)},P{number}" for number, row in enumerate(rows)]
+    table = tmp_path / "p.csv"
+    table.write_text("\n".join([f"{composed},patient", *lines]))
+    build(tmp_path, groups=str(table), file_column=decomposed)
+    # Two folders of one name are no two classes.
+    (tmp_path / "train" / decomposed).mkdir()
+    with pytest.raises(DataError, match="have one name, which Unicode can write in two"):
+        ImageFolder(str(tmp_path))

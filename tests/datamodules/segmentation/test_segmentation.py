@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import unicodedata
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -821,3 +822,22 @@ def test_files_to_predict_on(root, trainer) -> None:
     assert theirs.mask.unique().tolist() == [255]
     assert theirs.image.is_contiguous(memory_format=torch.channels_last)
     assert MaskInputs(**inputs.resolved()["init_args"]).names == inputs.names
+
+
+def test_an_image_and_its_mask_in_two_forms_of_unicode(root) -> None:
+    image = sorted((root / "images").iterdir())[0]
+    mask = next((root / "masks").glob(f"{image.stem}.*"))
+    written = {f: unicodedata.normalize(f, f"세포é{image.suffix}") for f in ("NFC", "NFD")}
+    image.rename(image.with_name(written["NFC"]))
+    mask.rename(mask.with_name(written["NFD"]).with_suffix(mask.suffix))
+    data = SegmentationFolder(str(root))
+    assert str(root / "images" / written["NFC"]) in data.names
+
+
+def test_a_stack_is_no_mask(root) -> None:
+    mask = sorted((root / "masks").iterdir())[0]
+    pages = [Image.fromarray(draw_mask(8, 8, seed)) for seed in range(2)]
+    pages[0].save(mask.with_suffix(".tif"), save_all=True, append_images=pages[1:])
+    mask.unlink()
+    with pytest.raises(DataError, match=r"\.tif' .*it has 2 pages, where an image is one"):
+        build(root)

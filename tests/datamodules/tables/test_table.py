@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -596,3 +597,26 @@ def test_a_split_that_is_empty(csv_path) -> None:
         OptionError, match=r"means is .*; remove 'height', which is no numeric column of Diabetes"
     ):
         Diabetes(means={"height": 1.0}, stds={"height": 1.0}, categories={})
+
+
+def test_columns_and_categories_in_two_forms_of_unicode(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    paths = {}
+    for form in ("NFC", "NFD"):
+        names = {
+            "é": rng.normal(size=40),
+            "도시": ["서울", "Kölln"] * 20,
+            "값": rng.normal(size=40),
+        }
+        text = Path(write(tmp_path / form, names)).read_text()
+        paths[form] = tmp_path / f"{form}.csv"
+        paths[form].write_text(unicodedata.normalize(form, text))
+    for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        target, ignored = (unicodedata.normalize(other, name) for name in ("값", "é"))
+        data = CSVTable(str(paths[form]), target=target)
+        assert data.feature_names == ["é", "도시=Kölln", "도시=서울"]
+        assert CSVTable(str(paths[form]), target=target, ignore=[ignored]).in_channels == 2
+        spec = data.inputs_spec()["init_args"]
+        inputs = TableInputs([str(paths[other])], **spec)
+        [batch] = inputs.predict_dataloader()
+        assert (batch.features[:, 1:].sum(dim=1) == 1).all()

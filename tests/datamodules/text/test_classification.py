@@ -815,3 +815,40 @@ def test_real_ag_news(real_texts) -> None:
     assert data.class_names == ["World", "Sports", "Business", "Sci/Tech"]
     data.setup("test")
     assert len(data.split("test")) == 1200
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "folders"])
+def test_columns_labels_and_files_in_two_forms_of_unicode(tmp_path: Path, kind: str) -> None:
+    forms = ("NFC", "NFD")
+    for form, split in zip(forms, ("훈련", "시험"), strict=True):
+        labels = [unicodedata.normalize(form, label) for label in ("긍정", "négatif")] * 10
+        texts = [f"{split} number {n}" for n in range(20)]
+        text, label = (unicodedata.normalize(form, name) for name in ("글", "값"))
+        path = tmp_path / unicodedata.normalize("NFD", split)
+        if kind == "folders":
+            for n, (name, own) in enumerate(zip(labels, texts, strict=True)):
+                (path / name).mkdir(parents=True, exist_ok=True)
+                (path / name / f"{n}.txt").write_text(own)
+        elif kind == "parquet":
+            pyarrow.parquet.write_table(
+                pyarrow.table({text: texts, label: labels}), f"{path}.parquet"
+            )
+        elif kind == "jsonl":
+            rows = [{text: a, label: b} for a, b in zip(texts, labels, strict=True)]
+            Path(f"{path}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        else:
+            rows = [f"{a},{b}" for a, b in zip(texts, labels, strict=True)]
+            Path(f"{path}.csv").write_text("\n".join([f"{text},{label}", *rows]))
+    suffix = "" if kind == "folders" else f".{kind}"
+    data = TextClassification(
+        str(tmp_path),
+        splits={"train": f"훈련{suffix}", "test": f"시험{suffix}"},
+        text_column=unicodedata.normalize("NFD", "글"),
+        label_column=unicodedata.normalize("NFD", "값"),
+        class_names=[unicodedata.normalize("NFD", "négatif"), "긍정"],
+        tokenizer="word",
+        min_frequency=1,
+    )
+    data.setup()
+    assert data.class_names == ["négatif", "긍정"]
+    assert sum(int(data.split("test")[i].label) for i in range(20)) == 10
