@@ -62,8 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         if os.environ.get("ZOO_DEBUG") == "1":
             traceback.print_exc()
-        print(f"zoo: {error}", file=sys.stderr)
+        print(f"zoo: {_shown(str(error))}", file=sys.stderr)
         return 2
+
+
+def _shown(sentence: str, most: int = 800) -> str:
+    """Return a sentence without the middle of a value that fills pages."""
+    half = most // 2
+    return sentence if len(sentence) <= most else f"{sentence[:half]} ... {sentence[-half:]}"
 
 
 def _list(argv: list[str]) -> int:

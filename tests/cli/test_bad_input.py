@@ -124,6 +124,14 @@ OPTIONS = {
     "--wandb maybe": "option wandb is 'maybe'; give auto, online, offline or off",
     "--seed_everything -4": "option seed_everything is -4; give a number from 0 to 4294967295",
     "--trainer 5": "option trainer is 5; set its options one by one, --trainer.NAME VALUE",
+    "--trainer.barebones true": "option trainer.barebones is true; "
+    "leave it out, as a run logs and saves",
+    "--trainer.val_check_interval 0": "option trainer.val_check_interval is 0; "
+    "give a share of the epoch above 0, or a number of batches",
+    "--trainer.strategy ddp_spawn": "option trainer.strategy is 'ddp_spawn'; "
+    "give ddp, whose processes start by themselves",
+    "--trainer.strategy xla": "option trainer.strategy is 'xla'; "
+    "give ddp, whose processes start by themselves",
     # without a value
     "--wandb": "option --wandb needs a value",
     "--config": "option --config needs a value",
@@ -378,6 +386,50 @@ def test_off_needs_no_quotes_in_yaml(zoo: Callable[[str], Any]) -> None:
     ended = zoo("fit --config r.yaml --config mine.yaml")
     assert ended.code == 0
     assert "W&B" not in ended.out + ended.err
+
+
+def test_what_lightning_refuses_late(refuse: Refuse) -> None:
+    refuse(FIT + "--trainer.val_check_interval 1000", "option trainer.val_check_interval is 1000: ")
+
+
+def test_recipe_that_grows_or_is_deep(refuse: Refuse) -> None:
+    laughs = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    for last, name in zip("abcdefghijkl", "bcdefghijklm", strict=True):
+        laughs.append(f"{name}: &{name} [{', '.join([f'*{last}'] * 9)}]")
+    texts = {"\n".join(laughs): "too often", f"model: {'[' * 3000}{']' * 3000}": "too deeply"}
+    texts[f"model: {'[' * 120}{']' * 120}"] = "too deeply"
+    for text, word in texts.items():
+        Path("mine.yaml").write_text(text)
+        refuse("fit --config mine.yaml", "recipe 'mine.yaml' ", word, "; flatten it")
+
+
+def test_long_names(zoo: Callable[[str], Any]) -> None:
+    for command in (f"fit --config {'x' * 5000}", FIT + f"--model.net {'x' * 5000}"):
+        ended = zoo(command)
+        assert ended.code == 2
+        assert len(ended.err) < 1000
+        assert ended.err.startswith("zoo: option ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["predict --help", "test --help", "validate --print_config", FIT + "--model.net.help MLP"],
+)
+def test_what_only_shows_needs_nothing(command: str, zoo: Callable[[str], Any]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        zoo(command)
+    assert ended.value.code == 0
+
+
+def test_lightnings_tuners_and_bars(zoo: Callable[[str], Any]) -> None:
+    """The finder restores a checkpoint that was saved before the first batch."""
+    pytest.importorskip("rich")
+    ended = zoo(
+        FIT.replace("fit", "fit --trainer.enable_progress_bar true")
+        + "--trainer.callbacks+=LearningRateFinder --trainer.callbacks.num_training_steps 2 "
+        "--trainer.callbacks+=RichProgressBar"
+    )
+    assert ended.code == 0
 
 
 # -------------------------------------------------------------------------------- trust

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,6 +63,13 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         raise refuse("trainer.strategy", strategy, remedy)
     if isinstance(strategy, str) and strategy.startswith(("fsdp", "deepspeed", "model_parallel")):
         raise refuse("trainer.strategy", strategy, UNSHARDED)
+    if isinstance(strategy, str) and re.search("spawn|fork|notebook|xla|hpu", strategy):
+        raise refuse("trainer.strategy", strategy, "give ddp, whose processes start by themselves")
+    if options.get("val_check_interval") == 0:
+        remedy = "give a share of the epoch above 0, or a number of batches"
+        raise refuse("trainer.val_check_interval", options["val_check_interval"], remedy)
+    if options.get("barebones"):
+        raise refuse("trainer.barebones", True, "leave it out, as a run logs and saves")
     accelerator = options.get("accelerator")
     if isinstance(accelerator, str):
         _check_accelerator(accelerator)

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins.precision import Precision
@@ -175,6 +176,8 @@ class ZooCLI(LightningCLI):
         else:
             kwargs |= devices_of_launcher(options["devices"], options["num_nodes"])
         self._settle_precision(options)
+        callbacks = _as_list(options.get("callbacks"))
+        bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
         extra = options.get("logger")
         path = self.request.ckpt_path
         self.checkpoint_io = AtomicCheckpointIO({path: self.checkpoint} if path else {})
@@ -184,8 +187,8 @@ class ZooCLI(LightningCLI):
             plugins=[*_as_list(options.get("plugins")), self.checkpoint_io],
             callbacks=[
                 TrainLog(),
-                *([Progress()] if options["enable_progress_bar"] is not False else []),
-                *_as_list(options.get("callbacks")),
+                *([Progress()] if options["enable_progress_bar"] is not False and not bars else []),
+                *callbacks,
             ],
             **kwargs,
         )

@@ -18,6 +18,7 @@ import yaml
 from datamodules.core.errors import refuse
 from zoo.cli.catalog import exports
 from zoo.errors import UserError
+from zoo.run.checkpoint import check_plain
 
 #: What the data says about itself; the command line hands it to the arguments of the same name.
 FACTS = (
@@ -108,6 +109,8 @@ def read_layer(path: Path) -> Layer:
         if "'\\t'" in (error.problem or ""):
             problem = "has a tab; indent with spaces"
         raise UserError(f"recipe {str(path)!r}, line {line}, {problem}") from error
+    except RecursionError as error:
+        raise UserError(f"recipe {str(path)!r} is nested too deeply; flatten it") from error
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise UserError(f"recipe {str(path)!r} is not a YAML file: {problem}") from error
@@ -136,6 +139,10 @@ def read_layer(path: Path) -> Layer:
 
 def _check_layer(path: Path, content: Layer) -> None:
     """Refuse what the parser would read in a way of its own, or not at all."""
+    try:
+        check_plain(content, max(path.stat().st_size, 10_000))  # a few anchors may repeat a list
+    except ValueError as error:
+        raise UserError(f"recipe {str(path)!r} cannot be taken: {error}; flatten it") from error
     try:
         json.dumps(content)
     except (TypeError, ValueError) as error:
@@ -179,7 +186,8 @@ def expand_flags(flags: list[str]) -> list[str]:
         name, equals, value = flag.partition("=")
         if takes_class:
             flag = names.get(flag, flag)
-        is_class_option = name.startswith("--") and name.split(".")[-1].lstrip("-") in _CLASS_KEYS
+        option = name.removesuffix(".help")
+        is_class_option = name.startswith("--") and option.split(".")[-1].lstrip("-") in _CLASS_KEYS
         if is_class_option and equals:
             flag = f"{name}={names.get(value, value)}"
         takes_class = is_class_option and not equals

@@ -104,10 +104,11 @@ def refusal(error: BaseException, config: Namespace) -> UserError:
         return UserError(f"{section}.{sentence}")
     if ours is not None:
         return ours
-    # Lightning's Trainer names its arguments anywhere in a sentence.
-    for name, value in (config.get("trainer") or {}).items():
-        if value is not None and re.search(rf"\b{name}\b", sentence):
-            return UserError(f"option trainer.{name} is {value!r}: {sentence}")
+    # Lightning's Trainer names its arguments anywhere in a sentence, the one it is about first.
+    trainer = config.get("trainer") or {}
+    given = [word for word in re.findall(r"\w+", sentence) if trainer.get(word) is not None]
+    if given:
+        return UserError(f"option trainer.{given[0]} is {trainer[given[0]]!r}: {sentence}")
     return UserError(sentence)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -141,13 +142,13 @@ def find_recipe(name: str) -> Path:
         OptionError: If neither is there.
     """
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's, also where a name is too long
         return path
     key = name.removesuffix(".yaml").removeprefix("recipes/")
     packaged = recipes_folder() / f"{key}.yaml"
-    if packaged.is_file():
+    if os.path.isfile(packaged):
         return packaged
-    if path.is_dir():
+    if os.path.isdir(path):
         raise refuse("config", name, "it is a folder: give a YAML file in it")
     hint = did_you_mean(key, recipe_names()) or "; `zoo list recipes` shows what there is"
     raise refuse("config", name, f"give a file or the name of a packaged recipe{hint}")
@@ -161,8 +162,7 @@ def build_arguments(request: Request) -> Arguments:
     """
     if request.verb == "fit" and not request.recipes and request.ckpt_path is None:
         named = {flag.partition("=")[0] for flag in request.flags}
-        asks = any(name.endswith(("help", "-h", "print_config")) for name in named)
-        if not asks and not {"--model", "--data"} <= named:
+        if not _asks(request) and not {"--model", "--data"} <= named:
             raise UserError(
                 "fit needs a recipe: give --config NAME, `zoo list recipes` shows those at hand "
                 "(or name --model and --data)"
@@ -196,6 +196,13 @@ def build_arguments(request: Request) -> Arguments:
     return Arguments(words, sources, checkpoint)
 
 
+def _asks(request: Request) -> bool:
+    """Whether the command only shows something, for which nothing has to be there."""
+    return any(
+        flag.partition("=")[0].endswith(("help", "-h", "print_config")) for flag in request.flags
+    )
+
+
 def _find_checkpoint(request: Request, layers: list[Layer]) -> None:
     """Replace ``last`` and ``best`` by the file that is meant.
 
@@ -212,7 +219,7 @@ def _find_checkpoint(request: Request, layers: list[Layer]) -> None:
             newest = runs_of(root, request.name, request.ckpt_path)[0]
             path = checkpoint_of(newest, request.ckpt_path)
         request.ckpt_path = str(path)
-    if request.ckpt_path is None and request.verb != "fit":
+    if request.ckpt_path is None and request.verb != "fit" and not _asks(request):
         raise UserError(
             f"{request.verb} needs a checkpoint: give --ckpt_path FILE "
             "(or last or best with --config); without one the weights would be random"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.core.files import nearby
 from zoo.callbacks.checkpoints import Checkpoints
@@ -141,8 +142,19 @@ def _run_verb(cli: ZooCLI) -> None:
     verbs = {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}
     try:
         verbs[cli.request.verb](cli)
-    except UserError as error:
+    except (ValueError, MisconfigurationException) as error:
+        if not isinstance(error, UserError) and not _is_lightnings(error):
+            raise
         raise refusal(error, cli.config) from error
+
+
+def _is_lightnings(error: BaseException) -> bool:
+    """Whether Lightning itself raised: it refuses some options where it first uses them."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    name = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
+    return str(name).startswith("lightning.pytorch.")
 
 
 def run(argv: list[str]) -> int:

@@ -55,7 +55,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     try:
         structure = _check_whole(text)
         checkpoint = torch.load(text, map_location=map_location, weights_only=True)
-        _check_plain(checkpoint, structure, os.path.getsize(text))
+        check_plain(checkpoint, structure, os.path.getsize(text))
     except Exception as error:  # a damaged file raises nearly anything
         if isinstance(error, pickle.UnpicklingError) and _OBJECTS.search(str(error)):
             raise _unfit(
@@ -91,19 +91,26 @@ def _check_whole(path: str) -> int:
         return sum(part.file_size for part in parts if part.filename.endswith("data.pkl"))
 
 
-def _check_plain(content: Any, structure_bytes: int, file_bytes: int) -> None:
+def check_plain(content: Any, most_values: int, most_bytes: int | None = None) -> None:
     """Refuse lists and tensors that a file can only hold by repeating what is in it.
 
+    Args:
+        content: What the file holds.
+        most_values: How many values may be in it; a value takes a byte at least.
+        most_bytes: How large a tensor may be.
+
     Raises:
-        ValueError: If there are more values than bytes, or they lie deeper than any that we save.
+        ValueError: If there are more values, or they lie deeper than any that we save.
     """
     values, rest = 0, [(content, 0)]
     while rest:
         node, depth = rest.pop()
         values += 1
-        repeats = isinstance(node, Tensor) and node.nbytes > file_bytes
-        if values > structure_bytes or depth > _DEEPEST or repeats:
-            raise ValueError("it repeats what is in it")
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        large = most_bytes and isinstance(node, Tensor) and node.nbytes > most_bytes
+        if values > most_values or large:
+            raise ValueError("it repeats what is in it too often")
         if isinstance(node, dict):
             rest += [(each, depth + 1) for pair in node.items() for each in pair]
         elif isinstance(node, list | tuple | set):

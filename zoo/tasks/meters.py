@@ -62,6 +62,8 @@ class TrainSums:
             self.sums = torch.stack([state["sums"][since] for since in _SINCE])
             if self.sums.shape[1] == 2 + len(self.names):  # 0.1.0 knew no weights
                 self.sums = torch.cat([self.sums[:, :1], self.sums], dim=1)
+            if not self.names and not self.sums.any():
+                self.sums = None  # saved before the first batch, which brings the names
         self.first_bad: Tensor | None = None
         self._waiting: list[list[Tensor | float]] = []
 
