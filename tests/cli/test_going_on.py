@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from zoo.run.checkpoint import AtomicCheckpointIO
 from zoo.run.folder import RunFolder
 from zoo.tasks import ImageClassifier
 
@@ -148,6 +149,26 @@ def test_a_second_process_is_told_who_writes_the_run(
         first.close()
     assert ended.code == 2
     assert f"is being written by process {os.getpid()} on " in ended.err
+
+
+def test_no_save_lies_inside_an_accumulation_window(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in a run that goes on, whose step is saved already: gradients would be lost."""
+    batches: list[int] = []
+    save = AtomicCheckpointIO.save_checkpoint
+
+    def noted(self: Any, checkpoint: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        batches.append(progress["total"]["ready"])
+        save(self, checkpoint, *args, **kwargs)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", noted)
+    options = "--trainer.limit_train_batches 6 --trainer.accumulate_grad_batches 2"
+    options += " --checkpoint.every_n_train_steps 1"
+    killed(zoo, monkeypatch, options)
+    assert zoo(f"{FIT} --trainer.max_epochs 2 {options} --ckpt_path last").code == 0
+    assert [count % 2 for count in batches] == [0] * len(batches)
 
 
 @pytest.mark.parametrize("step", [1, 3])
