@@ -78,8 +78,14 @@ def _list(argv: list[str]) -> int:
 
     kind = argv[0] if argv and argv[0] in KINDS else None
     rest = argv[1:] if kind else argv
-    if len(rest) > 1 or (rest and rest[0].startswith("-")):
-        raise UserError(f"usage: zoo list [{'|'.join(KINDS)}] [PATTERN]")
+    if rest and rest[0] in ("-h", "--help"):
+        print(f"usage: zoo list [{'|'.join(KINDS)}] [PATTERN]")
+        return 0
+    takes = f"give one of {', '.join(KINDS)} and a pattern, or either"
+    if rest and rest[0].startswith("-"):
+        raise UserError(f"option {rest[0]} is not known; {takes}")
+    if len(rest) > 1:
+        raise UserError(f"list takes no {rest[1]!r} beside {rest[0]!r}; {takes}")
     print(listing(kind, rest[0] if rest else None))
     return 0
 

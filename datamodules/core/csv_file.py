@@ -121,12 +121,12 @@ class CsvFile:
             OptionError: If it is none; names the nearest column.
         """
         if composed(column) not in self.columns:
-            remedy = f"give a column of {self.name}; {self._nearest(column)}"
+            remedy = f"give a column of {self.name} ({self._nearest(column)})"
             raise refuse(option, column, remedy)
 
     def _nearest(self, column: str) -> str:
         if len(self.columns) == 1:
-            return f"delimiter {self.delimiter!r} finds one column only; set delimiter"
+            return f"delimiter {self.delimiter!r} finds one column only: set delimiter"
         return known(column, self.columns)
 
     def read(self, columns: Sequence[str]) -> None:

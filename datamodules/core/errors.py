@@ -63,7 +63,7 @@ def refuse(option: str, value: object, remedy: str) -> OptionError:
     >>> str(refuse("batch_size", 0, "give 1 or more"))
     'option batch_size is 0; give 1 or more'
     >>> str(refuse("norm", "grop", "give one of batch, group" + did_you_mean("grop", ["group"])))
-    "option norm is 'grop'; give one of batch, group; did you mean 'group'?"
+    "option norm is 'grop'; give one of batch, group (did you mean 'group'?)"
     """
     return OptionError(option, f" is {shown(value)}; {remedy}")
 
@@ -75,9 +75,9 @@ def shown(value: object) -> str:
     return repr(str(value)) if hasattr(value, "__fspath__") else repr(value)
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that is spelt nearly like it."""
-    near = difflib.get_close_matches(name, list(names), n=1)
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the name that is spelt nearly like it; ``cutoff``, up to 1, says how nearly."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return near[0] if near else None
 
 
@@ -87,7 +87,7 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
     Nothing where none is near.
     """
     near = nearest(name, names) if isinstance(name, str) else None
-    return f"; did you mean {near!r}?" if near else ""
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def known(name: str, names: Iterable[str]) -> str:
@@ -103,9 +103,9 @@ def at_least(option: str, value: Number, lowest: Number) -> Number:
     """Return the value, unless it is too low.
 
     Raises:
-        OptionError: If it is below ``lowest``.
+        OptionError: If it is below ``lowest``, or no finite number.
     """
-    if value < lowest:
+    if not lowest <= value < math.inf:
         raise refuse(option, value, f"give {lowest} or more")
     return value
 

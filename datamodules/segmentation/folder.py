@@ -140,7 +140,7 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
             if len(broken) == len(rows):
                 raise DataError(
                     f"{self.root!r} holds no readable pair of image and mask for the {stage} "
-                    f"split, though it lists {len(rows)}; the first of them is {whys[0]}"
+                    f"split, though it lists {len(rows)}: the first of them is {whys[0]}"
                 )
             self._report_broken(whys, len(rows), f" of the {stage} split")
         return MaskedImages(images, masks, np.array(kept, dtype=np.int64))

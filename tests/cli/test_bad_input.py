@@ -79,6 +79,13 @@ def canary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 # -------------------------------------------------------------------------------- options
 
 OPTIONS = {
+    "--model.num_classes 1": "option model.num_classes is 1; leave it out, as the data says what "
+    "it is",
+    "--model.lr .nan": "option model.lr is nan; give 0 or more",
+    "--model.beta2 1": "option model.beta2 is 1.0; give a number from 0 to below 1",
+    "--model.focal_gamma 3": "option model.focal_gamma is 3.0; leave it out, as it is for focal "
+    "and has no effect on cross_entropy",
+    "--trainer.gradient_clip_val .nan": "option trainer.gradient_clip_val is nan; give 0 or more",
     # unknown
     "--wandbb off": "option --wandbb is not known; did you mean --wandb?",
     "--trainr.max_epochs 3": "option --trainr.max_epochs is not known; "
@@ -116,9 +123,9 @@ OPTIONS = {
     "--model.channels_last perhaps": "option model.channels_last is 'perhaps'; give true or false",
     "--model.net.aux_heads 7": "option model.net.aux_heads is 7; give true, false or null",
     "--model.optimizer adam": "option model.optimizer is 'adam'; "
-    "give adamw, sgd or muon; did you mean 'adamw'?",
+    "give adamw, sgd or muon (did you mean 'adamw'?)",
     "--model.net.layout papr": "option model.net.layout is 'papr'; "
-    "give paper, torchvision or cifar; did you mean 'paper'?",
+    "give paper, torchvision or cifar (did you mean 'paper'?)",
     "--model.milestones 3": "option model.milestones is 3; "
     "give a list of numbers ([1, 2.5]) or null",
     "--wandb maybe": "option wandb is 'maybe'; give auto, online, offline or off",
@@ -168,11 +175,11 @@ OPTIONS = {
     "--data.batch_size 0": "option data.batch_size is 0; give 1 or more",
     "--data.batch_size -3": "option data.batch_size is -3; give 1 or more",
     "--data.val_fraction 0": "Digits's val split is empty; "
-    "give a larger val_fraction or more images",
+    "give a larger data.val_fraction or more images",
     "--data.test_fraction 0": "Digits's test split is empty; "
-    "give a larger test_fraction or more images",
-    "--data.val_fraction 0.9": "option data.test_fraction is 0.2; lower it or val_fraction, or add "
-    "images: 1976 of 1797 would leave too few to train on",
+    "give a larger data.test_fraction or more images",
+    "--data.val_fraction 0.9": "option data.test_fraction is 0.2; lower it or "
+    "data.val_fraction, or add images: 1976 of 1797 would leave too few to train on",
     "--data.crop_padding 99": "option data.crop_padding is 99; give at most 8, the image's side",
     "--model.lr -1": "option model.lr is -1.0; give 0 or more",
     "--model.warmup_steps -1": "option model.warmup_steps is -1; give 0 or more",
@@ -196,16 +203,16 @@ OPTIONS = {
     "--trainer.accelerator gqu": "option trainer.accelerator is 'gqu'; "
     "give one of auto, cpu, cuda, gpu, mps, tpu",
     "--trainer.strategy dpp": "option trainer.strategy is 'dpp'; "
-    "give auto for the one that fits; did you mean 'ddp'?",
+    "give auto for the one that fits (did you mean 'ddp'?)",
     "--trainer.devices x": "option trainer.devices is 'x'; give auto or a number",
     "--trainer.default_root_dir=": "option trainer.default_root_dir is ''; "
     "give a folder on this machine",
     "--trainer.default_root_dir s3://bucket/runs": "option trainer.default_root_dir is "
     "'s3://bucket/runs'; give a folder on this machine",
     # what the data decides
-    "--model.num_classes 7": "option model.num_classes is '7'; leave it out, as the data says what "
+    "--model.num_classes 7": "option model.num_classes is 7; leave it out, as the data says what "
     "it is",
-    "--model.net.num_classes=7": "option model.net.num_classes is '7'; leave it out, as the data "
+    "--model.net.num_classes=7": "option model.net.num_classes is 7; leave it out, as the data "
     "says what it is",
     # of another verb
     "--inputs x.png": "option --inputs belongs to predict, not to fit",
@@ -241,9 +248,9 @@ FRAGMENTS = {
     "give a number or null",
     "model: {init_args: {channels_last: 3}}": "option model.channels_last is 3; give true or false",
     "model: {init_args: {optimizer: adam}}": "option model.optimizer is 'adam'; "
-    "give adamw, sgd or muon; did you mean 'adamw'?",
+    "give adamw, sgd or muon (did you mean 'adamw'?)",
     "model: {init_args: {net: {class_path: GoogLeNet, init_args: {layout: papr}}}}": "option "
-    "model.net.layout is 'papr'; give paper, torchvision or cifar; did you mean 'paper'?",
+    "model.net.layout is 'papr'; give paper, torchvision or cifar (did you mean 'paper'?)",
     "data: {class_path: Digits, init_args: {batch_size: x}}": "option data.batch_size is 'x'; "
     "give a whole number",
     "model: 3": "option model is 3; give a task (see `zoo list tasks`) or null",
@@ -283,6 +290,11 @@ def test_option_of_a_recipe_is_refused_with_the_file(text: str, refuse: Refuse) 
             "model: {init_args: {num_classes: 3}}",
             "option model.num_classes is 3; leave it out, as the data says what it is",
         ),
+        (  # alike by what stands before the last dot alone
+            "trainer: {nope: 3}",
+            "recipe 'mine.yaml': option trainer.nope is not known; there are checkpoint, "
+            "ckpt_path, data, model, seed_everything, trainer, wandb, wandb_checkpoint",
+        ),
     ],
 )
 def test_argument_is_missing_or_too_many(text: str, sentence: str, refuse: Refuse) -> None:
@@ -293,13 +305,13 @@ def test_argument_is_missing_or_too_many(text: str, sentence: str, refuse: Refus
 @pytest.mark.parametrize(
     ("verb", "end"),
     [
-        ("fti", "did you mean 'fit'?"),
-        ("lst", "did you mean 'list'?"),
-        ("xyz", "give one of fit, validate, test, predict, export, list, results"),
+        ("fti", " (did you mean 'fit'?)"),
+        ("lst", " (did you mean 'list'?)"),
+        ("xyz", "; give one of fit, validate, test, predict, export, list, results"),
     ],
 )
 def test_verb(verb: str, end: str, refuse: Refuse) -> None:
-    assert refuse(verb) == f"there is no verb {verb!r}; {end}"
+    assert refuse(verb) == f"there is no verb {verb!r}{end}"
 
 
 # -------------------------------------------------------------------------------- recipes
@@ -308,12 +320,12 @@ def test_verb(verb: str, end: str, refuse: Refuse) -> None:
 @pytest.mark.parametrize(
     ("name", "end"),
     [
-        ("incepton", "did you mean 'inception'?"),
-        ("xyz.yaml", "`zoo list recipes` shows what there is"),
+        ("incepton", "; give {} (did you mean 'inception'?)"),
+        ("xyz.yaml", "; give {}; `zoo list recipes` shows what there is"),
     ],
 )
 def test_recipe_is_not_there(name: str, end: str, refuse: Refuse) -> None:
-    sentence = f"option config is {name!r}; give a file or the name of a packaged recipe; {end}"
+    sentence = f"option config is {name!r}" + end.format("a file or the name of a packaged recipe")
     assert refuse(f"fit --config {name}") == sentence
 
 
@@ -770,7 +782,7 @@ def test_masks_that_cannot_be_read(refuse: Refuse, cells: Path) -> None:
         refuse(
             MASKS + flag,
             "'cells' holds no readable pair of image and mask for the train split, "
-            "though it lists 6; the first of them is 'cells/train/masks/0.png' cannot be read",
+            "though it lists 6: the first of them is 'cells/train/masks/0.png' cannot be read",
         )
 
 
@@ -800,7 +812,7 @@ def test_class_that_a_split_of_masks_lacks(split: str, refuse: Refuse, cells: Pa
         Image.fromarray(MASK * 0).save(path)
     assert refuse(MASKS) == (
         f"'cells' has no pixel of class 'foreground' in its {split} split; add some, or set "
-        "allow_missing_classes: true"
+        "data.allow_missing_classes: true"
     )
 
 
@@ -813,7 +825,7 @@ def test_class_that_a_split_of_images_lacks(split: str, refuse: Refuse, tmp_path
                     picture(tmp_path / "images" / each / name / f"{number}.png")
     assert refuse(FOLDER) == (
         f"'images' has no image of class 'dog' in its {split} split; add some, or set "
-        "allow_missing_classes: true"
+        "data.allow_missing_classes: true"
     )
 
 
@@ -877,7 +889,7 @@ ENCODER = ON_REVIEWS + "--data.tokenizer word --model.net PretrainedEncoder --mo
             ON_REVIEWS + "--data.text_column txt",
             [
                 "option data.text_column is 'txt'; give a column of",
-                "has 'text', 'label'; did you mean 'text'?",
+                "has 'text', 'label' (did you mean 'text'?)",
             ],
         ),
         (
@@ -907,7 +919,7 @@ ENCODER = ON_REVIEWS + "--data.tokenizer word --model.net PretrainedEncoder --mo
             [
                 "model.vectors",
                 "is 'words.vec'; it has vectors of 3 numbers",
-                "set embedding_dim to 3",
+                "set model.net.embedding_dim to 3",
             ],
         ),
         (ENCODER + "pickled", ["option model.net.name is 'pickled'", "pickled"]),

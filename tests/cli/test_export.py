@@ -157,10 +157,11 @@ def test_refusals(fit, zoo, checkpoint, tiny_llama, tmp_path):
     for command, said in (
         (
             f"--ckpt_path {best} --to hf full",
-            "option --to is 'full'; it is there and not empty: name another folder",
+            "option to is 'full'; it is there and not empty: name another folder",
         ),
-        (f"--ckpt_path {best} --to onnx out", "option --to is 'onnx'; give one of hf"),
-        (f"--ckpt_path {best}", "the following arguments are required: --to"),
+        (f"--ckpt_path {best} --to onnx out", "option to is 'onnx'; give one of hf"),
+        (f"--ckpt_path {best} --to hf", "option --to needs 2 values; see `zoo export --help`"),
+        (f"--ckpt_path {best}", "option --to is missing; see `zoo export --help`"),
         (
             "--ckpt_path none.ckpt --to hf out",
             "option ckpt_path is 'none.ckpt'; give a file that is there",
@@ -168,7 +169,7 @@ def test_refusals(fit, zoo, checkpoint, tiny_llama, tmp_path):
         (f"--ckpt_path {checkpoint} --to hf out", "transformers has no form for GoogLeNet"),
         (
             f"--ckpt_path {best} --to hf full/file/out",
-            "option --to is 'full/file/out'; it cannot be written",
+            "option to is 'full/file/out'; it cannot be written",
         ),
         (f"--ckpt_path {best} --to hf out --model.net.lorra true", "lorra"),
         (f"--ckpt_path {best} --to hf out --model.net.lora_rank 4", "does not fit the net"),

@@ -118,7 +118,8 @@ def test_seeds_of_a_command_stand_side_by_side() -> None:
         ("RUN --metrics acc,auroc", "has no auroc; there are loss, acc"),
         ("RUN --to r.csv", "README.md has no place for the table 'cifar10'; give --table one of"),
         ("RUN --to r.yaml --table mine", "'r.yaml' has other columns; give a file of"),
-        ("--fast", "results: unrecognized arguments: --fast; see `zoo results --help`"),
+        ("", "results needs folders of runs, or --to FILE; see `zoo results --help`"),
+        ("--fast", "option --fast is not known; see `zoo results --help`"),
     ],
 )
 def test_what_cannot_be_used_is_refused(options, sentence, run, tmp_path, zoo) -> None:

@@ -79,6 +79,10 @@ def test_list_says_what_there_is(zoo: Zoo) -> None:
         assert name in everything
     assert zoo("list recipes cifar*").out.split()[1] == "cifar10/inception"
     assert zoo("list nets goog*").out.startswith("nets:\n  GoogLeNet")
+    assert zoo("list --help").out == "usage: zoo list [nets|tasks|data|recipes] [PATTERN]\n"
+    takes = "give one of nets, tasks, data, recipes and a pattern, or either\n"
+    assert zoo("list --foo").err == f"zoo: option --foo is not known; {takes}"
+    assert zoo("list a b").err == f"zoo: list takes no 'b' beside 'a'; {takes}"
     assert zoo("list nets nothing*").code == 2
 
 

@@ -590,14 +590,14 @@ def test_classification_refuses(name, options, said):
     [
         (
             lambda: segmentation_loss("dise"),
-            r"loss is 'dise'; give one of .*; did you mean 'dice'\?",
+            r"loss is 'dise'; give one of .* .did you mean 'dice'\?",
         ),
         (lambda: segmentation_loss("dice", dice_smooth=0.0), r"dice_smooth is 0\.0"),
         (lambda: segmentation_loss("focal", focal_gamma=-2.0), r"focal_gamma is -2\.0"),
         (lambda: segmentation_loss("dice", class_weights=-torch.ones(2)), "class_weights is "),
         (
             lambda: regression_loss("hubert"),
-            r"loss is 'hubert'; give one of .*; did you mean 'huber'\?",
+            r"loss is 'hubert'; give one of .* .did you mean 'huber'\?",
         ),
         (lambda: regression_loss("huber", huber_delta=0.0), r"huber_delta is 0\.0"),
         (lambda: regression_loss("huber", huber_delta=math.nan), "huber_delta is nan"),

@@ -50,7 +50,7 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     """
     for name, lowest in _LOWEST.items():
         value = options.get(name)
-        if value is not None and value < lowest:
+        if value is not None and not value >= lowest:  # NaN is not
             unlimited = " (-1 sets no limit)" if lowest == -1 else ""
             raise refuse(f"trainer.{name}", value, f"give {lowest} or more{unlimited}")
     root = options.get("default_root_dir")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,8 @@ def refuse_facts(layers: list[dict[str, Any]], flags: list[str]) -> None:
             value = value_of(key, layers, flags)
             value = value_of(key.replace(".init_args.", "."), [], flags) if value is None else value
             if value is not None:
+                with suppress(yaml.YAMLError):  # a flag's words, as the parser would read them
+                    value = yaml.safe_load(value) if isinstance(value, str) else value
                 option = key.replace(".init_args", "")
                 raise refuse(option, value, "leave it out, as the data says what it is")
 

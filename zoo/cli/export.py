@@ -57,7 +57,7 @@ def export(argv: list[str]) -> int:
     options, flags = parser.parse_known_args(argv)
     kind, out = options.to
     if kind not in KINDS:
-        raise refuse("--to", kind, f"give one of {', '.join(KINDS)}")
+        raise refuse("to", kind, f"give one of {', '.join(KINDS)}")
     KINDS[kind](options.ckpt_path, Path(out), flags, options.trust)
     print(f"written to {nearby(out)}", flush=True)
     return 0
@@ -78,7 +78,7 @@ def to_hf(path: str, out: Path, flags: list[str], packages: list[str]) -> None:
     from zoo.run.checkpoint import read_checkpoint
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise refuse("--to", str(out), "it is there and not empty: name another folder")
+        raise refuse("to", str(out), "it is there and not empty: name another folder")
     checkpoint = read_checkpoint(path)
     task = load_task(path, checkpoint, flags, packages)
     model, tokenizer = _model(task), _tokenizer(path, checkpoint, task)
@@ -228,7 +228,7 @@ def _fresh_folder(out: Path) -> Iterator[Path]:
             yield scratch
     except OSError as error:
         raise refuse(
-            "--to",
+            "to",
             str(out),
             f"it cannot be written ({error.strerror or error}): name another folder",
         ) from error

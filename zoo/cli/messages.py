@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 
 from datamodules.core.errors import did_you_mean, nearest
 from zoo.cli.catalog import exports
+from zoo.cli.config import FACTS
 from zoo.errors import OptionError, UserError
 from zoo.run.trust import why_refused
 
@@ -96,20 +97,33 @@ def refusal(error: BaseException, config: Namespace) -> UserError:
     ours = next((cause for cause in causes if isinstance(cause, UserError)), None)
     if isinstance(ours, OptionError):
         section = None if "." in ours.key else _section_of(ours.key, config)
-        return ours if section is None else ours.inside(section)
+        whole = ours if section is None else ours.inside(section)
+        return OptionError(whole.key, _with_sections(whole.reason, config), whole.near)
     sentence = sentence_of(ours or causes[-1])
     word = re.match(r"[a-z]\w*(?=[\s:=])", sentence)
     section = word and _section_of(word[0], config)
     if section:
         return UserError(f"{section}.{sentence}")
     if ours is not None:
-        return ours
+        return UserError(_with_sections(sentence, config))
     # Lightning's Trainer names its arguments anywhere in a sentence, the one it is about first.
     trainer = config.get("trainer") or {}
     given = [word for word in re.findall(r"\w+", sentence) if trainer.get(word) is not None]
     if given:
         return UserError(f"option trainer.{given[0]} is {trainer[given[0]]!r}: {sentence}")
     return UserError(sentence)
+
+
+def _with_sections(sentence: str, config: Namespace) -> str:
+    """Return a sentence in which options have their sections: those of two words, out of quotes."""
+
+    def whole(found: re.Match[str]) -> str:
+        section = None if found[0] in FACTS else _section_of(found[0], config)
+        return f"{section}.{found[0]}" if section else found[0]
+
+    name = re.compile(r"(?<![\w.-])[a-z]+(_[a-z]+)+(?![\w.])")
+    parts = re.split(r"('[^']*')", sentence)
+    return "".join(part if part.startswith("'") else name.sub(whole, part) for part in parts)
 
 
 def _section_of(option: str, config: Namespace) -> str | None:
@@ -128,7 +142,12 @@ def nearest_option(name: str, options: Iterable[str]) -> str | None:
     """
     known = list(options)
     longer = [each for each in known if len(name) > 2 and each.startswith(name)]
-    near = longer[0] if longer else nearest(name, known)
+    if longer:
+        return longer[0]
+    # Of names in one section, what they share would make any two look alike.
+    section, _, last = name.rpartition(".")
+    beside = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == section}
+    near = beside.get(nearest(last, beside, 0.72) or "") if beside else nearest(name, known, 0.72)
     return near or next((each for each in known if each.split(".")[-1] == name), None)
 
 

@@ -79,6 +79,8 @@ def results(argv: list[str]) -> int:
     )
     parser.add_argument("--note", default="", help="What else has to be known of the runs.")
     options = parser.parse_args(argv)
+    if not options.runs and options.to is None:
+        parser.error("results needs folders of runs, or --to FILE")
     metrics = options.metrics.split(",") if options.metrics else None
     rows = [row for run in options.runs for row in rows_of(Path(run), metrics)]
     for row in rows:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import NoReturn
 
 from zoo.errors import UserError
+
+#: argparse's sentences, and the command line's.
+_SENTENCES = {
+    r"^argument (--\w+): expected one argument$": r"option \1 needs a value",
+    r"^argument (--\w+): expected (\d+) arguments$": r"option \1 needs \2 values",
+    r"^the following arguments are required: (--\w+).*$": r"option \1 is missing",
+    r"^unrecognized arguments: (--[\w.]+).*$": r"option \1 is not known",
+    r"^unrecognized arguments: (\S+).*$": r"option names start with two dashes, unlike '\1'",
+}
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -17,4 +27,6 @@ class VerbParser(argparse.ArgumentParser):
         Raises:
             UserError: Always.
         """
-        raise UserError(f"{self.prog.removeprefix('zoo ')}: {message}; see `{self.prog} --help`")
+        for pattern, sentence in _SENTENCES.items():
+            message = re.sub(pattern, sentence, message)
+        raise UserError(f"{message}; see `{self.prog} --help`")

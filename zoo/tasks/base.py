@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
-from datamodules.core.errors import OptionError, at_least, between, refuse, refuse_unused
+from datamodules.core.errors import OptionError, above, at_least, between, refuse, refuse_unused
 from datamodules.core.options import public_path
 from datamodules.core.private import is_built_by_command_line
 from datamodules.core.protocols import (
@@ -137,8 +137,8 @@ class Task(L.LightningModule):
         refuse_unused("beta2", beta2, None, optimizer, "adamw", "muon")
         if ema_decay is not None and not 0 < ema_decay < 1:
             raise refuse("ema_decay", ema_decay, "give a number between 0 and 1, 0.999 say")
-        if adaptive_clip is not None and adaptive_clip <= 0:
-            raise refuse("adaptive_clip", adaptive_clip, "give a number above 0, 0.01 say")
+        if adaptive_clip is not None:
+            above("adaptive_clip", adaptive_clip)
         at_least("backbone_lr_factor", backbone_lr_factor, 0)
         # From the command line these are the recipe's words, the net's specification included; in
         # Python they would be the net itself, which is no plain data.

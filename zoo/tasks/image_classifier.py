@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from datamodules.core.errors import refuse
+from datamodules.core.errors import at_least, refuse
 from datamodules.core.protocols import HasInputShape, SupportsSampleImages, data_of
 from zoo.metrics.collectors import MostWrong
 from zoo.nets.outputs import auxiliary_logits, main_logits
@@ -58,8 +58,7 @@ class ImageClassifier(Classifier):
     ) -> None:
         super().__init__(net, **kwargs)
         for name, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
-            if alpha < 0:
-                raise refuse(name, alpha, "give 0 (off) or more")
+            at_least(name, alpha, 0)
         if self.multilabel and (mixup_alpha or cutmix_alpha):
             option = "mixup_alpha" if mixup_alpha else "cutmix_alpha"
             raise refuse(

@@ -96,8 +96,7 @@ class LanguageModel(Task):
         super().__init__(net, **kwargs)
         if not 0 <= label_smoothing < 1:
             raise refuse("label_smoothing", label_smoothing, "give 0 up to 1 (excluded)")
-        if z_loss < 0:
-            raise refuse("z_loss", z_loss, "give 0 or more, 1e-4 say")
+        at_least("z_loss", z_loss, 0)
         if carry_state and not isinstance(net, CarriesState):
             raise refuse(
                 "carry_state",
@@ -116,7 +115,7 @@ class LanguageModel(Task):
                 sample_tokens,
                 f"give 0 (no samples), as {type(net).__name__} has no method step to write with",
             )
-        if temperature < 0:
+        if not 0 <= temperature < math.inf:
             raise refuse("temperature", temperature, "give 0 (the likeliest token) or more")
         if top_k is not None:
             at_least("top_k", top_k, 1)

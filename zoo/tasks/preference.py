@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 
-from datamodules.core.errors import one_of, refuse
+from datamodules.core.errors import above, one_of, refuse
 from datamodules.core.protocols import IGNORE_INDEX, PackedTokens
 from zoo.errors import UserError
 from zoo.losses.tokens import token_losses
@@ -72,8 +72,7 @@ class PreferenceTuning(LanguageModel):
         self, net: nn.Module, *, beta: float = 0.1, loss: PreferenceLoss = "sigmoid", **kwargs: Any
     ) -> None:
         super().__init__(net, **kwargs)
-        if beta <= 0:
-            raise refuse("beta", beta, "give a number above 0, 0.1 say")
+        above("beta", beta)
         one_of("loss", loss, get_args(PreferenceLoss))
         if self.label_smoothing >= 0.5:
             remedy = "give less than 0.5, at which nothing would be preferred"

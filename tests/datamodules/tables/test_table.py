@@ -517,7 +517,7 @@ BAD_FILES = {
         "column 'a' of 't.csv' has 1400 categories in its 1400 training rows, .* in ignore",
     ),
     "another delimiter": (
-        GOOD.replace(",", ";"), r"target is 'y'; give a column of 't.csv'; delimiter ',' finds one"
+        GOOD.replace(",", ";"), r"target is 'y'; give a column of 't.csv' .delimiter ',' finds one"
     ),
     "latin-1": (with_line(4, "2,\xe9,4").encode("latin-1"), "'t.csv' is not text in UTF-8"),
     "latin-1 header": (b"a,\xe9,y\n1,2,3\n", "'t.csv' is not text in UTF-8"),
@@ -538,8 +538,8 @@ def test_files_that_will_not_do(tmp_path, monkeypatch, fault) -> None:
 BAD_OPTIONS = [
     ({"path": "u.csv"}, "path is 'u.csv'; give a csv file: this does not exist"),
     ({"path": "."}, "path is '.'; give a csv file: this is a folder"),
-    ({"target": "prize"}, r"target is 'prize'; give a column of 't.csv'; did you mean 'price'\?"),
-    ({"target": "zzz"}, "target is 'zzz'; .*; there are 'age', 'city'"),
+    ({"target": "prize"}, r"target is 'prize'; give a column of 't.csv' .did you mean 'price'\?"),
+    ({"target": "zzz"}, "target is 'zzz'; .* .there are 'age', 'city'"),
     ({"target": "city"}, "column 'city' of 't.csv' has 60 texts .* choose another target"),
     ({"categorical": ["citys"]}, r"categorical is 'citys'; give a column .*'city'\?"),
     ({"ignore": ["ages"]}, r"ignore is 'ages'; give a column .*'age'\?"),

@@ -575,7 +575,7 @@ def test_bad_inputs(build, tmp_path) -> None:
         TextInputs([], **spec)
     path = write(tmp_path / "t.csv", [("a",)], "txt")
     with pytest.raises(
-        UserError, match=r"text_column is 'text'; give a column.* did you mean 'txt'"
+        UserError, match=r"text_column is 'text'; give a column.*did you mean 'txt'"
     ):
         TextInputs([str(path)], **spec)
 
@@ -584,7 +584,7 @@ BAD_OPTIONS = {
     "text_column is 'review'; give a column of .*, which has 'text', 'label'": {
         "text_column": "review"
     },
-    "label_column is 'lable'; give a column of .*; did you mean 'label'": {"label_column": "lable"},
+    "label_column is 'lable'; give a column of .* .did you mean 'label'": {"label_column": "lable"},
     "label_column is 'text'; give another than the text_column": {"label_column": "text"},
     r"text_column is \[\]; give one": {"text_column": []},
     "splits is .*'dev'.*; name train, val": {"splits": {"train": "a", "dev": "b"}},

@@ -197,7 +197,7 @@ def test_group_count_is_the_one_that_was_asked_for():
     [
         (
             {"kind": "bath", "num_channels": 8},
-            "option norm is 'bath'; .*give one of batch, layer, instance, group, rms, frn, none; d",
+            "option norm is 'bath'; .*give one of batch, layer, instance, group, rms, frn, none .d",
         ),
         ({"kind": "batch", "num_channels": 0}, "option num_channels is 0"),
         (
@@ -287,7 +287,7 @@ def test_convolutions_keep_the_names_of_torchs(kind, names):
 def test_refuses_convolutions_that_do_not_fit():
     with pytest.raises(
         ValueError,
-        match=r"option conv is 'wss'; .*give one of plain, ws, scaled_ws; did you mean 'ws'\?",
+        match=r"option conv is 'wss'; .*give one of plain, ws, scaled_ws .did you mean 'ws'\?",
     ):
         make_conv("wss", 2, 2, 3)
     for conv in (WSConv2d, ScaledWSConv2d):

@@ -274,7 +274,7 @@ def test_lora_trains_low_rank_matrices_and_the_head(folders, kind, targets):
         ({"lora": True, "lora_dropout": 1.0}, r"option lora_dropout is 1\.0; "),
         (
             {"lora": True, "lora_targets": ["querry"]},
-            "lora_targets is 'querry'; it is no linear .* did you mean 'query'",
+            "lora_targets is 'querry'; it is no linear .*did you mean 'query'",
         ),
         (
             {"lora": True, "lora_targets": ["classifier"]},

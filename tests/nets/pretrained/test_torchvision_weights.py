@@ -222,7 +222,7 @@ def test_weights_fit_one_net():
         "option weights is 'V1'; it fits one net only; set stem=large (now small), "
         "in_channels=3 (now 1)"
     )
-    with pytest.raises(ValueError, match=r"'DEFALT'.*V1, DEFAULT; did you mean 'DEFAULT'"):
+    with pytest.raises(ValueError, match=r"'DEFALT'.*V1, DEFAULT .did you mean 'DEFAULT'"):
         check_weights("DEFALT", TinyWeights)
 
 

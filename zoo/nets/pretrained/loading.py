@@ -87,8 +87,8 @@ def _check_decoder(config: PreTrainedConfig, name: str) -> None:
         raise refuse(
             "model",
             name,
-            f"a {kind} does not write on from left to right; choose a decoder, Llama, Qwen or "
-            "GPT-2 say",
+            f"choose a decoder, Llama, Qwen or GPT-2 say, or to classify texts the net "
+            f"PretrainedEncoder, as a {kind} does not write on from left to right",
         )
 
 
