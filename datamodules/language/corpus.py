@@ -254,7 +254,7 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
         if self.tokenizer not in get_args(TokenizerKind):
             end_token = end_token or named_end(self.tokenizer)
             return LanguageTokenizer(pretrained(self.tokenizer, nfc=self.nfc), end_token)
-        if end_token is not None:
+        if end_token not in (None, END_TOKEN):  # which a checkpoint holds, too
             remedy = f"leave it out, as a tokenizer that is trained has {END_TOKEN}"
             raise refuse("end_token", end_token, remedy)
         from tokenizers import __version__

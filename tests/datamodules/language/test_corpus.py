@@ -425,3 +425,10 @@ def test_bad_texts(corpus, tmp_path) -> None:
     latin.write_bytes(b"caf\xe9 au lait")
     with pytest.raises(UserError, match=r"is not text in UTF-8: byte 3 \(0xe9\) in line 1"):
         TextCorpus(str(latin))
+
+
+def test_a_run_goes_on_with_the_tokenizer_that_its_recipe_names(tmp_path) -> None:
+    (tmp_path / "text.txt").write_text("to be or not to be\n" * 200)
+    first = TextCorpus(str(tmp_path / "text.txt"), tokenizer="byte", max_length=8)
+    kept = first.resolved()["init_args"] | {"tokenizer": "byte"}
+    assert TextCorpus(**kept).tokenizer == first.tokenizer
