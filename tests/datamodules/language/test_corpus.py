@@ -428,7 +428,9 @@ def test_bad_texts(corpus, tmp_path) -> None:
 
 
 def test_a_run_goes_on_with_the_tokenizer_that_its_recipe_names(tmp_path) -> None:
-    (tmp_path / "text.txt").write_text("to be or not to be\n" * 200)
-    first = TextCorpus(str(tmp_path / "text.txt"), tokenizer="byte", max_length=8)
+    (tmp_path / "text.txt").write_text("|".join(f"to be {n} or not to be" for n in range(200)))
+    path = str(tmp_path / "text.txt")
+    first = TextCorpus(path, document_separator="|", tokenizer="byte", max_length=8)
     kept = first.resolved()["init_args"] | {"tokenizer": "byte"}
+    assert kept["end_token"] == "[END]"
     assert TextCorpus(**kept).tokenizer == first.tokenizer
