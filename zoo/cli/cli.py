@@ -46,7 +46,7 @@ from zoo.run.launch import (
     is_started_by_others,
     start_children,
 )
-from zoo.run.processes import Processes
+from zoo.run.processes import Processes, end_with_children
 from zoo.run.signals import stop
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
@@ -242,6 +242,7 @@ class ZooCLI(LightningCLI):
         else:
             self.cost = self._check_data_and_net(trainer)
             children = start_children(strategy, self.request.argv)
+            end_with_children(children)
             strategy.setup_environment()
             Processes.join(strategy, children)
         strategy.barrier()

@@ -15,7 +15,7 @@ from torch import distributed
 
 from datamodules.core.errors import refuse
 
-STARTED_BY = "ZOOSTARTED_BY"
+STARTED_BY = "ZOO_STARTED_BY"
 _SHARED_ID = "ZOO_RUN_ID"
 
 #: Servers that other processes may not have asked yet.

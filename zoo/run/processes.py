@@ -41,6 +41,7 @@ class _State:
     is_waiting: bool = False  # its connection to another broke, or timed out
     code: int | None = None  # its exit code, once it ends
     follows: bool = False  # it ends because another did
+    speaks: bool = False  # it tells of an error of its own
 
 
 class Processes:
@@ -145,10 +146,11 @@ class Processes:
 
     def is_speaker(self) -> bool:
         """Return whether this process tells of an error of its own, which others may have too."""
-        deadline = time.monotonic() + 4 * _LOOK_S
+        self.state.speaks = True
+        self._now.set()
+        deadline = time.monotonic() + _LEAVE_S
         while self.rank and time.monotonic() < deadline:
-            first = self.states[0]
-            if first.code is not None and not first.follows:
+            if self.states[0].speaks:
                 return False
             time.sleep(0.05)
         return True
@@ -319,6 +321,26 @@ def _machine() -> str:
     with suppress(OSError):
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     return socket.gethostname()
+
+
+def end_with_children(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End this process if one that it started ends before all have met, who would be waited for."""
+
+    def watch() -> None:
+        while Processes.of_run is None:
+            code = next((child.returncode for child in children if child.poll()), None)
+            if code:
+                stop.before_exit = kill_all
+                stop.end(Ended(f"a process ended ({code}) before all had met", max(code, 1)))
+                return
+            time.sleep(_LOOK_S)
+
+    def kill_all() -> None:
+        for child in children:
+            child.kill()
+
+    if children:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def end_with_parent() -> None:
