@@ -1,5 +1,6 @@
 """What the tests of all packages share."""
 
+import gc
 import logging
 import os
 import signal
@@ -35,6 +36,12 @@ def pytest_xdist_setupnodes() -> None:
     threads in each of two processes on two cores wait for each other in loops.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish() -> None:
+    """Leave the libraries' objects out of each later garbage collection: they stay anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,7 +83,9 @@ def _unchanged_process() -> Iterator[None]:
     """Puts back what a run in this process changes for the whole process."""
     from jsonargparse import _common
 
-    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    signals = {number: signal.getsignal(number) for number in numbers}
     levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
     settings, environment = dict(_common.parsing_settings), dict(os.environ)
     argv, path, folder = list(sys.argv), list(sys.path), Path.cwd()

@@ -355,7 +355,7 @@ RECIPES = {
     b"model: {init_args: {net: {class_path: GoogLeNet, layout: paper}}}": ": model.init_args.net "
     "has 'layout' beside class_path; arguments of the class belong under init_args",
     b"a: !!python/object/apply:os.mkdir [CANARY]": ", line 1, is not YAML (",
-    b"a: &a [*a]": " holds something else than texts, numbers, lists and mappings: ",
+    b"a: &a [*a]": " cannot be taken: it is nested too deeply; flatten it",
     b"a: !!set {b}": " holds something else than texts, numbers, lists and mappings: ",
     b"trainer:\n": ": trainer is null; it has to hold options, or be left out",
     b"trainer: [1]": ": trainer is [1]; it has to hold options, or be left out",
@@ -1144,9 +1144,11 @@ def test_checkpoint_holds_objects(place: str, value: Any, refuse: Refuse) -> Non
 
 
 def test_checkpoint_of_another_net(refuse: Refuse, checkpoint: Path) -> None:
-    for verb in ("test", "fit --config r.yaml"):
-        sentence = refuse(f"{verb} --ckpt_path {checkpoint} --wandb off --model.net.layout paper")
-        assert sentence.startswith(f"option ckpt_path is '{checkpoint}'; it does not fit the net ")
+    options = f"--ckpt_path {checkpoint} --wandb off --model.net.layout paper"
+    sentence = refuse(f"test {options}")
+    assert sentence.startswith(f"option ckpt_path is '{checkpoint}'; it does not fit the net ")
+    sentence = refuse(f"fit --config r.yaml {options}")
+    assert "had model.net.layout 'cifar', not 'paper' as here" in sentence
     for net in ("torchvision.models.alexnet", "torch.nn.Identity"):
         command = f"test --ckpt_path {checkpoint} --wandb off --model.net {net}"
         refuse(

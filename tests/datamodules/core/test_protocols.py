@@ -19,6 +19,7 @@ OF_IMAGES = {
     "SupportsClassWeights",
     "SupportsDenormalize",
     "SupportsDrawBatch",
+    "SupportsMarks",
     "SupportsRebuilding",
     "SupportsSampleImages",
 }
@@ -27,6 +28,7 @@ OF_TABLES = {
     "HasLabelKind",
     "HasNumClasses",
     "HasTargetName",
+    "SupportsMarks",
     "SupportsRebuilding",
 }
 
