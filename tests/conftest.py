@@ -44,6 +44,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let them be collected at the end, which some libraries look at."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_bfloat16() -> Iterator[None]:
     """Make ``precision: auto`` float32 on any machine: tests look at the digits."""
