@@ -243,23 +243,27 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    given = {"gguf_file": file.name}
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         name = file.name.split(".")[0]
         with tqdm(total=3, desc=f"convert {name}", unit="step", leave=False, disable=None) as bar:
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, **given)
+            tokenizer = AutoTokenizer.from_pretrained(
+                file.parent, gguf_file=file.name, trust_remote_code=False
+            )
             _mend(tokenizer.backend_tokenizer, file)
             tokenizer.save_pretrained(folder, save_jinja_files=False)
             bar.update()
             # What comes from GGUF does not let itself be saved: it counts as quantised.
-            source = AutoModelForCausalLM.from_pretrained(file.parent, **given)
+            source = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, trust_remote_code=False
+            )
             bar.update()
             values = source.config.to_dict()
             values.pop("quantization_config", None)
             config = AutoConfig.for_model(**values)
-            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+            make = AutoModelForCausalLM.from_config
+            model = make(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
             model.load_state_dict(source.state_dict())
             model.generation_config = source.generation_config
             model.save_pretrained(folder)

@@ -4,6 +4,7 @@ Canaries are put wherever a value can name something: all that the trusted packa
 stand-ins of every sort among it, which tell if they are called.
 """
 
+import ast
 import functools
 import importlib
 import inspect
@@ -315,3 +316,18 @@ def test_arguments_that_name_a_folder_are_known(kind: type) -> None:
     given = set(chain.from_iterable(inspect.signature(each).parameters for each in classes))
     files = {name for name in given if re.search("(dir|path|folder|directory)$", name)}
     assert files - {"sub_dir", "save_to_log_dir"} <= set(FOLDERS)  # they lie in another
+
+
+def test_transformers_are_never_asked_to_run_a_models_own_code() -> None:
+    root = Path(__file__).parents[2]
+    asked = []
+    for path in chain(root.glob("zoo/**/*.py"), root.glob("datamodules/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(ast.Name(owner), "from_pretrained")) if (
+                    owner.startswith("Auto")
+                ):
+                    given = {each.arg: ast.unparse(each.value) for each in node.keywords}
+                    asked.append((path.name, given.get("trust_remote_code")))
+    assert len(asked) > 3
+    assert {code for _, code in asked} == {"False"}, asked
