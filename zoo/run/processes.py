@@ -25,6 +25,8 @@ from zoo.run.signals import stop
 #: Between two looks at the other processes; their silence is counted in looks, so that a machine
 #: that slept finds nobody dead.
 _LOOK_S = 0.5
+#: What is said where a connection to another process broke, which has no type of its own.
+_OF_CONNECTIONS = ("gloo", "nccl", "pair closure", "connection")
 #: How long the others are waited for when this process ends.
 _LEAVE_S = 3.0
 
@@ -135,7 +137,7 @@ class Processes:
         """
         text = str(error).lower()
         is_connection = isinstance(error, distributed.DistError)
-        if not is_connection and "gloo" not in text and "nccl" not in text:
+        if not is_connection and not any(word in text for word in _OF_CONNECTIONS):
             return
         self.state.is_waiting = True
         deadline = time.monotonic() + stop.limit
