@@ -285,15 +285,20 @@ def test_a_second_signal_stops_at_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch
     assert not (the_run() / "checkpoints").exists()
 
 
-def test_a_run_that_does_not_stop_is_ended(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+def hang_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Have a step ask the run to stop, and never end."""
     monkeypatch.setattr("zoo.run.signals._GRACE_S", 60)  # else it ends this process, tests and all
-    small()
 
     def for_ever(self: ImageClassifier, batch: Any, batch_idx: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10**6)
 
-    monkeypatch.setattr(ImageClassifier, "validation_step", for_ever)
+    monkeypatch.setattr(ImageClassifier, step, for_ever)
+
+
+def test_a_run_that_does_not_stop_is_ended(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    small()
+    hang_at(monkeypatch, "validation_step")
     ended = zoo("fit --config small.yaml --wandb off --checkpoint.stop_seconds 1")
     assert ended.code == 143
     assert "zoo: stopped; no checkpoint was saved" in ended.err
@@ -310,14 +315,8 @@ def test_a_signal_that_was_ignored_stays_so(zoo: Zoo, monkeypatch: pytest.Monkey
 
 
 def test_a_signal_after_training_stops_at_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.run.signals._GRACE_S", 60)  # else it ends this process, tests and all
     small()
-
-    def for_ever(self: ImageClassifier, batch: Any, batch_idx: int) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10**6)
-
-    monkeypatch.setattr(ImageClassifier, "test_step", for_ever)
+    hang_at(monkeypatch, "test_step")
     ended = zoo("fit --config small.yaml --wandb off")
     assert ended.code == 143
     assert f"go on with --ckpt_path {the_run()}/checkpoints/last.ckpt" in ended.err

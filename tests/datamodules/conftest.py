@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -97,20 +98,6 @@ def recorder() -> type[Recorder]:
 
 
 @pytest.fixture
-def trainer() -> Callable[..., pl.Trainer]:
-    """A Trainer that writes nothing unless told to."""
-
-    def build(**kwargs) -> pl.Trainer:
-        options = {
-            "accelerator": "cpu",
-            "devices": 1,
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "use_distributed_sampler": False,
-            "num_sanity_val_steps": 0,
-        }
-        return pl.Trainer(**{**options, **kwargs})
-
-    return build
+def trainer(trainer: Callable[..., pl.Trainer]) -> Callable[..., pl.Trainer]:
+    """A quiet Trainer on the CPU, of as many epochs as a test says."""
+    return partial(trainer, max_epochs=None)
