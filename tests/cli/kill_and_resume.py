@@ -1,6 +1,7 @@
 """Kills runs with SIGKILL, goes on twice, and compares with the uninterrupted runs.
 
-By hand, 64 kills of six nets: ``python tests/cli/kill_and_resume.py FOLDER``; with a number behind
+By hand, 64 kills of six nets: ``OMP_NUM_THREADS=1 python tests/cli/kill_and_resume.py FOLDER`` (the
+threads of all runs are to be the same, whatever else is at work); with a number behind
 it, the first so many. ``test_resume.py`` gives its own few. It forks before torch has computed
 anything, so that a run costs no new import of torch. Prints one JSON line for each job.
 """

@@ -48,6 +48,7 @@ from zoo.run.launch import (
 )
 from zoo.run.processes import Processes, end_with_children
 from zoo.run.signals import stop
+from zoo.run.threads import settle_threads
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
 
@@ -193,6 +194,7 @@ class ZooCLI(LightningCLI):
             **kwargs,
         )
         allow_tf32(trainer.precision, trainer.strategy.root_device.type)
+        self._settle_threads(trainer)
         self._gather(trainer)
         step = None
         if self.checkpoint is not None:
@@ -225,6 +227,15 @@ class ZooCLI(LightningCLI):
         )
         for config in (self.config, self.config_init):
             config["trainer"]["precision"] = precision
+
+    def _settle_threads(self, trainer: L.Trainer) -> None:
+        """Leave busy cores alone, where this process is the only one that computes on a CPU."""
+        alone = trainer.world_size == 1 and trainer.strategy.root_device.type == "cpu"
+        if not alone or self.request.verb != "fit":
+            return
+        facts = (self.checkpoint or {}).get("zoo", {}) if self.folder.resumed else {}
+        if said := settle_threads(facts.get("threads")):
+            print(said, flush=True)
 
     def _gather(self, trainer: L.Trainer) -> None:
         """Check data and net in the first process, and have all processes of the run meet.

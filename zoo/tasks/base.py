@@ -531,6 +531,7 @@ class Task(L.LightningModule):
             "layout": LAYOUT,
             "monitor": self.monitor,
             "precision": str(self.trainer.precision),
+            "threads": torch.get_num_threads(),
             "total_steps": self._total_steps,
             "train_sums": self.train_sums.state(self._over_processes),
         }
