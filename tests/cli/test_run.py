@@ -391,8 +391,7 @@ def test_a_lower_rate_is_advised_only_where_it_may_help(zoo: Zoo, monkeypatch, s
     "net",
     [
         "{class_path: torchvision.models.resnet18}",
-        "{class_path: timm.create_model, init_args: {model_name: resnet18}, "
-        "dict_kwargs: {num_classes: 10}}",
+        "{class_path: timm.create_model, init_args: {model_name: test_resnet}}",
     ],
 )
 def test_somebody_elses_net_trains_tests_and_predicts(zoo: Zoo, net: str) -> None:
@@ -406,7 +405,8 @@ def test_somebody_elses_net_trains_tests_and_predicts(zoo: Zoo, net: str) -> Non
                 )
     small(
         f"model: {{class_path: ImageClassifier, init_args: {{net: {net}}}}}\n"
-        "data: {class_path: ImageFolder, init_args: {root: images, image_size: 32}}\n"
+        "data:\n"
+        "  {class_path: ImageFolder, init_args: {root: images, image_size: 32, in_channels: 1}}\n"
         "trainer: {max_epochs: 1, accelerator: cpu, devices: 1}\n"
     )
     assert zoo("fit --config small.yaml --wandb off").code == 0
@@ -414,7 +414,7 @@ def test_somebody_elses_net_trains_tests_and_predicts(zoo: Zoo, net: str) -> Non
     assert zoo(f"test --ckpt_path {best} --wandb off").code == 0
     assert zoo(f"predict --ckpt_path {best} --inputs images/test --wandb off").code == 0
     task = ImageClassifier.load_from_checkpoint(str(best))
-    assert task(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert task(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
 
 
 def test_two_runs_never_share_a_folder(zoo: Zoo) -> None:

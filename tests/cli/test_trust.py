@@ -82,6 +82,14 @@ def test_no_callable_may_be_named_but_classes_with_a_place_and_builders(package:
     assert set(sys.modules) == modules
 
 
+def test_where_timm_is_not_installed_the_sentence_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    why = why_refused("timm.create_model")
+    assert why == "but timm is not installed; pip install 'timm>=1.0.31,<1.1'"
+    pinned = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert "timm>=1.0.31,<1.1" in pinned
+
+
 def test_a_module_that_is_not_loaded_stays_so() -> None:
     importlib.import_module("timm")
     tried = 0

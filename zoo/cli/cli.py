@@ -51,6 +51,7 @@ from zoo.run.signals import stop
 from zoo.run.threads import settle_threads
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
+from zoo.tasks.net_spec import fit_builders_to_data
 
 import_all()
 
@@ -159,6 +160,7 @@ class ZooCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data and task; what their constructors refuse is the user's to put right."""
+        fit_builders_to_data(_say_once)
         try:
             super().instantiate_classes()
         except (ValueError, OSError, MisconfigurationException) as error:
@@ -335,6 +337,12 @@ def one_of_devices(devices: Any) -> int | list[int]:
     """Return one device: of a list, which may be a text, the first that it names."""
     first, *others = str(devices).strip("[]").split(",")
     return [int(first)] if others or isinstance(devices, list) else 1
+
+
+def _say_once(sentence: str) -> None:
+    """Print a line in the first process."""
+    if is_first_process():
+        print(sentence, flush=True)
 
 
 def _as_list(value: Any) -> list[Any]:

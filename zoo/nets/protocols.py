@@ -48,6 +48,13 @@ class RecordsArguments(Protocol):
 
 
 @runtime_checkable
+class RecordsBuilder(Protocol):
+    """A net of another library, with what builds the like: class path and arguments."""
+
+    builder_spec: dict[str, Any]
+
+
+@runtime_checkable
 class LimitsLength(Protocol):
     """A net that reads ``max_length`` tokens at the most; None where there is no limit."""
 

@@ -57,6 +57,7 @@ THROUGH_NETS = {
     "transformers": "PretrainedEncoder and PretrainedCausalLM",
     "peft": "the option lora of PretrainedCausalLM",
 }
+_TIMM = "timm>=1.0.31,<1.1"  # as in pyproject.toml
 #: The user's own packages, any class of which may be named too.
 _own: list[str] = []
 
@@ -89,7 +90,10 @@ def why_refused(name: str) -> str | None:
     if own:
         importlib.import_module(module)
     elif name.startswith("timm."):
-        importlib.import_module("timm")
+        try:
+            importlib.import_module("timm")
+        except ModuleNotFoundError:
+            return f"but timm is not installed; pip install '{_TIMM}'"
     if module not in sys.modules:  # what may be named is there already
         raise ModuleNotFoundError(f"No module named {module!r}")
     found = getattr(sys.modules[module], attribute)

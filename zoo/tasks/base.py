@@ -38,7 +38,13 @@ from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively
 from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
 from zoo.tasks.meters import Meters, TrainSums, exact_type
-from zoo.tasks.net_spec import HEAD_NAMES, accepted_arguments, head_parameters, net_spec
+from zoo.tasks.net_spec import (
+    HEAD_NAMES,
+    accepted_arguments,
+    fit_builders_to_data,
+    head_parameters,
+    net_spec,
+)
 from zoo.version import __version__
 
 Stage = Literal["val", "test"]
@@ -630,6 +636,7 @@ class Task(L.LightningModule):
             task.load_state_dict(checkpoint["state_dict"])
             task.on_load_checkpoint(checkpoint)
             return task
+        fit_builders_to_data(print)
         return super().load_from_checkpoint(
             checkpoint_path, map_location=map_location, weights_only=True, **kwargs
         )

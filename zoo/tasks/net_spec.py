@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, add_instantiator
 from torch import nn
 
 from datamodules.core.errors import OptionError
 from datamodules.core.options import public_path
-from zoo.nets.protocols import Classifies, HasHead, RecordsArguments
+from zoo.nets.pretrained.builders import build_timm, build_torchvision
+from zoo.nets.protocols import Classifies, HasHead, RecordsArguments, RecordsBuilder
+from zoo.run.trust import builders
 
 
 def known_classes(num_classes: int | None, net: nn.Module) -> int:
@@ -69,6 +72,31 @@ def accepted_arguments(class_path: str) -> frozenset[str]:
 
 def net_spec(net: nn.Module) -> dict[str, Any] | None:
     """Return how to make the net again, where it records its constructor's arguments; else None."""
+    if isinstance(net, RecordsBuilder):
+        return dict(net.builder_spec)
     if not isinstance(net, RecordsArguments) or net._hub_mixin_config is None:
         return None
     return {"class_path": public_path(type(net)), "init_args": dict(net._hub_mixin_config)}
+
+
+def fit_builders_to_data(say: Callable[[str], None]) -> None:
+    """Have nets of torchvision and timm built for the data's classes and channels.
+
+    From here on, wherever jsonargparse builds a net by one of their functions.
+
+    Args:
+        say: Is told what of pretrained weights starts anew.
+    """
+
+    def build(
+        builder: Any, *, applied_instantiation_links: dict[str, Any], **arguments: Any
+    ) -> nn.Module:
+        linked = {
+            fact: applied_instantiation_links.get(f"model.init_args.net.init_args.{fact}")
+            for fact in ("num_classes", "in_channels")
+        }
+        of_timm = builder.__module__.startswith("timm.")
+        return (build_timm if of_timm else build_torchvision)(builder, arguments, **linked, say=say)
+
+    for builder in builders():
+        add_instantiator(build, builder)  # type: ignore[arg-type]  # written for classes

@@ -99,7 +99,7 @@ def load_pretrained(
         OptionError: If the file can be neither downloaded nor read, or is another net's; says where
             to put it by hand, and which parameters differ.
     """
-    state = _read_weights(entry)
+    state = read_weights(entry)
     start = net.state_dict()
     # A plain dictionary has none of torch's version marks, with which batch norm would insist on
     # its count of batches; old files lack it.
@@ -176,7 +176,7 @@ def choose_transform_input(
     return transform_input
 
 
-def _read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
+def read_weights(entry: WeightsEnum) -> dict[str, Tensor]:
     """Read the state dict of an entry, from torch's cache or else over the network.
 
     Raises:
