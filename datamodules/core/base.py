@@ -5,7 +5,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.core.balance import need_every_class
+from datamodules.core.description import Description, Fact, SplitFacts
 from datamodules.core.errors import DataError, at_least, between, refuse
 from datamodules.core.options import plain, public_path, some
 from datamodules.core.sampling import (
@@ -31,6 +32,7 @@ from datamodules.core.splits import (
 )
 
 Rows = npt.NDArray[np.int64]
+Split = Literal["train", "val", "test"]
 Stage = Literal["train", "val", "test", "predict"]
 
 
@@ -201,6 +203,8 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         self.seed = seed
         self._splits: dict[Stage, DatasetT] = {}
         self._marks: dict[Stage, str] = {}
+        # Whether the splits are a checkpoint's.
+        self._is_kept = partition is not None
 
     def load_fit(self) -> tuple[DatasetT, DatasetT]:
         """Read the training and the validation split."""
@@ -271,6 +275,56 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
     def marks(self) -> dict[str, str]:
         """Return a mark of the samples of each split that ``setup`` has loaded."""
         return {str(stage): mark for stage, mark in self._marks.items()}
+
+    # ---------------------------------------------------------------- what is known of it
+
+    def describe(self) -> Description:
+        """Return what is known of the splits that ``setup`` has loaded."""
+        loaded = [split for split in get_args(Split) if split in self._splits]
+        return Description(
+            name=type(self).__name__,
+            source=self._source(),
+            samples=self.samples,
+            counted=self.counted,
+            splits={
+                split: SplitFacts(self._size(split), self._origin(split), self._classes(split))
+                for split in loaded
+            },
+            facts=self._facts(),
+        )
+
+    def _facts(self) -> list[Fact]:
+        """Return what else is known of the samples."""
+        return []
+
+    def _source(self) -> str | None:
+        """Return the file or folder that the samples lie in, if they lie in one."""
+        given = getattr(self, "root", None) or getattr(self, "path", None)
+        return None if given is None else str(given)
+
+    def _size(self, split: Split) -> int:
+        """Return how many samples a split has."""
+        return len(self.split(split))
+
+    def _classes(self, split: Split) -> dict[str, int] | None:
+        """Return how much of each class a split holds; None where there are no classes."""
+        return None
+
+    def _origin(self, split: Split) -> str:
+        """Return how a split came to be."""
+        drawn = self.partition or {}
+        share = drawn.get(split)
+        if share is None or len(drawn) == 1:
+            return self._given_by(split)
+        if self._is_kept:
+            return "as the checkpoint's"
+        return share["drawn_by"] or "the rest"
+
+    def _given_by(self, split: Split) -> str:
+        """Return where a split comes from that is not drawn."""
+        return "the set's own"
+
+    # ---------------------------------------------------------------- loaders
 
     def _train_batches(self) -> EpochBatches:
         rank, world_size = self._shard()
@@ -354,6 +408,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
                 )
                 kept = None
         if kept is None:
+            self._is_kept = False
             self._check_sizes(sizes, len(keys), needed)
         wanted = dict(zip(drawn_by, sizes.values(), strict=True))
         rows, self.partition = divide(

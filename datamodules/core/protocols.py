@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from datamodules.core.description import Description
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -188,11 +190,11 @@ class SupportsTexts(Protocol):
 
 
 @runtime_checkable
-class SupportsReport(Protocol):
-    """Data that have figures of their own."""
+class Described(Protocol):
+    """Data that say what they are: for the table before a run, and for ``summary.json``."""
 
-    def report(self) -> dict[str, float | int]:
-        """Return figures for ``summary.json``, by name."""
+    def describe(self) -> Description:
+        """Return what is known of the splits that are loaded."""
 
 
 @runtime_checkable

@@ -9,12 +9,21 @@ import torch
 from torch import Tensor
 
 from datamodules.core.balance import balanced_rows, class_counts, class_weights
-from datamodules.core.base import ArrayDataModule, GatheredDataset, Rows, SplitDataModule, Stage
+from datamodules.core.base import (
+    ArrayDataModule,
+    GatheredDataset,
+    Rows,
+    Split,
+    SplitDataModule,
+    Stage,
+)
+from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, between, refuse, shown
 from datamodules.core.randomness import REPEAT
 from datamodules.core.sampling import EpochBatches
 from datamodules.images.augment import Augmentation, ResidentImages
 from datamodules.images.dataset import ArrayImages, ImageBatch, ResidentBatch
+from datamodules.images.sizes import images_fact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -203,6 +212,23 @@ class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
     def class_weights(self) -> list[float]:
         """Return a weight for each class, inverse to its share of the training split."""
         return class_weights(self._class_counts(self.split("train")))
+
+    #: What becomes of images of another size than ``image_size``.
+    _brought: ClassVar[str] = "brought to"
+
+    def _sides(self) -> Rows:
+        """Return height and width of some images as they are, (N, 2); none if all are alike."""
+        return np.zeros((0, 2), dtype=np.int64)
+
+    def _facts(self) -> list[Fact]:
+        count = sum(map(len, self._splits.values()))
+        sides = self._sides()
+        fact = images_fact(self.image_size, self.in_channels, sides, count, self._brought)
+        return [fact, *super()._facts()]
+
+    def _classes(self, split: Split) -> dict[str, int] | None:
+        counts = self._class_counts(self.split(split))
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
 
 
 class ImageDataModule(SplitImages[ArrayImages]):

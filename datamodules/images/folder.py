@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import DatasetT, DrawnSplits, EveryClass
+from datamodules.core.base import DatasetT, DrawnSplits, EveryClass, Split
 from datamodules.core.errors import DataError, refuse, shown
 from datamodules.core.splits import name_keys
 from datamodules.images.base import PreparedImages
 from datamodules.images.decode import check_window
 from datamodules.images.groups import Groups
+from datamodules.images.sizes import sides_of_files
 
 Rows = npt.NDArray[np.int64]
 
@@ -64,6 +65,11 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
         self.delimiter = delimiter
         self._groups: Groups | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """The files' paths; ``batch.index`` numbers them."""
+        raise NotImplementedError
+
     def inputs_spec(self) -> dict[str, Any]:
         """Return what prepares raw files as this object does its own, less ``inputs``."""
         spec = super().inputs_spec()
@@ -72,6 +78,12 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
 
     def _source_name(self) -> str:
         return self.root
+
+    def _sides(self) -> Rows:
+        return sides_of_files(self.names)
+
+    def _given_by(self, split: Split) -> str:
+        return f"folder {split}"
 
     def _found_root(self) -> Path:
         """Return ``root``, if it is a folder."""

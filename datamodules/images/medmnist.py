@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import EveryClass
+from datamodules.core.base import EveryClass, Split
 from datamodules.core.download import PROBE_S, download
 from datamodules.core.errors import DataError, known, one_of, refuse
 from datamodules.core.files import check_md5
@@ -73,6 +73,12 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
 
     def _source_name(self) -> str:
         return str(self._file())
+
+    def _source(self) -> str | None:
+        return self._source_name()
+
+    def _given_by(self, split: Split) -> str:
+        return f"{split}_images in the file"
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.base import DrawnSplits
+from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, one_of
 from datamodules.core.hub import SMALL_MODEL, find_model
 from datamodules.core.sampling import EpochBatches, PositionedLoader
@@ -17,6 +17,7 @@ from datamodules.language.records import Records
 from datamodules.language.tokenizer import LanguageTokenizer, named_end
 from datamodules.text.buckets import BucketBatches
 from datamodules.text.files import Split
+from datamodules.text.lengths import lengths_fact
 from datamodules.text.survey import Rows, first_copies
 from datamodules.text.tokenizer import pretrained
 
@@ -164,7 +165,6 @@ class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
             self._batches(
                 dataset, training=False
             )  # max_tokens had better be refused before training
-        self._report()
         return train_split, val_split
 
     def load_test(self) -> ChatRows:
@@ -174,17 +174,27 @@ class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
     def _dataset(self, split: Split) -> ChatRows:
         raise NotImplementedError
 
-    @rank_zero_only
-    def _report(self) -> None:
-        lost = "left out" if self.too_long == "drop" else "cut"
-        counts = {split: len(self._rows[split]) for split in ("train", "val", "test")}
-        print(
-            f"{type(self).__name__}: {counts['train']} samples to train on, {counts['val']} for "
-            f"validation and {counts['test']} for the test; {self.duplicates} repeated ones left "
-            f"out; {self.too_long_count} longer than {self.max_length} tokens {lost}; "
-            f"{self.without_answer} without an answer left out",
-            flush=True,
-        )
+    def _size(self, split: Split) -> int:
+        return len(self._rows[split])
+
+    def _given_by(self, split: Split) -> str:
+        return self._sources[split].name
+
+    def _facts(self) -> list[Fact]:
+        assert self._store is not None
+        chats = np.concatenate([dataset.chats for dataset in self._splits.values()])
+        lengths = self._store.tokens.counts(chats) - 1  # the last is foretold alone
+        dropped = self.too_long_count if self.too_long == "drop" else 0
+        left_out = {
+            "repeated": self.duplicates,
+            "longer": dropped,
+            "without an answer": self.without_answer,
+        }
+        text = ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
+        return [
+            lengths_fact(lengths, self.max_length, "lose their end"),
+            Fact("left_out", text, {why.replace(" ", "_"): n for why, n in left_out.items()}),
+        ]
 
     def _batches(self, dataset: ChatRows, *, training: bool, spread: bool = False) -> EpochBatches:
         """Return which rows make up which batch."""

@@ -1,16 +1,17 @@
 """Texts that a language model learns to write."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.base import DrawnSplits
 from datamodules.core.cache import cached
+from datamodules.core.description import Description, Fact
 from datamodules.core.errors import DataError, at_least, one_of, refuse
 from datamodules.core.options import some
 from datamodules.core.sampling import EpochBatches, PositionedLoader
@@ -186,7 +187,7 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
 
     def _survey_sources(self, sources: dict[Split, Documents]) -> None:
         """Read all documents once and say which split gets which."""
-        self._sources = list(sources.values())
+        self._sources, self._splits_given = list(sources.values()), list(sources)
         found = survey(self._sources)
         for source, size in zip(self._sources, found.sizes, strict=True):
             if size == 0:
@@ -195,11 +196,12 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
             np.int8
         )
         self.duplicates = self._leave_out(split_of, found) if self.deduplicate else 0
-        wanted = [split for split in SPLITS[1:] if split not in sources]
-        self._division = self._divide(split_of, found, wanted)
+        self._cut_off: list[Split] = [split for split in SPLITS[1:] if split not in sources]
+        self._division = self._divide(split_of, found, self._cut_off)
         kept = split_of >= 0
         self._several = int(kept.sum()) > 1
         self._bytes = int(found.characters[kept].sum())  # or a few more
+        self._documents = {"documents": int(kept.sum()), "characters": self._bytes}
 
     def _leave_out(self, split_of: np.ndarray[Any, np.dtype[np.int8]], found: Survey) -> int:
         """Take repeated documents out of all splits but the test."""
@@ -314,17 +316,37 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
                 f"into the {train_split.tokens} tokens to train on"
             )
             raise refuse("max_length", self.max_length, remedy)
-        self._report(train_split.tokens, val_split.tokens)
         return train_split, val_split
 
-    @rank_zero_only
-    def _report(self, train_tokens: int, val_tokens: int) -> None:
-        repeated = f"; {self.duplicates} repeated documents left out" if self.duplicates else ""
-        print(
-            f"{type(self).__name__}: {train_tokens:,} tokens to train on, {val_tokens:,} for "
-            f"validation, of {self.vocab_size:,} different ones{repeated}",
-            flush=True,
-        )
+    def describe(self) -> Description:
+        """Return what is known of the splits that ``setup`` has loaded, which tokens make up."""
+        return replace(super().describe(), samples="tokens")
+
+    def _size(self, split: Split) -> int:
+        return self.split(split).tokens
+
+    def _origin(self, split: Split) -> str:
+        if self.partition is not None:
+            return super()._origin(split)
+        if split in self._cut_off:
+            fraction = getattr(self, f"{split}_fraction")
+            return f"{split}_fraction {fraction}, cut off the end"
+        if split == "train" and self._cut_off:
+            return "the rest"
+        return self._sources[self._splits_given.index(split)].name
+
+    def _facts(self) -> list[Fact]:
+        found = self._documents
+        windows = f"{self.max_length:,} tokens each, {self.windows}"
+        documents = f"{found['documents']:,}, of {found['characters']:,} characters in all"
+        kinds = f"{self.vocab_size:,} different ones"
+        repeated = f"{self.duplicates:,} documents left out" if self.duplicates else ""
+        return [
+            Fact("documents", documents, found),
+            Fact("tokens", kinds, {"vocab_size": self.vocab_size}),
+            Fact("windows", windows, {"length": self.max_length, "order": self.windows}),
+            Fact("repeated", repeated, {"duplicates": self.duplicates}),
+        ]
 
     def load_test(self) -> TokenWindows:
         """Read the test split."""

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.core.description import Fact
 from datamodules.core.errors import refuse
 from datamodules.core.sampling import EpochBatches
 from datamodules.core.splits import divide, name_keys
@@ -115,20 +115,16 @@ class Instructions(ChatDataModule):
             shared_prefix_len=shared_prefix_len,
         )
 
-    def load_fit(self) -> tuple[ChatRows, ChatRows]:
-        """Read the training and the validation split."""
-        splits = super().load_fit()
-        if self.share_prefix:
-            self._report_shared(splits[0].shared_prefix_len)
-        return splits
-
-    @rank_zero_only
-    def _report_shared(self, count: int) -> None:
-        print(
-            f"{type(self).__name__}: the {count} tokens that all training samples begin with stand "
-            "once in each row",
-            flush=True,
-        )
+    def _facts(self) -> list[Fact]:
+        if not self.packing:
+            return super()._facts()
+        rows = {str(stage): len(dataset) for stage, dataset in self._splits.items()}
+        shared = max(dataset.shared_prefix_len for dataset in self._splits.values())
+        text = ", ".join(f"{stage} {count:,}" for stage, count in rows.items())
+        if shared:
+            text += f"; the {shared} tokens that all samples begin with stand once in each"
+        values = {**rows, "shared_prefix": shared}
+        return [*super()._facts(), Fact("packed_rows", text, values)]
 
     def _batches(self, dataset: ChatRows, *, training: bool, spread: bool = False) -> EpochBatches:
         if not self.packing:

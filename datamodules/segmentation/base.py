@@ -154,12 +154,13 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
         rows = rows if draw is None else draw.color_jitter(rows)
         return self._to_masks(rows, MaskBatch(image, mask, index))
 
+    _brought = "training crops"
+
+    def _sides(self) -> Rows:
+        return np.concatenate([dataset.sides for dataset in self._splits.values()])
+
     def _class_counts(self, dataset: MaskedImages) -> Rows:
-        counts = [
-            np.bincount(mask.ravel(), minlength=MASK_IGNORE_INDEX + 1) for mask in dataset.masks
-        ]
-        total: Rows = np.sum(counts, axis=0)[: self.num_classes]
-        return total
+        return dataset.pixels_of_classes[: self.num_classes]
 
     def draw_batch(self, stage: Stage = "train") -> "Figure":
         """Draw a prepared batch as the network sees it, up to 36 images under their masks.

@@ -1,6 +1,7 @@
 """Images with masks: how they are held, batched, cropped and turned."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,6 +113,13 @@ class MaskedImages(Dataset[MaskBatch]):
             image[outside] = self.images[position][inside]
             mask[outside] = self.masks[position][inside]
         return image, mask
+
+    @cached_property
+    def pixels_of_classes(self) -> Rows:
+        """How many pixels each class has, (256,)."""
+        counts = [np.bincount(mask.ravel(), minlength=MASK_IGNORE_INDEX + 1) for mask in self.masks]
+        total: Rows = np.sum(counts, axis=0)
+        return total
 
     def moments(self) -> tuple[list[float], list[float]]:
         """Return mean and standard deviation of all pixels per channel, on the scale 0 to 1.

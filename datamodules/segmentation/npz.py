@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.core.base import EveryClass
+from datamodules.core.base import EveryClass, Split
 from datamodules.core.errors import DataError, at_least
 from datamodules.images.npz import NpzFile, existing_npz
 from datamodules.segmentation.base import SegmentationDataModule, default_names
@@ -56,6 +56,9 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
 
     def _source_name(self) -> str:
         return self.path
+
+    def _given_by(self, split: Split) -> str:
+        return f"{split}_images in the file"
 
     def _checked_npz(self) -> NpzFile:
         """Return the file, if its arrays go together; only their headers are read."""

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from datamodules.core.base import ArrayDataModule, FractionSplits
 from datamodules.core.csv_file import CsvFile, Numbers, Texts
+from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, refuse, shown
 from datamodules.core.splits import composed, name_keys, row_keys
 
@@ -230,6 +231,28 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
     def load_splits(self) -> dict[str, ArrayTable]:
         """Return "test", "val" and "train"."""
         return self._parts
+
+    def _facts(self) -> list[Fact]:
+        numeric, texts = len(self.means), len(self.categories)
+        columns = f"{numeric} of numbers, {texts} of categories: {self.in_channels} inputs"
+        values = self._parts["train"].target
+        target = {
+            "name": self.target_name,
+            "mean": self.target_mean,
+            "std": self.target_std,
+            "lowest": float(values.min()),
+            "highest": float(values.max()),
+        }
+        span = f"{values.min():.4g} to {values.max():.4g}"
+        moments = f"mean {self.target_mean:.4g} and deviation {self.target_std:.4g} in training"
+        return [
+            Fact(
+                "columns",
+                columns,
+                {"numeric": numeric, "categorical": texts, "inputs": self.in_channels},
+            ),
+            Fact("target", f"{self.target_name!r}, {span}, {moments}", target),
+        ]
 
 
 class CSVTable(TableDataModule):

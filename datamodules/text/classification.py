@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.core.balance import class_counts
 from datamodules.core.base import DrawnSplits, Stage
 from datamodules.core.cache import cached
+from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, refuse
 from datamodules.core.options import plain
 from datamodules.core.sampling import PositionedLoader
 from datamodules.text.buckets import BucketBatches
 from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
 from datamodules.text.files import Layout, Split, SplitSource
+from datamodules.text.lengths import lengths_fact
 from datamodules.text.sources import find_sources
 from datamodules.text.survey import (
     Corpus,
@@ -53,7 +55,7 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
 
     Texts that are equal in NFC count once, and the first one's label holds; an official test split
     stays as it is, and what it holds is left out of the others. Counts are in ``duplicates`` and
-    ``conflicts``, and with the shares of texts that are cut in ``report``.
+    ``conflicts``.
 
     Evaluation goes from the longest text to the shortest; ``batch.index`` says which is which.
 
@@ -226,26 +228,32 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         """Read the training and the validation split."""
         train_split, val_split = self._dataset("train"), self._dataset("val")
         self.cut_share = (train_split.cut + val_split.cut) / (len(train_split) + len(val_split))
-        self._print_report(len(train_split) + len(val_split))
         return train_split, val_split
 
-    def report(self) -> dict[str, float | int]:
-        """Return how many repetitions were left out, and the shares of texts that are cut."""
-        cut = {
-            f"{name}_cut_share": dataset.cut / len(dataset)
-            for name, dataset in self._splits.items()
-        }
-        return {"duplicates": self.duplicates, "conflicts": self.conflicts, **cut}
+    def _facts(self) -> list[Fact]:
+        end = {"head": "end", "tail": "beginning", "both": "middle"}[self.truncate]
+        around = len(self.text_tokenizer.prefix) + len(self.text_tokenizer.suffix)
+        rows = np.concatenate([dataset.rows for dataset in self._splits.values()])
+        assert self._store is not None
+        return [
+            lengths_fact(self._store.counts(rows) + around, self.max_length, f"lose their {end}"),
+            Fact("tokens", f"{self.vocab_size:,} different ones", {"vocab_size": self.vocab_size}),
+            *self._repeated(),
+        ]
 
-    @rank_zero_only
-    def _print_report(self, count: int) -> None:
-        lost = {"head": "their end", "tail": "their beginning", "both": "their middle"}
-        print(
-            f"{type(self).__name__}: {self.duplicates} repeated texts left out, {self.conflicts} "
-            f"of them with another label; {self.cut_share:.1%} of {count} texts have more than "
-            f"{self.max_length} tokens and lose {lost[self.truncate]}",
-            flush=True,
-        )
+    def _repeated(self) -> list[Fact]:
+        """Return how many texts were left out, if any were."""
+        values = {"duplicates": self.duplicates, "conflicts": self.conflicts}
+        other = f", {self.conflicts:,} of them with another label" if self.conflicts else ""
+        text = f"{self.duplicates:,} texts left out{other}"
+        return [Fact("repeated", text if self.duplicates else "", values)]
+
+    def _classes(self, split: Split) -> dict[str, int] | None:
+        counts = class_counts(self._labels[self._rows[split]], self.num_classes)
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
+
+    def _given_by(self, split: Split) -> str:
+        return self._sources[self._splits_given.index(split)].name
 
     def load_test(self) -> ArrayTexts:
         """Read the test split."""

@@ -140,21 +140,6 @@ def test_a_step_costs_one_call(trainer: Callable[..., L.Trainer]) -> None:
     assert calls.names == ["aten::_foreach_lerp_.Scalar"]
 
 
-@pytest.mark.parametrize(("decay", "warm_up"), [(0.9, 80), (0.5, 8)])
-def test_a_run_that_is_short_for_its_decay_is_told(trainer, capsys, decay, warm_up):
-    task = ImageClassifier(Tied(), ema_decay=decay)
-    trainer(max_epochs=2).fit(task, data(), data(16))  # 24 steps
-    out = capsys.readouterr().out
-    assert ("ema_decay" in out) == (warm_up > 24)
-    if warm_up > 24:
-        assert out.count("\n") == 1
-        assert "ema_decay is 0.9" in out
-        assert "run of 24 steps" in out
-        assert "below 80" in out
-        # The weights of all steps in an average of decay d add up to 1 / (1 - d).
-        assert "the last ninth of them, not over 10 steps" in out
-
-
 def test_samples_are_written_with_the_weights_that_are_saved(trainer, tmp_path):
     from datamodules import TextCorpus
 

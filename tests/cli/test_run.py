@@ -117,6 +117,15 @@ def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert summary["parameters"] == 259_498
     assert summary["flops_per_sample"] > 1e6
+    assert summary["data"]["splits"]["val"]["size"] == 180
+    assert summary["data"]["splits"]["val"]["origin"] == "split_seed 0, val_fraction 0.1"
+    assert sum(summary["data"]["splits"]["train"]["classes"].values()) == 1258
+    assert summary["data"]["images"] == {"image_size": 8, "channels": 1}
+    assert (summary["run"]["steps"], summary["run"]["steps_per_epoch"]) == (8, 4)
+    table, _, epochs = ended.out.partition("epoch 1/2")
+    assert "run     2 epochs of 4 steps, 8 in all, batches of 100; CPU" in table
+    assert "net     GoogLeNet, 259,498 parameters, " in table
+    assert "parameters" not in epochs
     plain = {"loss", "acc", "balanced_acc", "auroc", "ece", "entropy", "f1", "top5"}
     scaled = {"temperature", "ece_scaled", "nll_scaled", "entropy_scaled"}
     assert set(summary["test"]) == plain | scaled

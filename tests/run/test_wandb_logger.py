@@ -360,6 +360,7 @@ def test_config_is_the_resolved_recipe(summary: dict[str, Any]) -> None:
     assert config["data"]["init_args"]["split_seed"] == 0
     assert config["trainer"]["max_epochs"] == 2
     assert config["seed_everything"] == 0
+    assert config["understood"]["data"]["splits"]["val"]["size"] == 180
 
 
 def test_curves_over_the_global_step(records: list[dict[str, Any]], runs: dict[str, Run]) -> None:

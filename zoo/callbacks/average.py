@@ -49,17 +49,8 @@ class WeightAverage(Callback):
         ]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say if the run is too short for the decay."""
+        """Count the steps from here."""
         self._latest_step = trainer.global_step
-        steps = trainer.estimated_stepping_batches
-        warm_up = (10 * self.decay - 1) / (1 - self.decay)
-        if trainer.is_global_zero and steps < warm_up:
-            print(
-                f"option model.ema_decay is {self.decay}, for which this run of {steps} steps is "
-                f"short (below {warm_up:.0f}): the average reaches over the last ninth of them, "
-                f"not over {1 / (1 - self.decay):.0f} steps",
-                flush=True,
-            )
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -132,6 +123,15 @@ class WeightAverage(Callback):
         if trainer.state.fn == "fit" and "current_model_state" in checkpoint:
             self._average = [weight.detach().clone() for weight in _weights_of(pl_module)]
             pl_module.load_state_dict(checkpoint["current_model_state"])
+
+
+def too_short_for(decay: float, steps: int) -> bool:
+    """Tell whether an average warms up until the end of a run of so many steps.
+
+    >>> too_short_for(0.98, 439), too_short_for(0.98, 441)
+    (True, False)
+    """
+    return steps < (10 * decay - 1) / (1 - decay)
 
 
 def _weights_of(module: LightningModule) -> list[Tensor]:

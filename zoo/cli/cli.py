@@ -36,6 +36,7 @@ from zoo.cli.precision import Trainer, allow_tf32, choose_precision
 from zoo.cli.request import Arguments, Request
 from zoo.cli.resume import check_same_run
 from zoo.cli.session import Session
+from zoo.cli.understood import Telling
 from zoo.nets.cost import Cost, measure_cost
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
 from zoo.run.csv_logger import MetricsCSV
@@ -116,6 +117,11 @@ class ZooCLI(LightningCLI):
             help="A package whose classes the recipe may name, besides those it may in any case.",
         )
         parser.add_argument(
+            "--quiet",
+            action="store_true",
+            help="Leaves out the table of what was understood, which comes before the first step.",
+        )
+        parser.add_argument(
             "--ckpt_path",
             type=str | None,
             default=None,
@@ -184,11 +190,13 @@ class ZooCLI(LightningCLI):
         extra = options.get("logger")
         path = self.request.ckpt_path
         self.checkpoint_io = AtomicCheckpointIO({path: self.checkpoint} if path else {})
+        self.telling = Telling(silent=self.request.quiet)
         trainer = super().instantiate_trainer(
             default_root_dir=str(folder.path),
             logger=False,  # the loggers write into the folder, which is not there yet
             plugins=[*_as_list(options.get("plugins")), self.checkpoint_io],
             callbacks=[
+                self.telling,
                 TrainLog(),
                 *([Progress()] if options["enable_progress_bar"] is not False and not bars else []),
                 *callbacks,
@@ -198,6 +206,7 @@ class ZooCLI(LightningCLI):
         allow_tf32(trainer.precision, trainer.strategy.root_device.type)
         self._settle_threads(trainer)
         self._gather(trainer)
+        self.telling.cost = self.cost
         step = None
         if self.checkpoint is not None:
             if folder.resumed and trainer.is_global_zero:
@@ -302,7 +311,7 @@ class ZooCLI(LightningCLI):
         """Return the resolved recipe, which can be run again."""
         text = self.parser.dump(self.config, skip_none=False, format="json")
         recipe: dict[str, Any] = json.loads(text)
-        for key in ("ckpt_path", "inputs", "trust", "config"):
+        for key in ("ckpt_path", "inputs", "quiet", "trust", "config"):
             recipe.pop(key, None)
         # A checkpoint's: what a recipe says of it, be it null, would come before that.
         recipe["data"].get("init_args", {}).pop("partition", None)

@@ -39,7 +39,7 @@ _OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum", "beta2")
 _FIRST_OPTIMIZER = "adamw"
 _CLASS_KEYS = {"class_path", "model", "net", "data"}
 #: What only the command line may say.
-_NOT_IN_RECIPES = ("trust", "config", "inputs")
+_NOT_IN_RECIPES = ("trust", "config", "inputs", "quiet")
 
 Layer = dict[str, Any]
 

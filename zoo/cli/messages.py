@@ -36,7 +36,7 @@ _TYPES = {
     "Callable": "the name of a module's class",
 }
 #: Options that a recipe cannot set.
-_NOT_SHOWN = {"config", "trust", "inputs"}
+_NOT_SHOWN = {"config", "trust", "inputs", "quiet"}
 _VALUES = {"bool": ["true", "false"], "NoneType": ["null"]}
 #: What an option's short names stand for, by the last part of the option's name.
 _KINDS = {"model": "tasks", "net": "nets", "data": "data"}

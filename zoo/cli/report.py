@@ -17,32 +17,11 @@ from datamodules.core.protocols import (
     HasNames,
     HasTargetName,
     SupportsMarks,
-    SupportsReport,
 )
 from zoo.callbacks.progress import digits
 from zoo.errors import UserError
 from zoo.nets.cost import Cost
 from zoo.run.folder import RunFolder, provenance
-from zoo.tasks.base import Task
-
-
-def describe(
-    model: L.LightningModule,
-    data: L.LightningDataModule | None,
-    cost: Cost | None,
-    precision: str,
-) -> str:
-    """Return one line about what is trained on what, and in which precision."""
-    net = model.net if isinstance(model, Task) else model
-    words = [type(net).__name__]
-    if cost is not None:
-        words.append(f"{_counted(cost)} parameters")
-        if cost.flops is not None:
-            words.append(f"{_readable(cost.flops)}FLOPs per sample")
-    if data is not None:
-        words.append(f"on {type(data).__name__}")
-    words.append(f"precision {precision}")
-    return ", ".join(words)
 
 
 def test_figures(trainer: L.Trainer) -> dict[str, float]:
@@ -53,11 +32,6 @@ def test_figures(trainer: L.Trainer) -> dict[str, float]:
         if chosen:
             return chosen
     return figures
-
-
-def data_figures(data: L.LightningDataModule | None) -> dict[str, float | int]:
-    """Return what a data module's own ``report`` says of its samples; nothing where it has none."""
-    return dict(data.report()) if isinstance(data, SupportsReport) else {}
 
 
 def data_mark(data: L.LightningDataModule | None) -> str | None:
@@ -72,14 +46,12 @@ def write_report(
     folder: RunFolder, report: dict[str, Any], cost: Cost | None, seed: int | bool
 ) -> None:
     """Print the short table and write ``summary.json``."""
-    parameters = cost.parameters if cost else None
-    flops = cost.flops if cost else None
     folder.write_summary(
         {
             **report,
-            "parameters": parameters,
+            "parameters": cost.parameters if cost else None,
             "trained_parameters": cost.trained if cost else None,
-            "flops_per_sample": flops,
+            "flops_per_sample": cost.flops if cost else None,
             "seed": seed,
             **provenance(),
         }
@@ -88,10 +60,6 @@ def write_report(
     lines: list[tuple[str, str]] = []
     if stage is not None:
         lines += [(f"{stage} {name}", digits(value)) for name, value in report[stage].items()]
-    if cost is not None:
-        lines.append(("parameters", _counted(cost)))
-    if flops is not None:
-        lines.append(("FLOPs", f"{_readable(flops)}per sample"))
     if chosen := report.get("chosen"):
         lines.append(("chosen", _chosen(chosen)))
     seconds = report.get("fit_seconds", report.get("seconds"))
@@ -188,16 +156,3 @@ def _save_masks(
         shown = zip(classes, shares.tolist(), strict=True)
         lines.append("  ".join(f"{each} {share:.1%}" for each, share in shown))
     return ["mask", *(f"share({name})" for name in classes)], rows, lines
-
-
-def _counted(cost: Cost) -> str:
-    some = "" if cost.trained == cost.parameters else f" ({cost.trained:,} of them trained)"
-    return f"{cost.parameters:,}{some}"
-
-
-def _readable(number: float) -> str:
-    for unit in ("", "k ", "M ", "G ", "T "):
-        if number < 1000:
-            return f"{number:.3g} {unit}".replace("  ", " ")
-        number /= 1000
-    return f"{number:.3g} P"

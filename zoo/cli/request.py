@@ -39,6 +39,7 @@ class Request:
         trust: Packages that ``--trust`` adds to those a recipe may name classes of.
         ckpt_path: As given, ``last`` and ``best`` included.
         inputs: What to predict.
+        quiet: Whether the table of what was understood is left out.
     """
 
     verb: str
@@ -48,6 +49,7 @@ class Request:
     trust: list[str] = field(default_factory=list)
     ckpt_path: str | None = None
     inputs: list[str] = field(default_factory=list)
+    quiet: bool = False
 
     @property
     def name(self) -> str:
@@ -85,6 +87,7 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("--trust", action="append", type=_not_empty, default=[])
         self.add_argument("--ckpt_path", type=_not_empty)
         self.add_argument("--inputs", action="extend", nargs="+", default=[])
+        self.add_argument("--quiet", action="store_true")
 
     def error(self, message: str) -> NoReturn:
         """Raise what the user is told.
@@ -124,7 +127,9 @@ def take_apart(argv: list[str]) -> Request:
         if _lacks_value(flag, following):
             raise UserError(f"option {flag} needs a value")
     recipes = [find_recipe(name) for name in given.config]
-    return Request(verb, argv, recipes, flags, given.trust, given.ckpt_path, given.inputs)
+    return Request(
+        verb, argv, recipes, flags, given.trust, given.ckpt_path, given.inputs, given.quiet
+    )
 
 
 def _lacks_value(argument: str, following: str | None) -> bool:

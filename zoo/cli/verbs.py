@@ -18,9 +18,7 @@ from zoo.cli.cli import ZooCLI
 from zoo.cli.messages import refusal
 from zoo.cli.pictures import Pictures
 from zoo.cli.report import (
-    data_figures,
     data_mark,
-    describe,
     test_figures,
     write_predictions,
     write_report,
@@ -45,8 +43,6 @@ from zoo.tasks.language_model import LanguageModel
 def _fit(cli: ZooCLI) -> None:
     """Train, test the best checkpoint once, and report."""
     if is_first_process():
-        precision = str(cli.trainer.precision)
-        print(describe(cli.model, cli.datamodule, cli.cost, precision))
         verb = "goes on in" if cli.folder.resumed else "in"
         print(f"run {verb} {nearby(cli.folder.path)}", flush=True)
     try:
@@ -100,7 +96,8 @@ def _evaluate(cli: ZooCLI) -> None:
 
 def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
     if is_first_process():
-        report["data"] = data_figures(cli.datamodule)
+        if cli.telling.understood is not None:
+            report |= cli.telling.understood.plain()
         report["precision"] = cli.trainer.precision
         report["data_mark"] = data_mark(cli.datamodule)
         write_report(cli.folder, report, cli.cost, cli.config["seed_everything"])

@@ -397,7 +397,7 @@ def test_token_budget(model, rows) -> None:
 
 
 @pytest.mark.parametrize("too_long", ["cut", "drop"])
-def test_too_long(model, rows, too_long: str, capsys) -> None:
+def test_too_long(model, rows, too_long: str) -> None:
     values = [
         *ROWS[:10],
         {"instruction": "short", "output": "long " * 50},
@@ -416,8 +416,13 @@ def test_too_long(model, rows, too_long: str, capsys) -> None:
         tokens, labels = found[10]
         whole = reference([("user", "short"), ("assistant", "long " * 50)], {1})
         assert (tokens, labels) == (whole[0][:180], whole[1][:180])
-    lost = "left out" if too_long == "drop" else "cut"
-    assert f"2 longer than 180 tokens {lost}" in capsys.readouterr().out
+    lengths, left_out = data.describe().facts
+    if too_long == "drop":
+        assert left_out.text == "2 longer, 1 without an answer"
+        assert lengths.text.endswith("; none has over 180")
+    else:
+        assert left_out.text == "2 without an answer"
+        assert lengths.text.endswith("; 9.1% have more than 180 and lose their end")
 
 
 def test_the_film_reviews(model) -> None:

@@ -142,19 +142,19 @@ def share_cut(data: TextClassification, name: str) -> float:
     return float((data.split(name).store.counts(rows) > data.max_length).mean())
 
 
-def test_cut_share_and_repetitions_are_printed_once(build, capsys) -> None:
+def test_cut_share_and_repetitions_are_described(build) -> None:
     rows = [*TABLE, (TEXTS[0], "neg"), (TEXTS[1], "neg")]
     data = build(rows, max_length=10)
     data.setup("fit")
-    data.setup("fit")
     assert (data.duplicates, data.conflicts) == (2, 1)
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("TextClassification: 2 repeated texts left out, 1 of them with another")
-    assert f"{data.cut_share:.1%} of 108 texts have more than 10 tokens and lose their end" in line
-    report = data.report()
-    assert (report.pop("duplicates"), report.pop("conflicts")) == (2, 1)
-    assert report == {f"{name}_cut_share": share_cut(data, name) for name in ("train", "val")}
-    assert 0 < report["train_cut_share"] < 1
+    lengths, _, repeated = data.describe().facts
+    assert repeated.text == "2 texts left out, 1 of them with another label"
+    assert repeated.values == {"duplicates": 2, "conflicts": 1}
+    parts = {name: share_cut(data, name) * len(data.split(name)) for name in ("train", "val")}
+    assert lengths.values["cut_share"] == pytest.approx(sum(parts.values()) / 108)
+    assert lengths.values["cut_share"] == data.cut_share
+    assert f"; {data.cut_share:.1%} have more than 10 and lose their end" in lengths.text
+    assert 0 < data.cut_share < 1
 
 
 def test_the_first_of_equal_texts_counts(build) -> None:
