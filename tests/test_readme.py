@@ -29,7 +29,12 @@ def test_ci_finds_the_test_command() -> None:
     assert re.search(rf"&& ({pattern[1]})$", COMMANDS[1], flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("line", [line for line in ZOO if " fit " in line and "last" not in line])
+SHOWS = [line for line in ZOO if line.startswith(("zoo list", "zoo help")) or "--help" in line]
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in ZOO if " fit " in line and "last" not in line and line not in SHOWS]
+)
 def test_fit_commands_are_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -40,8 +45,8 @@ def test_fit_commands_are_understood(
     assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"].startswith("zoo.")
 
 
-@pytest.mark.parametrize("line", [line for line in ZOO if line.startswith("zoo list")])
-def test_list_commands_show_something(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("line", SHOWS)
+def test_list_and_help_show_something(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(shlex.split(line)[1:]) == 0
     assert len(capsys.readouterr().out.splitlines()) > 1
 

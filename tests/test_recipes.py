@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from zoo.__main__ import main
-from zoo.cli.catalog import entries, recipe_names, recipes_folder
+from zoo.cli.catalog import KINDS, entries, recipe_names, recipes_folder
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 CONTENT: dict[str, dict[str, Any]] = {
@@ -36,7 +36,8 @@ def test_all_are_found() -> None:
     assert all("data" in CONTENT[name] for name in RECIPES)
     overlays = CONTENT.keys() - RECIPES
     assert overlays >= {"smoke", "trainer/cpu", "trainer/ddp", "trainer/gpu"}
-    about = dict(entries("recipes"))
+    about = {entry.name: entry.about for kind in KINDS[-2:] for entry in entries(kind)}
+    assert {entry.name for entry in entries("overlays")} == overlays
     for name in overlays:
         assert not {"model", "data"} & CONTENT[name].keys()
         assert about[name].startswith("Overlay: ")
@@ -44,7 +45,7 @@ def test_all_are_found() -> None:
 
 
 def test_each_has_a_line_about_itself() -> None:
-    assert all(about.endswith(".") for _, about in entries("recipes"))
+    assert all(entry.about.endswith(".") for kind in KINDS[-2:] for entry in entries(kind))
 
 
 def write_cifar(root: Path, classes: int) -> None:

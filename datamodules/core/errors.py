@@ -76,9 +76,19 @@ def shown(value: object) -> str:
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the name that is spelt nearly like it; ``cutoff``, up to 1, says how nearly."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
-    return near[0] if near else None
+    """Return the name that is spelt nearly like it, in capitals or not.
+
+    Args:
+        name: What was given.
+        names: Those there are.
+        cutoff: How nearly, up to 1.
+
+    >>> nearest("cifar10", ["Digits", "CIFAR10"])
+    'CIFAR10'
+    """
+    known = {each.lower(): each for each in names}
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=cutoff)
+    return known[near[0]] if near else None
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:

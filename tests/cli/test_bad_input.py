@@ -95,25 +95,41 @@ OPTIONS = {
     "did you mean --trainer.max_epochs?",
     "--checkpoint.moniter val/acc": "option --checkpoint.moniter is not known; "
     "did you mean --checkpoint.monitor?",
-    "--model.lrr 1": "option model.lrr is not known; did you mean model.lr?",
-    "--model.net.layuot cifar": "option model.net.layuot is not known; "
-    "did you mean model.net.layout?",
-    "--data.batchsize 3": "option data.batchsize is not known; did you mean data.batch_size?",
-    "--lr 1": "option --lr is not known; options of the task start with --model., of its net "
+    "--model.lrr 1": "option --model.lrr is not known; did you mean --model.lr?",
+    "--model.net.layuot cifar": "option --model.net.layuot is not known; "
+    "did you mean --model.net.layout?",
+    "--data.batchsize 3": "option --data.batchsize is not known; did you mean --data.batch_size?",
+    "--nope 1": "option --nope is not known; options of the task start with --model., of its net "
     "with --model.net., of the data with --data., of Lightning's Trainer with --trainer.",
+    # of another section
+    "--lr 1": "option --lr is not known; did you mean --model.lr?",
+    "--batch_size 8": "option --batch_size is not known; did you mean --data.batch_size?",
+    "--model.batch_size 8": "option --model.batch_size is not known; "
+    "did you mean --data.batch_size?",
+    "--model.norm group": "option --model.norm is not known; did you mean --model.net.norm?",
+    "--data.optimizer sgd": "option --data.optimizer is not known; did you mean --model.optimizer?",
+    "--model.max_epochs 3": "option --model.max_epochs is not known; "
+    "did you mean --trainer.max_epochs?",
+    "--layuot cifar": "option --layuot is not known; did you mean --model.net.layout?",
+    # as other programs call it
+    "--epochs 3": "option --epochs is not known; did you mean --trainer.max_epochs?",
+    "--model.learning_rate 1": "option --model.learning_rate is not known; "
+    "did you mean --model.lr?",
+    "--resume x": "option --resume is not known; did you mean --ckpt_path?",
     "nonsense": "option names start with two dashes, unlike 'nonsense'",
-    "--data.root x": "option data.root is not known; there are balanced, batch_size, brightness, "
+    "--data.root x": "option --data.root is not known; there are balanced, batch_size, brightness, "
     "contrast, crop_padding, cutout, horizontal_flip, mean, num_workers, partition, resident, "
     "seed, split_seed, std, test_fraction, val_fraction",
     "--model.optimizer.lr 1": "option model.optimizer has no options of its own; "
-    "give adamw, sgd or muon",
+    "give adamw, adam, sgd, rmsprop or muon",
     # abbreviated
     "--see 3": "option --see is not known; did you mean --seed_everything?",
     "--trainer.max_ep 3": "option --trainer.max_ep is not known; "
     "did you mean --trainer.max_epochs?",
-    "--model.optim sgd": "option model.optim is not known; did you mean model.optimizer?",
-    "--model.net.lay cifar": "option model.net.lay is not known; did you mean model.net.layout?",
-    "--data.batch 3": "option data.batch is not known; did you mean data.batch_size?",
+    "--model.optim sgd": "option --model.optim is not known; did you mean --model.optimizer?",
+    "--model.net.lay cifar": "option --model.net.lay is not known; "
+    "did you mean --model.net.layout?",
+    "--data.batch 3": "option --data.batch is not known; did you mean --data.batch_size?",
     # of another type
     "--trainer.max_epochs many": "option trainer.max_epochs is 'many'; give a whole number or null",
     "--data.batch_size 1.5": "option data.batch_size is 1.5; give a whole number",
@@ -122,8 +138,15 @@ OPTIONS = {
     "--model.lr nan": "option model.lr is 'nan'; give a number or null",
     "--model.channels_last perhaps": "option model.channels_last is 'perhaps'; give true or false",
     "--model.net.aux_heads 7": "option model.net.aux_heads is 7; give true, false or null",
-    "--model.optimizer adam": "option model.optimizer is 'adam'; "
-    "give adamw, sgd or muon (did you mean 'adamw'?)",
+    "--model.optimizer SDG": "option model.optimizer is 'SDG'; "
+    "give adamw, adam, sgd, rmsprop or muon (did you mean 'sgd'?)",
+    "--model.optimizer lion": "option model.optimizer is 'lion'; "
+    "torch has none; give adamw or muon",
+    "--model.optimizer NAdam": "option model.optimizer is 'NAdam'; "
+    "give adamw, the nearest of those at hand",
+    "--model.net.activation swish": "option model.net.activation is 'swish'; give relu, "
+    "leaky_relu, gelu, silu, mish, tanh, sigmoid, softplus, elu or hardswish "
+    "(did you mean 'silu'?)",
     "--model.net.layout papr": "option model.net.layout is 'papr'; "
     "give paper, torchvision or cifar (did you mean 'paper'?)",
     "--model.milestones 3": "option model.milestones is 3; "
@@ -159,6 +182,7 @@ OPTIONS = {
     "'torchvision.models.resnet81'; did you mean 'torchvision.models.resnet18'?",
     "--model.net zoo.nosuch.Net": "option model.net: there is no class 'zoo.nosuch.Net'; "
     "give the whole path, package.module.Class",
+    "--data medmnist2": "option data: there is no class 'medmnist2'; did you mean 'MedMNIST'?",
     "--data Digit": "option data: there is no class 'Digit'; did you mean 'Digits'?",
     "--trainer.callbacks+=EarlyStoping": "option trainer.callbacks: there is no class "
     "'EarlyStoping'; did you mean 'EarlyStopping'?",
@@ -247,8 +271,10 @@ FRAGMENTS = {
     "model: {init_args: {lr: 2020-01-01}}": "option model.lr is '2020-01-01'; "
     "give a number or null",
     "model: {init_args: {channels_last: 3}}": "option model.channels_last is 3; give true or false",
-    "model: {init_args: {optimizer: adam}}": "option model.optimizer is 'adam'; "
-    "give adamw, sgd or muon (did you mean 'adamw'?)",
+    "model: {init_args: {optimizer: adamm}}": "option model.optimizer is 'adamm'; "
+    "give adamw, adam, sgd, rmsprop or muon (did you mean 'adam'?)",
+    "model: {init_args: {norm: group}}": "option model.norm is not known; "
+    "did you mean model.net.norm?",
     "model: {init_args: {net: {class_path: GoogLeNet, init_args: {layout: papr}}}}": "option "
     "model.net.layout is 'papr'; give paper, torchvision or cifar (did you mean 'paper'?)",
     "data: {class_path: Digits, init_args: {batch_size: x}}": "option data.batch_size is 'x'; "
@@ -292,8 +318,10 @@ def test_option_of_a_recipe_is_refused_with_the_file(text: str, refuse: Refuse) 
         ),
         (  # alike by what stands before the last dot alone
             "trainer: {nope: 3}",
-            "recipe 'mine.yaml': option trainer.nope is not known; there are checkpoint, "
-            "ckpt_path, data, model, seed_everything, trainer, wandb, wandb_checkpoint",
+            "recipe 'mine.yaml': option trainer.nope is not known; there are accelerator, "
+            "accumulate_grad_batches, barebones, benchmark, callbacks, check_val_every_n_epoch, "
+            "default_root_dir, detect_anomaly, deterministic, devices, enable_autolog_hparams, "
+            "enable_checkpointing, enable_model_summary, enable_progress_bar, ...",
         ),
     ],
 )
@@ -307,7 +335,8 @@ def test_argument_is_missing_or_too_many(text: str, sentence: str, refuse: Refus
     [
         ("fti", " (did you mean 'fit'?)"),
         ("lst", " (did you mean 'list'?)"),
-        ("xyz", "; give one of fit, validate, test, predict, export, list, results"),
+        ("train", " (did you mean 'fit'?)"),
+        ("xyz", "; give one of fit, validate, test, predict, export, help, list, results"),
     ],
 )
 def test_verb(verb: str, end: str, refuse: Refuse) -> None:
@@ -424,8 +453,7 @@ def test_long_names(zoo: Callable[[str], Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command",
-    ["predict --help", "test --help", "validate --print_config", FIT + "--model.net.help MLP"],
+    "command", ["validate --print_config", FIT + "--trainer.callbacks.help EarlyStopping"]
 )
 def test_what_only_shows_needs_nothing(command: str, zoo: Callable[[str], Any]) -> None:
     with pytest.raises(SystemExit) as ended:

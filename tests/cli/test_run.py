@@ -59,6 +59,12 @@ def rows(run: Path) -> list[dict[str, str]]:
         ["list", "recipes"],
         ["list", "nets"],
         ["list", "data", "MedMNIST"],
+        ["list", "--json"],
+        ["help", "GoogLeNet"],
+        ["help", "norm"],
+        ["fit", "inception", "--help"],
+        ["fit", "--model.net.help", "ResNet"],
+        ["predict", "--help"],
     ],
 )
 def test_quick_answers_import_no_torch(arguments: list[str]) -> None:
@@ -79,10 +85,11 @@ def test_list_says_what_there_is(zoo: Zoo) -> None:
         assert name in everything
     assert zoo("list recipes cifar*").out.split()[1] == "cifar10/inception"
     assert zoo("list nets goog*").out.startswith("nets:\n  GoogLeNet")
-    assert zoo("list --help").out == "usage: zoo list [nets|tasks|data|recipes] [PATTERN]\n"
-    takes = "give one of nets, tasks, data, recipes and a pattern, or either\n"
-    assert zoo("list --foo").err == f"zoo: option --foo is not known; {takes}"
-    assert zoo("list a b").err == f"zoo: list takes no 'b' beside 'a'; {takes}"
+    assert zoo("list --foo").err == "zoo: option --foo is not known; see `zoo list --help`\n"
+    assert zoo("list a b").err == (
+        "zoo: list takes no 'b' beside 'a'; give one of nets, tasks, data, losses, norms, "
+        "activations, optimizers, schedules, metrics, recipes, overlays and a pattern, or either\n"
+    )
     assert zoo("list nets nothing*").code == 2
 
 

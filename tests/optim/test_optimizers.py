@@ -1,11 +1,18 @@
 import math
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
 from zoo.optim.muon import MuonAdamW, orthogonalise
-from zoo.optim.optimizers import DEFAULTS, build_optimizer, parameter_groups
+from zoo.optim.optimizers import (
+    DEFAULTS,
+    NOT_OFFERED,
+    OptimizerName,
+    build_optimizer,
+    parameter_groups,
+)
 from zoo.optim.schedules import lr_factor
 
 
@@ -35,17 +42,35 @@ def test_frozen_parameters_are_left_out() -> None:
     assert len(params) == 4
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_each_optimizer_has_its_own_defaults(name: str) -> None:
     optimizer = build_optimizer(small_net(), name)  # type: ignore[arg-type]
     decays = {group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {0.0, DEFAULTS[name]["weight_decay"]}
+    assert name not in NOT_OFFERED
     assert {group["lr"] for group in optimizer.param_groups} == {DEFAULTS[name]["lr"]}
 
 
 def test_sgd_is_nesterov() -> None:
     optimizer = build_optimizer(small_net(), "sgd", lr=0.1, momentum=0.8)
     assert all(group["nesterov"] and group["momentum"] == 0.8 for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("adam", lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.8, 0.9))),
+        ("rmsprop", lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.8, alpha=0.9)),
+    ],
+)
+def test_adam_and_rmsprop_are_torchs(name: Any, reference: Any) -> None:
+    ours, theirs = small_net(), small_net()
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = build_optimizer(ours, name, lr=0.01, momentum=0.8, beta2=0.9)
+    train(ours, optimizer, 2)
+    train(theirs, reference(theirs.parameters()), 2)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
 
 
 def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:

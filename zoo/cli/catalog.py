@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import fnmatch
 import importlib
-import importlib.util
-import re
 import runpy
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from datamodules.core.errors import nearest
+from zoo.cli.options import choices_of
+from zoo.cli.source import docstring, file_of, find, statements
 from zoo.errors import UserError
 
 #: The verbs that build task and data, and their help.
@@ -21,7 +24,6 @@ VERBS = {
     "test": "Test a checkpoint.",
     "predict": "Predict labels and probabilities with a checkpoint.",
 }
-KINDS = ("nets", "tasks", "data", "recipes")
 _PACKAGES = {
     "nets": ("zoo.nets",),
     "tasks": ("zoo.tasks",),
@@ -29,9 +31,62 @@ _PACKAGES = {
         f"datamodules.{room}" for room in ("images", "segmentation", "tables", "text", "language")
     ),
 }
+
+
+class NameList(NamedTuple):
+    """The names that an option takes.
+
+    Args:
+        module: Where their ``Literal`` is.
+        alias: What it is called there.
+        option: The option.
+        recipe: A recipe that has it.
+    """
+
+    module: str
+    alias: str
+    option: str
+    recipe: str
+
+
+_NAMES = {
+    "losses": (
+        NameList("zoo.losses.classification", "ClassificationLoss", "model.loss", "resnet"),
+        NameList("zoo.losses.regression", "RegressionLoss", "model.loss", "regression"),
+        NameList("zoo.losses.segmentation", "SegmentationLoss", "model.loss", "unet"),
+        NameList("zoo.tasks.preference", "PreferenceLoss", "model.loss", "llm/dpo"),
+    ),
+    "norms": (NameList("zoo.nets.layers.norms", "NormName", "model.net.norm", "resnet"),),
+    "activations": (
+        NameList("zoo.nets.layers.activations", "ActivationName", "model.net.activation", "resnet"),
+    ),
+    "optimizers": (NameList("zoo.optim.optimizers", "OptimizerName", "model.optimizer", "resnet"),),
+    "schedules": (NameList("zoo.optim.schedules", "ScheduleName", "model.schedule", "resnet"),),
+    "metrics": (NameList("zoo.metrics.names", "FigureName", "checkpoint.monitor", "resnet"),),
+}
+#: What there is, in the order of the list.
+KINDS = (*_PACKAGES, *_NAMES, "recipes", "overlays")
 #: Data sets of several, each told by ``about()`` of a module that imports nothing but a little of
 #: the standard library.
 _COLLECTIONS = {"MedMNIST": "datamodules.images.medmnist_sets"}
+
+
+class Entry(NamedTuple):
+    """A thing of the zoo.
+
+    Args:
+        kind: Which of ``KINDS``.
+        name: Its name.
+        about: One line about it.
+        path: Of a class, its dotted name.
+        names: Of a name that an option takes, the option's names.
+    """
+
+    kind: str
+    name: str
+    about: str
+    path: str = ""
+    names: NameList | None = None
 
 
 def recipes_folder() -> Path:
@@ -44,21 +99,41 @@ def recipes_folder() -> Path:
 
 
 def recipe_names() -> list[str]:
-    """Return the names of all recipes, such as ``inception`` or ``cifar10/inception``."""
+    """Return the names of all recipes, such as ``inception`` or ``cifar10/inception``.
+
+    Overlays are among them.
+    """
     folder = recipes_folder()
     paths = folder.rglob("*.yaml")
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
 
 
-def entries(kind: str) -> Iterator[tuple[str, str]]:
-    """Yield name and one line about each net, task, data set or recipe."""
-    if kind == "recipes":
+@cache
+def recipe_text(name: str) -> str:
+    """Return a packaged recipe's file."""
+    return (recipes_folder() / f"{name}.yaml").read_text(encoding="utf-8").rstrip()
+
+
+def is_overlay(name: str) -> bool:
+    """Return whether a recipe names no model of its own, and so is a second ``--config``."""
+    return not any(line.startswith("model:") for line in recipe_text(name).split("\n"))
+
+
+def entries(kind: str) -> Iterator[Entry]:
+    """Yield each thing of a kind."""
+    if kind in ("recipes", "overlays"):
         for name in recipe_names():
-            first = (recipes_folder() / f"{name}.yaml").read_text(encoding="utf-8").split("\n")[0]
-            yield name, first.lstrip("# ") if first.startswith("#") else ""
-        return
-    for name, module in exports(kind):
-        yield name, _first_line(module, name)
+            if is_overlay(name) is (kind == "overlays"):
+                first = recipe_text(name).split("\n")[0]
+                yield Entry(kind, name, first.lstrip("# ") if first.startswith("#") else "")
+    elif kind in _NAMES:
+        for names in _NAMES[kind]:
+            for name, about in choices_of(names.module, names.alias).items():
+                yield Entry(kind, name, about, names=names)
+    else:
+        for name, module in exports(kind):
+            path = f"{module}.{name}"
+            yield Entry(kind, name, text_of(path).split("\n")[0], path)
 
 
 def import_all() -> None:
@@ -67,86 +142,60 @@ def import_all() -> None:
         importlib.import_module(package)
 
 
-def listing(kind: str | None, pattern: str | None) -> str:
-    """Return the text of ``zoo list``.
+@cache
+def exports(kind: str) -> tuple[tuple[str, str], ...]:
+    """Return name and defining module of each net, task or data set that its package exports."""
+    return tuple(
+        (alias.name, node.module)
+        for package in _PACKAGES[kind]
+        for node in statements(package)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    )
 
-    A line each, or all about the one thing that a pattern names.
+
+def text_of(path: str) -> str:
+    """Return the docstring of a class or function, by its dotted name."""
+    found = find(path)
+    if found is None or not isinstance(found.node, ast.ClassDef | ast.FunctionDef):
+        return ""
+    return docstring(found.node)
+
+
+def search(kind: str | None, pattern: str | None) -> list[Entry]:
+    """Return what a pattern finds: a name, names by ``*`` and ``?``, parts of names, or of lines.
 
     Raises:
-        UserError: If nothing matches the pattern.
+        UserError: If it finds nothing.
     """
-    lines: list[str] = []
-    places: list[tuple[str, str]] = []
-    for each in [kind] if kind else KINDS:
-        found = [
-            (name, about)
-            for name, about in entries(each)
-            if pattern is None or fnmatch.fnmatch(name.lower(), pattern.lower())
-        ]
-        if not found:
-            continue
-        width = max(len(name) for name, _ in found)
-        lines.append(f"{each}:")
-        lines += [f"  {name:<{width}}  {about}".rstrip() for name, about in found]
-        places += [(each, name) for name, _ in found]
-    if pattern is not None and len(places) == 1:
-        return f"{lines[0]}\n  {places[0][1]}\n\n{_all_about(*places[0])}"
-    if not lines:
-        near = "*" if pattern is None or "*" in pattern else f"*{pattern}*"
-        raise UserError(f"nothing among the {kind or 'entries'} matches {pattern!r}; try {near!r}")
-    return "\n".join(lines)
+    everything = [entry for each in ([kind] if kind else KINDS) for entry in entries(each)]
+    if pattern is None:
+        return everything
+    wanted = pattern.lower()
+    for finds in (
+        lambda entry: entry.name == pattern,
+        lambda entry: fnmatch.fnmatch(entry.name.lower(), wanted),
+        lambda entry: wanted in entry.name.lower(),
+        lambda entry: wanted in entry.about.lower(),
+    ):
+        if found := [entry for entry in everything if finds(entry)]:
+            return found
+    near = nearest(pattern, [entry.name for entry in everything])
+    hint = f"did you mean {near!r}?" if near else "`zoo list` shows what there is"
+    raise UserError(f"nothing among the {kind or 'entries'} matches {pattern!r}; {hint}")
 
 
-def _source(module: str) -> Path:
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)  # a top-level name: nothing is imported
-    assert spec is not None
-    assert spec.submodule_search_locations
-    path = Path(spec.submodule_search_locations[0], *rest)
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def exports(kind: str) -> Iterator[tuple[str, str]]:
-    """Yield name and defining module of each net, task or data set that its package exports."""
-    for package in _PACKAGES[kind]:
-        for node in ast.parse(_source(package).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and node.module:
-                for alias in node.names:
-                    yield alias.name, node.module
-
-
-def _all_about(kind: str, name: str) -> str:
-    if kind == "recipes":
-        return (recipes_folder() / f"{name}.yaml").read_text(encoding="utf-8").rstrip()
-    module = dict(exports(kind))[name]
-    parts = [_docstring(module, name), *_rights(module, name)]
-    if name in _COLLECTIONS:
-        # Run as a file, because to import it would import its package and so torch.
-        parts.append(runpy.run_path(str(_source(_COLLECTIONS[name])))["about"]())
-    return "\n\n".join(parts)
-
-
-def _first_line(module: str, name: str) -> str:
-    return _docstring(module, name).split("\n")[0]
-
-
-def _docstring(module: str, name: str) -> str:
-    node = _class(module, name)
-    return "" if node is None else re.sub(r"``|:class:|`~?", "", ast.get_docstring(node) or "")
-
-
-def _rights(module: str, name: str) -> Iterator[str]:
-    """Yield licence and citation, where a class states them as texts."""
-    node = _class(module, name)
-    for line in [] if node is None else node.body:
+def more_about(entry: Entry) -> Iterator[str]:
+    """Yield what a class states as texts besides its docstring: licence, citation, its sets."""
+    found = find(entry.path)
+    for line in found.node.body if found and isinstance(found.node, ast.ClassDef) else []:
         if not isinstance(line, ast.Assign) or not isinstance(line.value, ast.Constant):
             continue
         for target in line.targets:
             if isinstance(target, ast.Name) and target.id in ("licence", "citation"):
                 yield f"{target.id.capitalize()}: {line.value.value!s}"
-
-
-def _class(module: str, name: str) -> ast.ClassDef | None:
-    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
-    found = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-    return next(found, None)
+    if entry.name in _COLLECTIONS:
+        # Run as a file, because to import it would import its package and so torch.
+        path = file_of(_COLLECTIONS[entry.name])
+        about: Any = runpy.run_path(str(path))["about"]
+        yield about()

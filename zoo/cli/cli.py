@@ -28,7 +28,8 @@ from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
 from zoo.cli.catalog import VERBS, import_all
 from zoo.cli.checks import check_monitor, check_net, check_trainer, device_type
-from zoo.cli.config import FACTS, dump_yaml
+from zoo.cli.config import dump_yaml
+from zoo.cli.facts import FACTS
 from zoo.cli.inside import write_inside
 from zoo.cli.messages import refusal
 from zoo.cli.parser import LayerAction, ZooParser

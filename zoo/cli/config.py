@@ -18,22 +18,9 @@ import yaml
 
 from datamodules.core.errors import refuse
 from zoo.cli.catalog import exports
+from zoo.cli.facts import FACTS
 from zoo.errors import UserError
-from zoo.run.checkpoint import check_plain
-
-#: What the data says about itself; the command line hands it to the arguments of the same name.
-FACTS = (
-    "num_classes",
-    "class_names",
-    "in_channels",
-    "image_size",
-    "label_kind",
-    "target_mean",
-    "target_std",
-    "vocab_size",
-    "pad_id",
-    "max_length",
-)
+from zoo.run.plain import check_plain
 
 _OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum", "beta2")
 _FIRST_OPTIMIZER = "adamw"

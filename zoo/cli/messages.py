@@ -17,8 +17,9 @@ from jsonargparse import Namespace
 
 from datamodules.core.errors import did_you_mean, nearest
 from zoo.cli.catalog import exports
-from zoo.cli.config import FACTS
+from zoo.cli.facts import FACTS
 from zoo.errors import OptionError, UserError
+from zoo.optim.optimizers import NOT_OFFERED
 from zoo.run.trust import why_refused
 
 _TYPES = {
@@ -37,6 +38,18 @@ _TYPES = {
 }
 #: Options that a recipe cannot set.
 _NOT_SHOWN = {"config", "trust", "inputs", "quiet"}
+#: What other programs call losses, norms and activations.
+_OTHER_NAMES = {
+    "ce": "cross_entropy",
+    "bce": "binary_cross_entropy",
+    "l1": "mae",
+    "l2": "mse",
+    "pinball": "quantile",
+    "bn": "batch",
+    "gn": "group",
+    "ln": "layer",
+    "swish": "silu",
+}
 _VALUES = {"bool": ["true", "false"], "NoneType": ["null"]}
 #: What an option's short names stand for, by the last part of the option's name.
 _KINDS = {"model": "tasks", "net": "nets", "data": "data"}
@@ -217,7 +230,11 @@ def _type(found: re.Match[str], place: str, options: list[str]) -> OptionError:
         else:
             short = name.rsplit(".", 1)[-1]
             wanted.append(_TYPES.get(name) or _TYPES.get(short) or f"a {short.rstrip(']')}")
-    hint = did_you_mean(value, values)
+    last = place.rpartition(".")[2]
+    if last == "optimizer" and value.lower() in NOT_OFFERED:
+        return OptionError("", f" is {_shown(value)}; {NOT_OFFERED[value.lower()]}")
+    usual = _OTHER_NAMES.get(value.lower())
+    hint = did_you_mean(usual if usual in values else value, values)
     words = list(dict.fromkeys([*wanted, *values]))
     either = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
     if value.startswith("NestedArg("):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
 
 from datamodules.core.errors import did_you_mean, refuse
+from datamodules.core.files import nearby
 from zoo.cli.catalog import recipe_names, recipes_folder
 from zoo.cli.config import (
     Layer,
@@ -21,10 +23,12 @@ from zoo.cli.config import (
     refuse_facts,
     value_of,
 )
-from zoo.cli.resume import checkpoint_of, runs_of, unfinished_run
-from zoo.errors import UserError
-from zoo.run.checkpoint import check_complete, read_checkpoint
-from zoo.run.trust import THROUGH_NETS
+from zoo.cli.runs import NEWEST, newest_checkpoint
+from zoo.cli.sections import check_flags, check_layer
+from zoo.errors import OptionError, UserError
+
+#: What every recipe starts from.
+DEFAULTS = Path(__file__).parents[1] / "defaults.yaml"
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Request:
         ckpt_path: As given, ``last`` and ``best`` included.
         inputs: What to predict.
         quiet: Whether the table of what was understood is left out.
+        as_json: Whether the standard output is one JSON document.
     """
 
     verb: str
@@ -50,6 +55,7 @@ class Request:
     ckpt_path: str | None = None
     inputs: list[str] = field(default_factory=list)
     quiet: bool = False
+    as_json: bool = False
 
     @property
     def name(self) -> str:
@@ -88,6 +94,7 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("--ckpt_path", type=_not_empty)
         self.add_argument("--inputs", action="extend", nargs="+", default=[])
         self.add_argument("--quiet", action="store_true")
+        self.add_argument("--json", action="store_true")
 
     def error(self, message: str) -> NoReturn:
         """Raise what the user is told.
@@ -106,30 +113,53 @@ def _not_empty(text: str) -> str:
     return text
 
 
+def names_of_recipes(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words before the first option, which name recipes, and all that follow."""
+    first = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    return words[:first], words[first:]
+
+
 def take_apart(argv: list[str]) -> Request:
     """Read the arguments that decide what the rest is parsed against.
+
+    What stands between the verb and the first option is named as by ``--config``.
 
     Raises:
         UserError: If a recipe is not there, or an option lacks its value.
     """
     verb = argv[0]
-    given, flags = _Parser().parse_known_args(argv[1:])
+    names, words = names_of_recipes(argv[1:])
+    given, flags = _Parser().parse_known_args(words)
     if given.inputs and verb != "predict":
         raise UserError(f"option --inputs belongs to predict, not to {verb}")
     for package in given.trust:
-        top, *_ = names = package.split(".")
-        if top in THROUGH_NETS:
-            raise refuse("--trust", package, f"its models are reached through {THROUGH_NETS[top]}")
-        # jsonargparse itself could change what is trusted
-        if top == "jsonargparse" or not all(map(str.isidentifier, names)):
-            raise refuse("--trust", package, "give the name of a package")
+        _check_trusted(package)
     for flag, following in zip_longest(flags, flags[1:]):
         if _lacks_value(flag, following):
             raise UserError(f"option {flag} needs a value")
-    recipes = [find_recipe(name) for name in given.config]
+    recipes = [find_recipe(name) for name in [*names, *given.config]]
     return Request(
-        verb, argv, recipes, flags, given.trust, given.ckpt_path, given.inputs, given.quiet
+        verb,
+        argv,
+        recipes,
+        flags,
+        trust=given.trust,
+        ckpt_path=given.ckpt_path,
+        inputs=given.inputs,
+        quiet=given.quiet,
+        as_json=given.json,
     )
+
+
+def _check_trusted(package: str) -> None:
+    from zoo.run.trust import THROUGH_NETS
+
+    top, *_ = names = package.split(".")
+    if top in THROUGH_NETS:
+        raise refuse("--trust", package, f"its models are reached through {THROUGH_NETS[top]}")
+    # jsonargparse itself could change what is trusted
+    if top == "jsonargparse" or not all(map(str.isidentifier, names)):
+        raise refuse("--trust", package, "give the name of a package")
 
 
 def _lacks_value(argument: str, following: str | None) -> bool:
@@ -141,21 +171,25 @@ def _lacks_value(argument: str, following: str | None) -> bool:
 
 
 def find_recipe(name: str) -> Path:
-    """Return a file of that path, or else a packaged recipe of that name.
+    """Return a file of that path, with ``.yaml`` or without, or else a packaged recipe.
 
     Raises:
         OptionError: If neither is there.
     """
     path = Path(name)
-    if os.path.isfile(path):  # unlike Path's, also where a name is too long
-        return path
+    for file in (path, Path(f"{name}.yaml")):
+        if os.path.isfile(file):  # unlike Path's, also where a name is too long
+            if file.suffix == ".ckpt":
+                raise refuse("config", name, "it is a checkpoint: give it as --ckpt_path")
+            return file
     key = name.removesuffix(".yaml").removeprefix("recipes/")
     packaged = recipes_folder() / f"{key}.yaml"
     if os.path.isfile(packaged):
         return packaged
     if os.path.isdir(path):
         raise refuse("config", name, "it is a folder: give a YAML file in it")
-    hint = did_you_mean(key, recipe_names()) or "; `zoo list recipes` shows what there is"
+    known = [*recipe_names(), *(file.stem for file in Path().glob("*.yaml"))]
+    hint = did_you_mean(key, known) or "; `zoo list recipes` shows what there is"
     raise refuse("config", name, f"give a file or the name of a packaged recipe{hint}")
 
 
@@ -172,7 +206,9 @@ def build_arguments(request: Request) -> Arguments:
                 "fit needs a recipe: give --config NAME, `zoo list recipes` shows those at hand "
                 "(or name --model and --data)"
             )
-    defaults = read_layer(Path(__file__).parents[1] / "defaults.yaml")
+    from zoo.run.checkpoint import check_complete, read_checkpoint
+
+    defaults = read_layer(DEFAULTS)
     recipes = [read_layer(path) for path in request.recipes]
     for layer in recipes:
         in_file = layer.pop("ckpt_path", None)
@@ -191,6 +227,7 @@ def build_arguments(request: Request) -> Arguments:
         sources[json.dumps(layers[-1])] = f"ckpt_path {request.ckpt_path!r}"
     layers += recipes
     flags = expand_flags(request.flags)
+    check_names(request, layers)
     resets = optimizer_resets(layers, flags)
     texts: list[str | None] = []
     for text, reset in zip([*map(json.dumps, layers), None], resets, strict=True):
@@ -199,6 +236,26 @@ def build_arguments(request: Request) -> Arguments:
     if request.ckpt_path is not None:
         words += ["--ckpt_path", request.ckpt_path]
     return Arguments(words, sources, checkpoint)
+
+
+def check_names(request: Request, layers: list[Layer] | None = None) -> None:
+    """Check the names of all options of recipes and flags.
+
+    Args:
+        request: The command line.
+        layers: The layers of the configuration with the recipes as the last, where they are read.
+
+    Raises:
+        UserError: If there is no such option.
+    """
+    if layers is None:
+        layers = [read_layer(path) for path in (DEFAULTS, *request.recipes)]
+    for path, count in zip(reversed(request.recipes), range(len(layers), 0, -1), strict=False):
+        try:
+            check_layer(layers[:count])
+        except OptionError as error:
+            raise UserError(f"recipe {str(path)!r}: {error}") from error
+    check_flags(layers, expand_flags(request.flags))
 
 
 def _asks(request: Request) -> bool:
@@ -214,18 +271,22 @@ def _find_checkpoint(request: Request, layers: list[Layer]) -> None:
     Raises:
         UserError: If there is none, or a verb lacks its checkpoint.
     """
-    if request.ckpt_path in ("last", "best"):
-        if not request.recipes:
-            raise refuse("ckpt_path", request.ckpt_path, "give --config too, to say whose run")
+    if request.ckpt_path in NEWEST:
+        which, recipe = NEWEST[request.ckpt_path], request.name if request.recipes else None
         root = Path(str(value_of("trainer.default_root_dir", layers, request.flags)))
-        if request.verb == "fit" and request.ckpt_path == "last":
-            path = unfinished_run(root, request.name, layers, request.flags)
+        if request.verb == "fit" and recipe is None:
+            raise refuse("ckpt_path", request.ckpt_path, "give a recipe too, to say whose run")
+        if request.verb == "fit" and which == "last":
+            from zoo.cli.resume import unfinished_run
+
+            path = unfinished_run(root, str(recipe), layers, request.flags)
         else:
-            newest = runs_of(root, request.name, request.ckpt_path)[0]
-            path = checkpoint_of(newest, request.ckpt_path)
+            path = newest_checkpoint(which, root, recipe)
+        if request.verb == "predict":
+            print(f"checkpoint {nearby(path)}", file=sys.stderr)
         request.ckpt_path = str(path)
     if request.ckpt_path is None and request.verb != "fit" and not _asks(request):
         raise UserError(
-            f"{request.verb} needs a checkpoint: give --ckpt_path FILE "
-            "(or last or best with --config); without one the weights would be random"
+            f"{request.verb} needs a checkpoint: give --ckpt_path FILE, or last or best for the "
+            "newest run's; without one the weights would be random"
         )

@@ -14,7 +14,9 @@ from lightning.pytorch import LightningDataModule
 from datamodules.core.errors import refuse, shown
 from datamodules.core.files import nearby
 from datamodules.core.protocols import SupportsMarks
-from zoo.cli.config import FACTS, Layer, class_paths, read_layer, value_of
+from zoo.cli.config import Layer, class_paths, read_layer, value_of
+from zoo.cli.facts import FACTS
+from zoo.cli.runs import checkpoint_of, runs_of
 from zoo.errors import UserError
 from zoo.tasks.base import Task
 
@@ -53,39 +55,6 @@ def unfinished_run(root: Path, recipe: str, layers: list[Layer], flags: list[str
         f"all runs of {recipe!r} have come to their end: leave it out to start anew, or give "
         "trainer.max_epochs more to go on with the newest",
     )
-
-
-def runs_of(root: Path, recipe: str, which: str) -> list[Path]:
-    """Return the folders of a recipe's runs, the newest first.
-
-    Raises:
-        OptionError: If there is none.
-    """
-    runs = sorted((path.parent for path in (root / recipe).glob("*/recipe.yaml")), reverse=True)
-    if not runs:
-        raise refuse(
-            "ckpt_path",
-            which,
-            f"leave it out to start a run of {recipe!r}, of which there is none in {str(root)!r}",
-        )
-    return runs
-
-
-def checkpoint_of(run: Path, which: str) -> Path:
-    """Return ``last.ckpt`` or ``best.ckpt`` of a run.
-
-    Raises:
-        OptionError: If it has none.
-    """
-    path = run / "checkpoints" / f"{which}.ckpt"
-    if not path.is_file():
-        raise refuse(
-            "ckpt_path",
-            which,
-            f"the newest run {str(run)!r} has no {which}.ckpt: name the file of another run, "
-            "or leave it out to start anew",
-        )
-    return path
 
 
 def check_same_run(

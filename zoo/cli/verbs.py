@@ -23,7 +23,7 @@ from zoo.cli.report import (
     write_predictions,
     write_report,
 )
-from zoo.cli.request import build_arguments, take_apart
+from zoo.cli.request import Request, build_arguments
 from zoo.cli.session import Session, quiet
 from zoo.errors import (
     OUT_OF_MEMORY,
@@ -154,11 +154,11 @@ def _is_lightnings(error: BaseException) -> bool:
     return str(name).startswith("lightning.pytorch.")
 
 
-def run(argv: list[str]) -> int:
+def run(request: Request) -> int:
     """Run a verb.
 
     Args:
-        argv: The verb and its arguments.
+        request: The command line, taken apart.
 
     Returns:
         The exit code.
@@ -175,7 +175,6 @@ def run(argv: list[str]) -> int:
     end_with_parent()
     sys.argv[0] = sys.argv[0] or "zoo"
     try:
-        request = take_apart(argv)
         if request.verb == "predict" and not is_only_process():
             return 0  # see ZooCLI.instantiate_trainer
         trust(request.trust)

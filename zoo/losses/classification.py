@@ -28,6 +28,14 @@ from zoo.losses.base import (
 ClassificationLoss = Literal[
     "cross_entropy", "binary_cross_entropy", "focal", "generalized_cross_entropy"
 ]
+"""Losses of classes.
+
+Names:
+    cross_entropy: Of one class out of several: ``-log p`` of the right one.
+    binary_cross_entropy: Of labels one by one, each there or not: for multi-label data.
+    focal: Cross-entropy that counts what is easy less, by ``focal_gamma`` (arXiv 1708.02002).
+    generalized_cross_entropy: Bounded, for wrong labels in the data; ``gce_q`` (arXiv 1805.07836).
+"""
 
 _SEVERAL_LABELS = ("binary_cross_entropy", "focal")
 _ONE_LABEL = tuple(n for n in get_args(ClassificationLoss) if n != "binary_cross_entropy")

@@ -14,6 +14,16 @@ from datamodules.core.errors import above, one_of, refuse
 from zoo.losses.base import Loss, Reduction, check_numbers, reduce_samples
 
 RegressionLoss = Literal["mse", "mae", "huber", "pseudo_huber", "log_cosh", "quantile"]
+"""Losses of numbers.
+
+Names:
+    mse: Squared error; estimates the mean.
+    mae: Absolute error; estimates the median, and outliers pull no more than others.
+    huber: Squared up to ``huber_delta``, straight beyond.
+    pseudo_huber: As huber, smooth everywhere.
+    log_cosh: As huber with a bend at about 1, smooth everywhere.
+    quantile: Pinball loss; estimates the share ``quantile`` of the targets.
+"""
 
 
 def mse(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "mean") -> Tensor:

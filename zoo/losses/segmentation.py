@@ -22,6 +22,14 @@ from zoo.losses.base import (
 from zoo.losses.classification import cross_entropy, focal
 
 SegmentationLoss = Literal["cross_entropy", "focal", "dice", "dice_cross_entropy"]
+"""Losses of masks.
+
+Names:
+    cross_entropy: The mean over pixels of ``-log p`` of the right class.
+    focal: Cross-entropy that counts easy pixels less, by ``focal_gamma`` (arXiv 1708.02002).
+    dice: One minus the overlap of each class with its mask (V-Net, arXiv 1606.04797).
+    dice_cross_entropy: The sum of dice and cross_entropy.
+"""
 
 
 def dice(

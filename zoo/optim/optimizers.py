@@ -8,16 +8,42 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from zoo.optim.muon import MuonAdamW
 
-OptimizerName = Literal["adamw", "sgd", "muon"]
+OptimizerName = Literal["adamw", "adam", "sgd", "rmsprop", "muon"]
+"""Optimisers.
+
+Names:
+    adamw: Adam with a weight decay of its own (arXiv 1711.05101); the first choice.
+    adam: Adam as first published (arXiv 1412.6980): weight decay, if any, is part of the gradient.
+    sgd: Gradient descent with Nesterov momentum.
+    rmsprop: Gradients over the root of their mean square, remembered by ``beta2`` (Hinton, 2012).
+    muon: Orthogonalised momentum for matrices and filters, AdamW for the rest.
+"""
+
+#: Others by their usual names, and what does instead.
+NOT_OFFERED = {
+    "lion": "torch has none; give adamw or muon",
+    "lamb": "torch has none; give adamw",
+    "lars": "torch has none; give sgd",
+    "nesterov": "give sgd, whose momentum is Nesterov's",
+    "lbfgs": "it wants all samples in each step; give adamw",
+    "nadam": "give adamw, the nearest of those at hand",
+    "radam": "give adamw with warmup_steps, which RAdam does without",
+    "adamax": "give adamw, the nearest of those at hand",
+    "adafactor": "give adamw, the nearest of those at hand",
+    "adagrad": "give rmsprop, the nearest of those at hand",
+    "adadelta": "give rmsprop, the nearest of those at hand",
+}
 
 #: What an optimiser uses where the recipe leaves the option out.
 DEFAULTS: dict[str, dict[str, float]] = {
     "adamw": {"lr": 1e-3, "weight_decay": 0.01, "momentum": 0.9, "beta2": 0.999},
+    "adam": {"lr": 1e-3, "weight_decay": 0.0, "momentum": 0.9, "beta2": 0.999},
     "sgd": {"lr": 0.1, "weight_decay": 5e-4, "momentum": 0.9},
+    "rmsprop": {"lr": 1e-3, "weight_decay": 0.0, "momentum": 0.0, "beta2": 0.99},
     "muon": {"lr": 2e-3, "weight_decay": 0.01, "momentum": 0.95, "beta2": 0.999},
 }
 
@@ -113,4 +139,7 @@ def build_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if name == "muon":
         return MuonAdamW(groups, lr=lr, momentum=momentum, betas=(0.9, beta2))
-    return AdamW(groups, lr=lr, betas=(momentum, beta2))
+    if name == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, alpha=beta2)
+    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=lr, betas=(momentum, beta2))

@@ -11,6 +11,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from datamodules.core.private import set_last_lr
 
 ScheduleName = Literal["constant", "cosine", "linear", "one_cycle", "step"]
+"""How the learning rate goes on after the warm-up.
+
+Names:
+    constant: Stays as it is.
+    cosine: Falls along a cosine to zero at the last step.
+    linear: Falls on a straight line to zero at the last step.
+    one_cycle: Rises for 30 % of the run and falls along a cosine (arXiv 1708.07120).
+    step: Falls by ``gamma`` at each of the ``milestones``.
+"""
 
 
 def lr_factor(

@@ -18,14 +18,12 @@ from torch import Tensor
 
 from datamodules.core.errors import OptionError, refuse
 from datamodules.core.files import replaced
+from zoo.run.plain import check_plain
 
 #: How the parts of a checkpoint are named; another number where an older version misreads them.
 LAYOUT = 2
 
 _SAVED = "give a file that `fit` saved"
-
-#: Lists and mappings within each other; ours are below 20.
-_DEEPEST = 100
 
 #: How torch says that a file names a class or function that it does not know to be harmless.
 _OBJECTS = re.compile(r"unsupported (global|class)|not an allowed global|instantiate", re.I)
@@ -89,32 +87,6 @@ def _check_whole(path: str) -> int:
         if archive.testzip() is not None:
             raise zipfile.BadZipFile("a part's sum is another")
         return sum(part.file_size for part in parts if part.filename.endswith("data.pkl"))
-
-
-def check_plain(content: Any, most_values: int, most_bytes: int | None = None) -> None:
-    """Refuse lists and tensors that a file can only hold by repeating what is in it.
-
-    Args:
-        content: What the file holds.
-        most_values: How many values may be in it; a value takes a byte at least.
-        most_bytes: How large a tensor may be.
-
-    Raises:
-        ValueError: If there are more values, or they lie deeper than any that we save.
-    """
-    values, rest = 0, [(content, 0)]
-    while rest:
-        node, depth = rest.pop()
-        values += 1
-        if depth > _DEEPEST:
-            raise ValueError("it is nested too deeply")
-        large = most_bytes and isinstance(node, Tensor) and node.nbytes > most_bytes
-        if values > most_values or large:
-            raise ValueError("it repeats what is in it too often")
-        if isinstance(node, dict):
-            rest += [(each, depth + 1) for pair in node.items() for each in pair]
-        elif isinstance(node, list | tuple | set):
-            rest += [(each, depth + 1) for each in node]
 
 
 def _unfit(path: str, remedy: str) -> OptionError:

@@ -73,13 +73,16 @@ class Task(L.LightningModule):
 
     Args:
         net: Any module whose ``forward`` fits the task.
-        optimizer: ``adamw`` (arXiv 1711.05101), ``sgd`` with Nesterov momentum, or ``muon`` for
-            matrices and filters with AdamW for the rest.
-        lr: Learning rate at its highest; left out: 0.001 for adamw, 0.1 for sgd, 0.002 for muon.
-        weight_decay: Left out: 0.01 for adamw and muon, 0.0005 for sgd. Norms and biases have none.
-        momentum: Momentum of sgd (left out: 0.9) and muon (0.95), beta 1 of adamw (0.9).
-        beta2: Of adamw, and of muon's part that AdamW trains: how long squared gradients are
-            remembered; left out: 0.999, where language models often take 0.95.
+        optimizer: ``adamw`` (arXiv 1711.05101), ``adam`` (1412.6980), ``sgd`` with Nesterov
+            momentum, ``rmsprop``, or ``muon`` for matrices and filters with AdamW for the rest.
+        lr: Learning rate at its highest; left out: 0.001 for adamw, adam and rmsprop, 0.1 for sgd,
+            0.002 for muon.
+        weight_decay: Left out: 0.01 for adamw and muon, 0.0005 for sgd, 0 for adam and rmsprop.
+            Norms and biases have none.
+        momentum: Momentum of sgd (left out: 0.9), muon (0.95) and rmsprop (0), beta 1 of adamw and
+            adam (0.9).
+        beta2: Of all but sgd (of muon's part that AdamW trains): how long squared gradients are
+            remembered; left out: 0.999, of rmsprop 0.99; language models often take 0.95.
         schedule: How the learning rate falls, step by step, after the warm-up.
         warmup_steps: Optimiser steps of linear warm-up.
         milestones: Of ``step``: fractions of the run at which the rate falls by ``gamma``.
@@ -140,7 +143,7 @@ class Task(L.LightningModule):
         at_least("warmup_steps", warmup_steps, 0)
         refuse_unused("milestones", milestones, None, schedule, "step")
         refuse_unused("gamma", gamma, 0.1, schedule, "step")
-        refuse_unused("beta2", beta2, None, optimizer, "adamw", "muon")
+        refuse_unused("beta2", beta2, None, optimizer, "adamw", "adam", "rmsprop", "muon")
         if ema_decay is not None and not 0 < ema_decay < 1:
             raise refuse("ema_decay", ema_decay, "give a number between 0 and 1, 0.999 say")
         if adaptive_clip is not None:

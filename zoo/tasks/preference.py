@@ -21,6 +21,12 @@ from zoo.tasks.base import Stage
 from zoo.tasks.language_model import LanguageModel
 
 PreferenceLoss = Literal["sigmoid", "ipo"]
+"""Losses of pairs of answers.
+
+Names:
+    sigmoid: DPO's: the chosen answer's reward over the rejected one's (arXiv 2305.18290).
+    ipo: Squared distance of that difference from a fixed margin (arXiv 2310.12036).
+"""
 
 
 class Comparison(NamedTuple):

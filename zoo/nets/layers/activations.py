@@ -22,6 +22,20 @@ ActivationName = Literal[
     "elu",
     "hardswish",
 ]
+"""Activations.
+
+Names:
+    relu: ``max(0, x)``.
+    leaky_relu: ``max(0.01 x, x)``.
+    gelu: ``x P(Z < x)`` for a standard normal ``Z``, the exact form (arXiv 1606.08415).
+    silu: ``x sigmoid(x)``, also named swish (arXiv 1710.05941).
+    mish: ``x tanh(softplus(x))`` (arXiv 1908.08681).
+    tanh: The hyperbolic tangent, from -1 to 1.
+    sigmoid: ``1 / (1 + exp(-x))``, from 0 to 1.
+    softplus: ``log(1 + exp(x))``, a smooth relu.
+    elu: ``x`` above zero and ``exp(x) - 1`` below (arXiv 1511.07289).
+    hardswish: ``x min(max(x + 3, 0), 6) / 6``, a cheap silu (arXiv 1905.02244).
+"""
 
 _WITH_INPLACE: dict[ActivationName, Callable[..., nn.Module]] = {
     "relu": nn.ReLU,

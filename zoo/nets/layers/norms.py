@@ -41,6 +41,17 @@ from torch import Tensor, nn
 from datamodules.core.errors import one_of, refuse
 
 NormName = Literal["batch", "layer", "instance", "group", "rms", "frn", "none"]
+"""Normalisation of feature maps; the table above compares them.
+
+Names:
+    batch: Each channel over batch and pixels; the first choice from 16 images a device on.
+    layer: Each image over channels and pixels; for transformers and tables.
+    instance: Each image and channel over the pixels; for style transfer.
+    group: Each image over groups of channels; the safest choice for small batches.
+    rms: As layer, without taking the mean away and without a bias (arXiv 1910.07467).
+    frn: Filter response normalisation, each image and channel, not centred (arXiv 1911.09737).
+    none: No normalisation; goes with conv scaled_ws and adaptive_clip.
+"""
 
 _EPS: dict[NormName, float] = {"rms": 1e-6, "frn": 1e-6}
 _EPS_OF_MOST = 1e-5

@@ -1,0 +1,74 @@
+"""Which module runs a verb: each is imported only where it is asked for."""
+
+from __future__ import annotations
+
+from datamodules.core.errors import did_you_mean
+from zoo.cli.catalog import VERBS
+from zoo.errors import UserError
+
+#: What other programs call the verbs.
+_OTHERS = {
+    "train": "fit",
+    "eval": "test",
+    "evaluate": "test",
+    "infer": "predict",
+    "generate": "predict",
+    "chat": "predict",
+    "show": "help",
+    "ls": "list",
+}
+
+
+def run_verb(argv: list[str]) -> int:
+    """Run a command.
+
+    Args:
+        argv: The verb and its arguments.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: If there is no such verb, or something else is the user's to put right.
+    """
+    verb, *rest = argv
+    if verb == "list":
+        from zoo.cli.guide import list_things
+
+        return list_things(rest)
+    if verb == "help":
+        from zoo.cli.guide import explain_things
+
+        return explain_things(rest)
+    if verb == "export":
+        from zoo.cli.export import export
+
+        return export(rest)
+    if verb == "results":
+        from zoo.cli.results import results
+
+        return results(rest)
+    if verb not in VERBS:
+        raise _unknown(verb)
+    from zoo.cli.request import check_names, take_apart
+
+    request = take_apart(argv)
+    if any(flag.partition("=")[0].endswith(("help", "-h")) for flag in request.flags):
+        from zoo.cli.verb_help import help_of
+
+        if (text := help_of(request)) is not None:
+            print(text)
+            return 0
+    if request.ckpt_path is None:  # else the checkpoint says which classes there are
+        check_names(request)
+    from zoo.cli.verbs import run
+
+    return run(request)
+
+
+def _unknown(verb: str) -> UserError:
+    verbs = [*VERBS, "export", "help", "list", "results"]
+    if verb in _OTHERS:
+        return UserError(f"there is no verb {verb!r} (did you mean {_OTHERS[verb]!r}?)")
+    hint = did_you_mean(verb, verbs) or f"; give one of {', '.join(verbs)}"
+    return UserError(f"there is no verb {verb!r}{hint}")

@@ -1,0 +1,259 @@
+"""The sections of a recipe, the options that each takes, and what is meant by one that none takes.
+
+All is read from source, so that a misspelt option is refused before torch is imported.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from datamodules.core.errors import nearest
+from zoo.cli.config import Layer, class_paths, value_of
+from zoo.cli.facts import FACTS
+from zoo.cli.options import Option, as_yaml, options_of
+from zoo.errors import OptionError
+
+#: The sections that have one class whatever the recipe.
+FIXED = {
+    "trainer": "zoo.cli.precision.Trainer",
+    "checkpoint": "zoo.callbacks.checkpoints.Checkpoints",
+}
+#: The options that belong to no class.
+RUN_OPTIONS = (
+    Option(
+        "config",
+        "A recipe: a YAML file, or the name of a packaged one. Later ones win over earlier ones.",
+        ("a text",),
+        default="",
+    ),
+    Option(
+        "ckpt_path",
+        "A checkpoint to start from: a file, or last or best of the newest run, of the recipe "
+        "where one is given; for fit, last of the newest that has not come to its end.",
+        ("a file",),
+        choices=("last", "best"),
+        default="null",
+    ),
+    Option(
+        "inputs",
+        "Files, folders or texts to predict; the data's test set where it is left out.",
+        ("texts",),
+        default="null",
+    ),
+    Option("quiet", "Leaves out the table of what was understood, before the first step."),
+    Option("json", "Writes one JSON document to the standard output, all else to the other."),
+    Option("seed_everything", "The seed of all that is random.", ("a whole number",), default="0"),
+    Option(
+        "wandb",
+        "Weights & Biases: auto is online where this machine is logged in, else offline.",
+        choices=("auto", "online", "offline", "off"),
+        default="auto",
+    ),
+    Option(
+        "wandb_checkpoint",
+        "Uploads the best checkpoint as an artifact of the W&B run.",
+        choices=("true", "false"),
+        default="false",
+    ),
+    Option(
+        "trust",
+        "A package whose classes the recipe may name, besides those it may in any case.",
+        ("a text",),
+        default="[]",
+    ),
+    Option("print_config", "Prints the resolved recipe, which can be run again, and ends."),
+)
+#: In the order in which options of one name are proposed.
+PLACES = ("data", "model", "model.net", *FIXED)
+#: What the parser takes beside the names of options.
+_BESIDE = {"class_path", "init_args", "dict_kwargs", "help"}
+#: What other programs call an option.
+_OTHERS = {
+    "epochs": "max_epochs",
+    "steps": "max_steps",
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "scheduler": "schedule",
+    "warmup": "warmup_steps",
+    "bs": "batch_size",
+    "workers": "num_workers",
+    "gpus": "devices",
+    "device": "accelerator",
+    "amp": "precision",
+    "fp16": "precision",
+    "checkpoint": "ckpt_path",
+    "ckpt": "ckpt_path",
+    "resume": "ckpt_path",
+    "output_dir": "default_root_dir",
+    "random_seed": "seed_everything",
+}
+
+
+class Section(NamedTuple):
+    """A place of a recipe that holds the options of a class.
+
+    Args:
+        prefix: Its dotted name, ``model.net`` say.
+        path: The dotted name of the class; None where none is named.
+        options: The options that it takes.
+        now: What the layers set some of them to.
+    """
+
+    prefix: str
+    path: str | None
+    options: dict[str, Option]
+    now: dict[str, str]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether these are all options that it takes, which others may tell at run time alone."""
+        return self.path is not None and self.path.split(".")[0] in ("zoo", "datamodules")
+
+
+def own_options(prefix: str, path: str) -> dict[str, Option]:
+    """Return the options of a class that one sets.
+
+    Not the net of a task, nor what the data says of itself.
+
+    Args:
+        prefix: Where the class stands, ``model.net`` say.
+        path: Its dotted name.
+    """
+    left_out = {"net", *FACTS} if prefix.startswith("model") else set()
+    options = options_of(path) or {}
+    return {name: option for name, option in options.items() if name not in left_out}
+
+
+def sections_of(layers: list[Layer], flags: list[str]) -> list[Section]:
+    """Return the sections with the classes that layers and flags name.
+
+    Args:
+        layers: The layers of the configuration.
+        flags: The flags, with the short names of our classes written out.
+    """
+    sections = []
+    for prefix in PLACES:
+        key = prefix.replace("model.net", "model.init_args.net")
+        path = FIXED.get(prefix) or _class_of(key, layers, flags)
+        options = own_options(prefix, path) if path else {}
+        init = "" if prefix in FIXED else ".init_args"
+        values = {name: value_of(f"{key}{init}.{name}", layers, flags) for name in options}
+        now = {
+            name: value if isinstance(value, str) else as_yaml(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        sections.append(Section(prefix, path, options, now))
+    return sections
+
+
+def _class_of(key: str, layers: list[Layer], flags: list[str]) -> str | None:
+    """Return the dotted name of the class in a section, as it is said last."""
+    named: Any = None
+    for layer, words in [*((layer, []) for layer in layers), ({}, flags)]:
+        short = value_of(key, [layer], words)
+        chosen = value_of(f"{key}.class_path", [layer], words)
+        named = chosen or (short if isinstance(short, str) else None) or named
+    return class_paths().get(named, named) if isinstance(named, str) else None
+
+
+def check_flags(layers: list[Layer], flags: list[str]) -> None:
+    """Check the names of the flags.
+
+    Args:
+        layers: The layers of the configuration, a checkpoint's included.
+        flags: The flags, with the short names of our classes written out.
+
+    Raises:
+        OptionError: If there is no such option.
+    """
+    sections, known = sections_of(layers, flags), {option.name for option in RUN_OPTIONS}
+    for flag in flags:
+        name = flag.partition("=")[0].removeprefix("--").rstrip("+").replace(".init_args", "")
+        if not flag.startswith("--") or not name or _is_known(name, sections, known):
+            continue
+        near = meant(name, sections, known)
+        if near is not None:
+            raise OptionError(f"--{name}", " is not known", f"--{near}")
+        raise OptionError(f"--{name}", f" is not known; {_there_are(name, sections)}")
+
+
+def check_layer(layers: list[Layer]) -> None:
+    """Check the names of the options in the last of some layers, as far as they are known.
+
+    Raises:
+        OptionError: If there is no such option.
+    """
+    sections = sections_of(layers, [])
+    for section in sections:
+        key = section.prefix.replace("model.net", "model.init_args.net")
+        init = "" if section.prefix in FIXED else ".init_args"
+        given = value_of(f"{key}{init}", layers[-1:], [])
+        for name in given if isinstance(given, dict) else ():
+            whole = f"{section.prefix}.{str(name).rstrip('+')}"
+            if not _is_known(whole, sections, set()):
+                near = meant(whole, sections, ())
+                rest = "" if near else f"; {_there_are(whole, sections)}"
+                raise OptionError(whole, f" is not known{rest}", near)
+
+
+def _place_of(name: str, sections: list[Section]) -> Section | None:
+    """Return the section in which an option would stand."""
+    inside = (each for each in sections if name.startswith(f"{each.prefix}."))
+    return max(inside, key=lambda each: len(each.prefix), default=None)
+
+
+def _is_known(name: str, sections: list[Section], of_run: set[str]) -> bool:
+    """Return whether there is an option, as far as that can be told without its class."""
+    prefixes = [section.prefix for section in sections]
+    if name in prefixes or name.removesuffix(".help") in prefixes:
+        return True
+    section = _place_of(name, sections)
+    if section is None:
+        return name in of_run
+    if not section.is_ours or section.path is None:
+        return True
+    first = name.removeprefix(f"{section.prefix}.").split(".")[0]
+    return first in (options_of(section.path) or {}) or first in _BESIDE
+
+
+def meant(name: str, sections: list[Section], of_run: Iterable[str]) -> str | None:
+    """Return the option that is meant by a name that is not known.
+
+    In its own section one that starts so; anywhere one of that very name, or of the name that it
+    has here; then one that is spelt nearly like it, there before elsewhere.
+    """
+    section = _place_of(name, sections)
+    everything = [f"{each.prefix}.{option}" for each in sections for option in each.options]
+    everything += of_run
+    last = name.rpartition(".")[2]
+    by_last: dict[str, str] = {}
+    for whole in everything:
+        by_last.setdefault(whole.rpartition(".")[2], whole)
+    beside = list(section.options) if section else list(of_run)
+    prefix = f"{section.prefix}." if section else ""
+    longer = next((each for each in beside if len(last) > 2 and each.startswith(last)), None)
+    if longer is not None:
+        return prefix + longer
+    if exact := by_last.get(last) or by_last.get(_OTHERS.get(last, "")):
+        return exact
+    if near := nearest(last, beside, 0.72):
+        return prefix + near
+    if section is None and "." in name:
+        return nearest(name, everything, 0.72)
+    elsewhere = nearest(last, by_last, 0.8)
+    return by_last[elsewhere] if elsewhere else None
+
+
+def _there_are(name: str, sections: list[Section]) -> str:
+    section = _place_of(name, sections)
+    if section is None:
+        return (
+            "options of the task start with --model., of its net with --model.net., of the data "
+            "with --data., of Lightning's Trainer with --trainer."
+        )
+    return (
+        f"there are {textwrap.shorten(', '.join(sorted(section.options)), 250, placeholder=' ...')}"
+    )
