@@ -1,6 +1,7 @@
 """What every net that predicts the next token promises, beside its peers of transformers."""
 
 import json
+import warnings
 from typing import Any, get_args
 
 import pytest
@@ -228,3 +229,16 @@ def test_awd_dropouts():
     net.train()(tokens).sum().backward()
     recurrent = net.layers[0].weight_hh_l0.grad
     assert 0.3 < float((recurrent == 0).double().mean()) < 0.7
+
+
+def test_half_precision_keeps_the_norms_fused():
+    net = GPT(vocab_size=20, embedding_dim=16, num_layers=1, num_heads=2, qk_norm=True)
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # torch says it once in a process otherwise
+    try:
+        with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+            warnings.simplefilter("error")
+            net(torch.arange(10)[None]).float().sum().backward()
+    finally:
+        torch.set_warn_always(always)
+    assert net.blocks[0].attention.q_norm.weight.grad.dtype == torch.float32

@@ -106,7 +106,9 @@ class CausalAttention(nn.Module):
         heads = self.qkv(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
         q, k, v = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            # in the weights' type, as the fused kernel wants it: half precision else leaves it
+            q = self.q_norm(q.to(self.q_norm.weight.dtype))
+            k = self.k_norm(k.to(self.k_norm.weight.dtype))
         if place.rotation is not None:
             q, k = rotate(q, *place.rotation), rotate(k, *place.rotation)
         if past is not None:
