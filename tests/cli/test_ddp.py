@@ -117,10 +117,8 @@ def write_reviews(path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "kind",
-    ["images", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("texts", "tokens"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["images", "texts", "tokens"])
 def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path, kind: str) -> None:
     write_reviews(tmp_path / "reviews.csv")
     recipe = {"images": RECIPE, "texts": TEXT_RECIPE, "tokens": TOKEN_RECIPE}[kind]
