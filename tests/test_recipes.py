@@ -52,7 +52,7 @@ def test_each_has_a_line_about_itself() -> None:
 
 @pytest.mark.parametrize("name", sorted(LONG))
 def test_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["fit", "--config", name, "--print_config"])
     resolved = yaml.safe_load(capsys.readouterr().out)
     for part in ("model", "data"):

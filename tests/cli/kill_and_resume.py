@@ -1,9 +1,10 @@
 """Kills runs with SIGKILL, goes on twice, and compares with the uninterrupted runs.
 
 By hand, 64 kills of six nets: ``OMP_NUM_THREADS=1 python tests/cli/kill_and_resume.py FOLDER`` (the
-threads of all runs are to be the same, whatever else is at work); with a number behind
-it, the first so many. ``test_resume.py`` gives its own few. It forks before torch has computed
-anything, so that a run costs no new import of torch. Prints one JSON line for each job.
+threads of all runs are to be the same, whatever else is at work); with a number behind it, the
+first so many; with ``signals``, 40 signals that let a run save. ``test_resume.py`` gives its own
+few. It forks before torch has computed anything, so that a run costs no new import of torch. Prints
+one JSON line for each job.
 """
 
 import csv
@@ -67,8 +68,11 @@ PLACES = {
 }
 
 
-def jobs_by_hand(count: int) -> list[dict[str, Any]]:
-    """Kills at all places in all nets, in a mixed order."""
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+
+
+def jobs_by_hand(count: int, signals: tuple[str, ...] = ("SIGKILL",)) -> list[dict[str, Any]]:
+    """Signals at all places in all nets, two a job, in a mixed order."""
     draw = random.Random(20261126)
     kinds = [kind for kind in KINDS if kind != "inception"]
     jobs = []
@@ -76,11 +80,14 @@ def jobs_by_hand(count: int) -> list[dict[str, Any]]:
         place = list(PLACES)[number % len(PLACES)]
         at = [draw.randint(*bounds) for bounds in PLACES[place]]
         job = {"kind": kinds[number % len(kinds)], "place": place, "at": at}
+        job["signals"] = [signals[(number + k) % len(signals)] for k in (0, 1)]
         jobs.append(job | {"every": draw.choice([1, 2])})
     return jobs
 
 
-def run(folder: Path, arguments: list[str], place: str = "", at: int = 0) -> int:
+def run(
+    folder: Path, arguments: list[str], place: str = "", at: int = 0, name: str = "SIGKILL"
+) -> int:
     """Runs the command line in a child process; notes the samples of every training batch."""
     child = os.fork()
     if child == 0:
@@ -90,12 +97,12 @@ def run(folder: Path, arguments: list[str], place: str = "", at: int = 0) -> int
         with Path("log.txt").open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            watch(place, at)
+            watch(place, at, signal.Signals[name])
             os._exit(main(arguments))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def watch(place: str, at: int) -> None:
+def watch(place: str, at: int, number: signal.Signals) -> None:
     # Pictures are not drawn: that takes longer than all else.
     Figure.savefig = lambda self, path, **_: Image.new("L", (1, 1)).save(path)  # type: ignore[method-assign]
     came = 0
@@ -106,7 +113,7 @@ def watch(place: str, at: int) -> None:
         return here == place and came == at
 
     def stop() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
     steps = {"step": "training_step", "validation": "validation_step", "test": "test_step"}
     for here, name in steps.items():
@@ -115,7 +122,10 @@ def watch(place: str, at: int) -> None:
     save, log = torch.save, MetricsCSV.log_metrics
 
     def half_saved(checkpoint: Any, file: Any) -> None:
-        if is_due("save"):
+        due = is_due("save")
+        if due and number != signal.SIGKILL:
+            stop()
+        elif due:
             whole = io.BytesIO()
             save(checkpoint, whole)
             file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
@@ -126,7 +136,8 @@ def watch(place: str, at: int) -> None:
     def half_logged(self: MetricsCSV, *args: Any, **kwargs: Any) -> None:
         log(self, *args, **kwargs)
         if is_due("csv"):
-            os.truncate(self.path, self.path.stat().st_size - 9)
+            if number == signal.SIGKILL:
+                os.truncate(self.path, self.path.stat().st_size - 9)
             stop()
 
     torch.save = half_saved  # type: ignore[assignment]
@@ -214,8 +225,9 @@ def main_test(root: Path, jobs: list[dict[str, Any]]) -> None:
         fit += ["--checkpoint.every_n_train_steps", str(job["every"])]
         last: list[str] = []
         codes = []
-        for at in job["at"]:
-            codes.append(run(folder, fit + last, job["place"], at))
+        signals = job.get("signals", ["SIGKILL"] * len(job["at"]))
+        for at, name in zip(job["at"], signals, strict=True):
+            codes.append(run(folder, fit + last, job["place"], at, name))
             last = ["--ckpt_path", "last"]
         codes.append(run(folder, fit + last))
         result: dict[str, Any] = {"job": job, "codes": codes}
@@ -228,4 +240,8 @@ def main_test(root: Path, jobs: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     given = sys.argv[2] if len(sys.argv) > 2 else "64"
-    main_test(Path(sys.argv[1]), jobs_by_hand(int(given)) if given.isdigit() else json.loads(given))
+    if given == "signals":
+        chosen = jobs_by_hand(20, SIGNALS)
+    else:
+        chosen = jobs_by_hand(int(given)) if given.isdigit() else json.loads(given)
+    main_test(Path(sys.argv[1]), chosen)
