@@ -11,6 +11,7 @@ usage: zoo VERB [RECIPE ...] [--OPTION VALUE ...]
 
   zoo fit RECIPE                      train, then test the best checkpoint
   zoo fit RECIPE --ckpt_path last     go on with the recipe's newest unfinished run
+  zoo check RECIPE                    try it out on one batch: what it understands, takes, costs
   zoo validate --ckpt_path FILE       validate a checkpoint
   zoo test --ckpt_path FILE           test a checkpoint
   zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...

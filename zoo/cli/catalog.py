@@ -20,6 +20,7 @@ from zoo.errors import UserError
 #: The verbs that build task and data, and their help.
 VERBS = {
     "fit": "Train, then test the best checkpoint.",
+    "check": "Try a recipe out on one batch, and estimate memory and time; nothing is written.",
     "validate": "Validate a checkpoint.",
     "test": "Test a checkpoint.",
     "predict": "Predict labels and probabilities with a checkpoint.",

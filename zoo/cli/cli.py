@@ -37,6 +37,7 @@ from zoo.cli.precision import Trainer, allow_tf32, choose_precision
 from zoo.cli.request import Arguments, Request
 from zoo.cli.resume import check_same_run
 from zoo.cli.session import Session
+from zoo.cli.trial import Trial
 from zoo.cli.understood import Telling
 from zoo.nets.cost import Cost, measure_cost
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
@@ -180,7 +181,8 @@ class ZooCLI(LightningCLI):
         options, folder = self.config_init["trainer"], self.folder
         check_monitor(self.config["checkpoint"]["monitor"], self.model)
         stop.limit = self.config["checkpoint"]["stop_seconds"]
-        if self.request.verb == "predict":  # one file of all predictions, in their order
+        # One file of all predictions, in their order; one batch to try.
+        if self.request.verb in ("predict", "check"):
             devices = one_of_devices(options["devices"])
             kwargs |= {"devices": devices, "num_nodes": 1, "strategy": "auto"}
         else:
@@ -191,13 +193,14 @@ class ZooCLI(LightningCLI):
         extra = options.get("logger")
         path = self.request.ckpt_path
         self.checkpoint_io = AtomicCheckpointIO({path: self.checkpoint} if path else {})
-        self.telling = Telling(silent=self.request.quiet)
+        self.telling, self.trial = Telling(silent=self.request.quiet), Trial()
         trainer = super().instantiate_trainer(
             default_root_dir=str(folder.path),
             logger=False,  # the loggers write into the folder, which is not there yet
             plugins=[*_as_list(options.get("plugins")), self.checkpoint_io],
             callbacks=[
                 self.telling,
+                *([self.trial] if self.request.verb == "check" else []),
                 TrainLog(),
                 *([Progress()] if options["enable_progress_bar"] is not False and not bars else []),
                 *callbacks,
@@ -215,6 +218,8 @@ class ZooCLI(LightningCLI):
             check_fits(self.checkpoint, self.model, str(path))
             step = self.checkpoint["global_step"] if folder.resumed else None
             self.checkpoint = None  # the Trainer takes it from the plugin, and lets go of it
+        if self.request.verb == "check":
+            return trainer
         recipe = self._recipe()
         if trainer.is_global_zero:
             folder.open()
@@ -235,7 +240,7 @@ class ZooCLI(LightningCLI):
             net,
             device_type(options["accelerator"]),
             facts.get("precision"),
-            goes_on=self.request.verb == "fit",
+            goes_on=self.request.trains,
         )
         for config in (self.config, self.config_init):
             config["trainer"]["precision"] = precision
@@ -243,7 +248,7 @@ class ZooCLI(LightningCLI):
     def _settle_threads(self, trainer: L.Trainer) -> None:
         """Leave busy cores alone, where this process is the only one that computes on a CPU."""
         alone = trainer.world_size == 1 and trainer.strategy.root_device.type == "cpu"
-        if not alone or self.request.verb != "fit":
+        if not alone or not self.request.trains:
             return
         facts = (self.checkpoint or {}).get("zoo", {}) if self.folder.resumed else {}
         if said := settle_threads(facts.get("threads")):
@@ -271,6 +276,8 @@ class ZooCLI(LightningCLI):
         strategy.barrier()
 
     def _choose_folder(self, root: Path) -> RunFolder:
+        if self.request.verb == "check":  # which is never opened
+            return RunFolder(Path(self.session.scratch()))
         if self.request.verb == "fit":
             resumed = run_of(Path(self.request.ckpt_path)) if self.request.ckpt_path else None
             return resumed or new_run(root, self.request.name)
@@ -292,8 +299,8 @@ class ZooCLI(LightningCLI):
         net = self.model.net
         data.trainer = trainer
         data.prepare_data()
-        data.setup(self.request.verb)
-        trains = self.request.verb == "fit"
+        trains = self.request.trains
+        data.setup("fit" if trains else self.request.verb)
         if trains:
             data.setup("test")  # a fault in the test split had better show before the training
         if of_tokens:

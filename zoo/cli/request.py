@@ -36,7 +36,7 @@ class Request:
     """A command line, taken apart but not yet parsed.
 
     Args:
-        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        verb: ``fit``, ``check``, ``validate``, ``test`` or ``predict``.
         argv: The command line as given.
         recipes: The files behind ``--config``, in order.
         flags: All other arguments.
@@ -56,6 +56,11 @@ class Request:
     inputs: list[str] = field(default_factory=list)
     quiet: bool = False
     as_json: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether the verb trains, or tries out a training."""
+        return self.verb in ("fit", "check")
 
     @property
     def name(self) -> str:
@@ -199,12 +204,12 @@ def build_arguments(request: Request) -> Arguments:
     Raises:
         UserError: If a file cannot be used, a checkpoint is missing or a fact is set by hand.
     """
-    if request.verb == "fit" and not request.recipes and request.ckpt_path is None:
+    if request.trains and not request.recipes and request.ckpt_path is None:
         named = {flag.partition("=")[0] for flag in request.flags}
         if not _asks(request) and not {"--model", "--data"} <= named:
             raise UserError(
-                "fit needs a recipe: give --config NAME, `zoo list recipes` shows those at hand "
-                "(or name --model and --data)"
+                f"{request.verb} needs a recipe: give --config NAME, `zoo list recipes` shows "
+                "those at hand (or name --model and --data)"
             )
     from zoo.run.checkpoint import check_complete, read_checkpoint
 
@@ -222,7 +227,8 @@ def build_arguments(request: Request) -> Arguments:
     checkpoint, layers = None, [defaults]
     if request.ckpt_path is not None:
         checkpoint = read_checkpoint(request.ckpt_path)
-        check_complete(checkpoint, request.ckpt_path, request.verb)
+        verb = "fit" if request.trains else request.verb
+        check_complete(checkpoint, request.ckpt_path, verb)
         layers.append(checkpoint_layer(request.ckpt_path, checkpoint, request.inputs, request.verb))
         sources[json.dumps(layers[-1])] = f"ckpt_path {request.ckpt_path!r}"
     layers += recipes
@@ -274,9 +280,9 @@ def _find_checkpoint(request: Request, layers: list[Layer]) -> None:
     if request.ckpt_path in NEWEST:
         which, recipe = NEWEST[request.ckpt_path], request.name if request.recipes else None
         root = Path(str(value_of("trainer.default_root_dir", layers, request.flags)))
-        if request.verb == "fit" and recipe is None:
+        if request.trains and recipe is None:
             raise refuse("ckpt_path", request.ckpt_path, "give a recipe too, to say whose run")
-        if request.verb == "fit" and which == "last":
+        if request.trains and which == "last":
             from zoo.cli.resume import unfinished_run
 
             path = unfinished_run(root, str(recipe), layers, request.flags)
@@ -285,7 +291,7 @@ def _find_checkpoint(request: Request, layers: list[Layer]) -> None:
         if request.verb == "predict":
             print(f"checkpoint {nearby(path)}", file=sys.stderr)
         request.ckpt_path = str(path)
-    if request.ckpt_path is None and request.verb != "fit" and not _asks(request):
+    if request.ckpt_path is None and not request.trains and not _asks(request):
         raise UserError(
             f"{request.verb} needs a checkpoint: give --ckpt_path FILE, or last or best for the "
             "newest run's; without one the weights would be random"

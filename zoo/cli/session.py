@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ class Session:
     def __init__(self) -> None:
         self.folder: RunFolder | None = None
         self.wandb: RunWandb | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def scratch(self) -> str:
+        """Return a folder that is gone at the command's end."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="zoo-")
+        return self._scratch.name
 
     def start_wandb(self, asked: WandbMode, recipe: dict[str, Any], *, uploads: bool) -> RunWandb:
         """Start a W&B run in the run folder.
@@ -105,6 +112,8 @@ class Session:
             code: The command's exit code.
             follows: Whether this process ends because another one of the run did.
         """
+        if self._scratch is not None:
+            self._scratch.cleanup()
         if self.wandb is not None:
             self.wandb.finish(code)
         if self.folder is not None:

@@ -104,9 +104,7 @@ class Understood:
         rows.append(("net", _net(self.net, self.cost)))
         rows.append(("run", self._run()))
         rows += [("note", note) for note in self.notes]
-        rows = [(name, text) for name, text in rows if text]
-        width = max(len(name) for name, _ in rows)
-        lines = ["\n".join(_wrapped(name, text, width)) for name, text in rows]
+        lines = in_lines(rows)
         first = 1 if self.data is not None else 0
         return "\n".join([*lines[:first], *splits, *lines[first:]])
 
@@ -340,8 +338,17 @@ def _padded(text: str, width: int) -> str:
     return text + " " * (width - _columns(text))
 
 
-def _wrapped(name: str, text: str, width: int) -> list[str]:
-    return _hanging(f"{name:<{width}}  ", text)
+def in_lines(rows: list[tuple[str, str]]) -> list[str]:
+    """Return names with what is said of each, in lines of up to 100 columns; no empty ones.
+
+    Args:
+        rows: Name and text.
+
+    Returns:
+        A text for each row, which may have several lines.
+    """
+    width = max(len(name) for name, _ in rows)
+    return ["\n".join(_hanging(f"{name:<{width}}  ", text)) for name, text in rows if text]
 
 
 def _hanging(head: str, text: str) -> list[str]:

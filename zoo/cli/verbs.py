@@ -1,15 +1,17 @@
-"""The verbs that train, validate, test and predict, and how each of them ends."""
+"""The verbs that train, try out, validate, test and predict, and how each of them ends."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from datamodules.core.errors import refuse
 from datamodules.core.files import nearby
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.train_log import train_log
@@ -25,6 +27,7 @@ from zoo.cli.report import (
 )
 from zoo.cli.request import Request, build_arguments
 from zoo.cli.session import Session, quiet
+from zoo.cli.trial import TrialOver
 from zoo.errors import (
     OUT_OF_MEMORY,
     Ended,
@@ -94,6 +97,17 @@ def _evaluate(cli: ZooCLI) -> None:
     _draw(cli)
 
 
+def _check(cli: ZooCLI) -> int:
+    """Try the recipe out and say what is wrong; return 1 if something is."""
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.request.ckpt_path)
+    except TrialOver:
+        print(cli.trial.findings.table(), flush=True)
+    else:
+        raise refuse("trainer.limit_train_batches", 0, "give more: there is no batch to try")
+    return 1 if cli.trial.findings.problems else 0
+
+
 def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
     if is_first_process():
         if cli.telling.understood is not None:
@@ -130,15 +144,21 @@ def _predict(cli: ZooCLI) -> None:
         write_predictions(cli.folder, batches, cli.datamodule)
 
 
-def _run_verb(cli: ZooCLI) -> None:
-    """Run what was built.
+def _run_verb(cli: ZooCLI) -> int:
+    """Run what was built; return the exit code.
 
     Raises:
         UserError: If something in it is the user's to put right.
     """
-    verbs = {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}
+    verbs: dict[str, Callable[[ZooCLI], int | None]] = {
+        "fit": _fit,
+        "check": _check,
+        "validate": _evaluate,
+        "test": _evaluate,
+        "predict": _predict,
+    }
     try:
-        verbs[cli.request.verb](cli)
+        return verbs[cli.request.verb](cli) or 0
     except (ValueError, MisconfigurationException) as error:
         if not isinstance(error, UserError) and not _is_lightnings(error):
             raise
@@ -175,18 +195,18 @@ def run(request: Request) -> int:
     end_with_parent()
     sys.argv[0] = sys.argv[0] or "zoo"
     try:
-        if request.verb == "predict" and not is_only_process():
+        if request.verb in ("predict", "check") and not is_only_process():
             return 0  # see ZooCLI.instantiate_trainer
         trust(request.trust)
         try:
-            _run_verb(ZooCLI(request, build_arguments(request), session))
+            found = _run_verb(ZooCLI(request, build_arguments(request), session))
         except RuntimeError as error:
             stop.ending = True
             if Processes.of_run is not None:
                 Processes.of_run.explain(error)
             raise
         lost = session.why_unwritten()
-        code = 1 if lost else 0
+        code = 1 if lost else found
     except Ended as end:
         code, follows = end.code, not isinstance(end, Interrupted)
         if follows or _is_speaker():

@@ -226,7 +226,16 @@ class Task(L.LightningModule):
     # ---------------------------------------------------------------- optimisation
 
     def configure_optimizers(self) -> Any:
-        """Build optimiser and schedule; the schedule is stepped at every optimiser step."""
+        """Build optimiser and schedule; the schedule is stepped at every optimiser step.
+
+        Raises:
+            UserError: If there is nothing to train, or no end for a schedule that needs one.
+        """
+        if not any(parameter.requires_grad for parameter in self.net.parameters()):
+            raise UserError(
+                f"option model.net: {type(self.net).__name__} has no parameter that is trained "
+                "(requires_grad is false throughout); unfreeze some, or choose another net"
+            )
         total = self.trainer.estimated_stepping_batches
         if total in (float("inf"), 0):
             if self.schedule != "constant":
