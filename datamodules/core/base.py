@@ -17,6 +17,7 @@ from datamodules.core.balance import need_every_class
 from datamodules.core.description import Description, Fact, SplitFacts
 from datamodules.core.errors import DataError, at_least, between, refuse
 from datamodules.core.options import plain, public_path, some
+from datamodules.core.private import is_built_by_command_line
 from datamodules.core.sampling import (
     EpochBatches,
     PositionedLoader,
@@ -88,7 +89,9 @@ class ArrayDataModule(pl.LightningDataModule):
 
     def __init__(self, *, batch_size: int = 128, num_workers: int = 0) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        # Of modules only what a recipe says of them can be saved.
+        ignored = None if is_built_by_command_line() else ["transform"]
+        self.save_hyperparameters(logger=False, ignore=ignored)
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.num_workers = at_least("num_workers", num_workers, 0)
 
@@ -329,7 +332,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
     def _train_batches(self) -> EpochBatches:
         rank, world_size = self._shard()
         return self.train_order(
-            len(self.split("train")),
+            self._train_size(),
             self.batch_size,
             training=True,
             seed=self.order_seed,
@@ -338,6 +341,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             position=self._position,
             order=self._order(),
         )
+
+    def _train_size(self) -> int:
+        """Return how many samples an epoch draws."""
+        return len(self.split("train"))
 
     def _order(self) -> Callable[[int], Rows] | None:
         """Return the order of an epoch's training samples; None for a random one of all."""

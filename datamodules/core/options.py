@@ -14,6 +14,14 @@ def some(fraction: float, count: int) -> int:
     return max(round(fraction * count), 1 if fraction > 0 else 0)
 
 
+def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """Return the two sides that ``image_size`` stands for, one number for both or ``[H, W]``."""
+    if isinstance(image_size, int):
+        return image_size, image_size
+    height, width = image_size
+    return height, width
+
+
 def plain(value: Any) -> Any:
     """Return the value in plain Python types, as a checkpoint may hold them."""
     if isinstance(value, Mapping):

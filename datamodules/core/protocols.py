@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.core.description import Description
 
@@ -187,6 +187,14 @@ class SupportsTexts(Protocol):
 
 
 # ---------------------------------------------------------------- what the command line asks for
+
+
+@runtime_checkable
+class FitsChannels(Protocol):
+    """Images whose channels may be chosen by the net."""
+
+    def fit_channels(self, net: nn.Module) -> None:
+        """Take as many channels as the net's first convolution does, where that is asked for."""
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 Images are NHWC here, so that a pixel row is one run of bytes and a crop copies runs.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -11,17 +12,23 @@ import torch
 from torch import Tensor
 
 from datamodules.core.randomness import bits, uniform_floats, uniform_ints
+from datamodules.images.colour import adjust_hue, adjust_saturation
 
 # Every choice has its own draw, whether or not it is in use: switching one option on or off leaves
 # the others as they were.
-_TOP, _LEFT, _FLIP, _CUT_Y, _CUT_X, _BRIGHTNESS, _CONTRAST = range(7)
+_TOP, _LEFT, _FLIP, _CUT_Y, _CUT_X, _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(9)
+_ERASED, _AREA, _ASPECT, _ERASE_Y, _ERASE_X = range(9, 14)
+
+# Of random erasing: shares of the image's area, and the sides' ratio (arXiv 1708.04896).
+_AREAS, _ASPECTS = (0.02, 0.33), (0.3, 3.3)
 
 
 # Kept for the same reason as the hash's offsets: no transfer to the device per batch.
 @lru_cache(maxsize=32)
-def _ranges(padding: int, side: int, device: torch.device) -> Tensor:
+def _ranges(padding: int, height: int, width: int, device: torch.device) -> Tensor:
     shifts = 2 * padding + 1
-    return torch.tensor([shifts, shifts, 2, side, side, 1, 1], device=device)
+    rest = [1] * (_ERASE_X + 1 - _BRIGHTNESS)  # floats are drawn of these
+    return torch.tensor([shifts, shifts, 2, height, width, *rest], device=device)
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,11 @@ class Augmentation:
         cutout: Side in pixels of the square that is set to the mean colour; 0 for none.
         brightness: The image is scaled by a factor from 1 - brightness to 1 + brightness.
         contrast: The distance to the image's mean is scaled likewise.
+        saturation: The distance of colours to their grey is scaled likewise.
+        hue: Colours are turned by up to this share of the circle, either way.
+        random_erasing: Probability that a rectangle of 2 to 33 % of the image is set to the mean
+            colour (arXiv 1708.04896); one that would not fit is cut to the image's sides, where the
+            paper draws another.
     """
 
     crop_padding: int = 0
@@ -43,14 +55,18 @@ class Augmentation:
     cutout: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    random_erasing: float = 0.0
 
     def draw(
-        self, side: int, index: Tensor, *, seed: int, epoch: int
+        self, height: int, width: int, index: Tensor, *, seed: int, epoch: int
     ) -> "SampledAugmentation | None":
         """Choose for each image, by its index (B,); None if there is nothing to choose.
 
         Args:
-            side: The images' height and width in pixels.
+            height: The images' height in pixels.
+            width: Their width.
             index: The samples' numbers, int64 (B,).
             seed: The run's seed.
             epoch: The epoch, from 0.
@@ -61,12 +77,15 @@ class Augmentation:
             (self.cutout > 0, _CUT_X),
             (self.brightness > 0, _BRIGHTNESS),
             (self.contrast > 0, _CONTRAST),
+            (self.saturation > 0, _SATURATION),
+            (self.hue > 0, _HUE),
+            (self.random_erasing > 0, _ERASE_X),
         ]
         count = max((draw + 1 for on, draw in used if on), default=0)
         if count == 0:
             return None
         random_bits = bits(seed, epoch, index, count)
-        ranges = _ranges(self.crop_padding, side, index.device)
+        ranges = _ranges(self.crop_padding, height, width, index.device)
         ints = uniform_ints(random_bits, ranges[:count])
         if self.horizontal_flip == "alternate":
             first = uniform_ints(bits(seed, 0, index, _FLIP + 1)[:, _FLIP], 2)
@@ -106,16 +125,26 @@ class SampledAugmentation:
             left = left + chosen * (2 * padding - 2 * left)
         return windows(shelf.padded, rows, top, left, padding)
 
-    def color_jitter(self, rows: Tensor) -> Tensor:
-        """Change brightness and contrast of floats from 0 to 255, (B, H, W * C), in place."""
-        if self.options.brightness:
-            factor = self._factor(_BRIGHTNESS, self.options.brightness)
+    def color_jitter(self, rows: Tensor, channels: int) -> Tensor:
+        """Change the colours of floats from 0 to 255, (B, H, W * C), perhaps in place."""
+        options = self.options
+        if options.brightness:
+            factor = self._factor(_BRIGHTNESS, options.brightness)
             rows.mul_(factor).clamp_(0, 255)
-        if self.options.contrast:
-            factor = self._factor(_CONTRAST, self.options.contrast)
+        if options.contrast:
+            factor = self._factor(_CONTRAST, options.contrast)
             mean = rows.mean(dim=(1, 2), keepdim=True)
             rows.sub_(mean).mul_(factor).add_(mean).clamp_(0, 255)
-        return rows
+        if channels != 3 or not (options.saturation or options.hue):
+            return rows
+        colours = rows.view(len(rows), -1, 3)
+        if options.saturation:
+            factor = self._factor(_SATURATION, options.saturation)
+            colours = adjust_saturation(colours, factor[:, 0, 0])
+        if options.hue:
+            shift = self._factor(_HUE, options.hue)[:, 0, 0] - 1
+            colours = adjust_hue(colours, shift)
+        return colours.view_as(rows)
 
     def cut(self, rows: Tensor, channels: int) -> Tensor:
         """Set a square of normalised floats (B, H, W * C) to 0, the mean colour, in place."""
@@ -131,6 +160,27 @@ class SampledAugmentation:
         x = torch.arange(width, device=rows.device) - first_x
         in_y = (y >= 0) & (y < side)
         in_x = ((x >= 0) & (x < side)).repeat_interleave(channels, dim=1)
+        return rows.masked_fill_(in_y[:, :, None] & in_x[:, None, :], 0.0)
+
+    def erase(self, rows: Tensor, channels: int) -> Tensor:
+        """Set a rectangle of some images, normalised floats (B, H, W * C), to 0, in place."""
+        if not self.options.random_erasing:
+            return rows
+        height, width = rows.shape[1], rows.shape[2] // channels
+        uniform = uniform_floats(self.random_bits[:, _ERASED : _ERASE_X + 1])
+        erased, area, aspect, place_y, place_x = uniform.unbind(dim=1)
+        area = (_AREAS[0] + (_AREAS[1] - _AREAS[0]) * area) * (height * width)
+        low, high = (math.log(ratio) for ratio in _ASPECTS)
+        aspect = torch.exp(low + (high - low) * aspect)
+        tall = (area * aspect).sqrt().round().clamp(1, height)
+        wide = (area / aspect).sqrt().round().clamp(1, width)
+        tall = torch.where(erased < self.options.random_erasing, tall, 0)
+        top = (place_y * (height - tall + 1)).floor()
+        left = (place_x * (width - wide + 1)).floor()
+        y = torch.arange(height, device=rows.device) - top[:, None]
+        x = torch.arange(width, device=rows.device) - left[:, None]
+        in_y = (y >= 0) & (y < tall[:, None])
+        in_x = ((x >= 0) & (x < wide[:, None])).repeat_interleave(channels, dim=1)
         return rows.masked_fill_(in_y[:, :, None] & in_x[:, None, :], 0.0)
 
     def _factor(self, draw: int, strength: float) -> Tensor:

@@ -1,6 +1,6 @@
-"""Data sets of images: splits, and preparation on the device."""
+"""Data sets of images in three splits, and what is done to training images on the device."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -9,155 +9,21 @@ import torch
 from torch import Tensor
 
 from datamodules.core.balance import balanced_rows, class_counts, class_weights
-from datamodules.core.base import (
-    ArrayDataModule,
-    GatheredDataset,
-    Rows,
-    Split,
-    SplitDataModule,
-    Stage,
-)
+from datamodules.core.base import GatheredDataset, Rows, Split, SplitDataModule, Stage
 from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, between, refuse, shown
+from datamodules.core.options import plain
 from datamodules.core.randomness import REPEAT
 from datamodules.core.sampling import EpochBatches
 from datamodules.images.augment import Augmentation, ResidentImages
-from datamodules.images.dataset import ArrayImages, ImageBatch, ResidentBatch
+from datamodules.images.dataset import ArrayImages, ImageBatch, ResidentBatch, to_channels
+from datamodules.images.geometry import Geometry
+from datamodules.images.prepared import PreparedImages, float_rows
 from datamodules.images.sizes import images_fact
+from datamodules.images.transforms import SeededTransforms, policy_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class PreparedImages(ArrayDataModule):
-    """Images that are cast and normalised on the device, batch by batch.
-
-    The facts ``num_classes``, ``class_names``, ``in_channels``, ``image_size`` and ``input_shape``
-    are right as soon as the object is built.
-
-    Args:
-        mean: Mean per channel on the scale 0 to 1; by default the training split's.
-        std: Standard deviation per channel on the scale 0 to 1; by default the training split's.
-
-    Raises:
-        OptionError: If an option's value is not possible.
-    """
-
-    inputs_class = "ImageInputs"
-    inputs_options: ClassVar[tuple[str, ...]] = (
-        "class_names",
-        "image_size",
-        "in_channels",
-        "mean",
-        "std",
-        "batch_size",
-        "label_kind",
-    )
-    #: What a loader gives.
-    batch_types: ClassVar[tuple[type, ...]] = (ImageBatch, ResidentBatch)
-    label_kind: str = "multiclass"
-    num_classes: int
-    class_names: list[str]
-    in_channels: int
-    image_size: int
-
-    def __init__(
-        self, *, mean: list[float] | None = None, std: list[float] | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        if (mean is None) != (std is None):
-            remedy = f"give both or neither of it and std, which is {shown(std)}"
-            raise refuse("mean", mean, remedy)
-        if std is not None and min(std, default=1.0) <= 0:
-            raise refuse("std", std, "give numbers above 0, one for each channel")
-        self.mean = mean
-        self.std = std
-        self._affines: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
-
-    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
-        if len(set(class_names)) < len(class_names):
-            raise refuse("class_names", list(class_names), "name each class once")
-        self.class_names = list(class_names)
-        self.num_classes = len(self.class_names)
-        self.in_channels = in_channels
-        self.image_size = image_size
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != in_channels:
-                raise refuse(name, values, f"give one number for each of {in_channels} channels")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape (C, H, W) of a sample as the net takes it."""
-        return self.in_channels, self.image_size, self.image_size
-
-    def _moments(self) -> tuple[list[float], list[float]]:
-        if self.mean is None or self.std is None:
-            raise DataError("mean and std are not known yet; call setup() first, or give both")
-        return self.mean, self.std
-
-    def _affine(self, device: torch.device, width: int) -> tuple[Tensor, Tensor]:
-        """Return scale and shift for a whole pixel row, float32 (W * C,)."""
-        if (device, width) not in self._affines:
-            mean, std = (torch.tensor(values, dtype=torch.float64) for values in self._moments())
-            scale = (1 / (255 * std)).repeat(width).float().to(device)
-            shift = (-mean / std).repeat(width).float().to(device)
-            self._affines[device, width] = scale, shift
-        return self._affines[device, width]
-
-    def _normalise(self, rows: Tensor) -> Tensor:
-        """Normalise floats from 0 to 255, (B, H, W * C), in place."""
-        scale, shift = self._affine(rows.device, rows.shape[2] // self.in_channels)
-        return torch.addcmul(shift, rows, scale, out=rows)  # one pass over memory
-
-    def _dtype(self) -> torch.dtype:
-        module = None if self.trainer is None else self.trainer.lightning_module
-        if module is None or not isinstance(module.dtype, torch.dtype):
-            return torch.float32
-        return module.dtype if module.dtype.is_floating_point else torch.float32
-
-    def _as_images(self, rows: Tensor) -> Tensor:
-        """Lay (B, H, W * C) out as images (B, C, H, W) of the trained module's type."""
-        width = rows.shape[2] // self.in_channels
-        image = rows.view(*rows.shape[:2], width, self.in_channels)
-        return image.permute(0, 3, 1, 2).to(self._dtype())
-
-    def prepare_batch(
-        self, batch: ImageBatch | ResidentBatch, *, training: bool, epoch: int
-    ) -> ImageBatch:
-        """Cast and normalise a batch where it lies.
-
-        Args:
-            batch: What a loader gave, moved to any device.
-            training: Whether to augment; without effect here.
-            epoch: The epoch, from 0; without effect here.
-
-        Returns:
-            The batch with floats (B, C, H, W), channels_last, of the trained module's type or
-            float32.
-        """
-        assert isinstance(batch, ImageBatch)
-        return batch._replace(image=self._as_images(self._normalise(float_rows(batch.image))))
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Prepare the batch on the device that it has just reached."""
-        if type(batch) not in self.batch_types:
-            return batch
-        training = self.trainer is not None and self.trainer.training
-        epoch = 0 if self.trainer is None else self.trainer.current_epoch
-        return self.prepare_batch(batch, training=training, epoch=epoch)
-
-    def denormalize(self, images: Tensor) -> Tensor:
-        """Turn normalised images (B, C, H, W) back into uint8 of the same shape."""
-        mean, std = (
-            torch.tensor(values, device=images.device).view(1, -1, 1, 1)
-            for values in self._moments()
-        )
-        return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def float_rows(images: Tensor) -> Tensor:
-    """Return images (B, C, H, W) in channels_last memory as rows of floats (B, H, W * C)."""
-    return images.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
 
 
 class MeasuredDataset(GatheredDataset, Protocol):
@@ -174,9 +40,26 @@ MeasuredT = TypeVar("MeasuredT", bound=MeasuredDataset)
 class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
     """Images in three disjoint splits, normalised by the training split's mean and deviation.
 
+    Training images are changed at random on the device that they lie on; what happens to one is a
+    function of (seed, epoch, its number), whatever the batch.
+
     Args:
+        horizontal_flip: Mirror half of the training images left to right, chosen anew in each
+            epoch; ``alternate`` chooses once and mirrors the other half in every other epoch (arXiv
+            2404.00498).
+        vertical_flip: Mirror half of the training images upside down.
+        rotate90: Turn each training image by 0, 90, 180 or 270 degrees.
+        rotation: Turn each training image about its middle by up to so many degrees, either way;
+            what comes into it from outside is black.
+        scale: Enlarge each training image about its middle by a factor from 1 - scale to 1 + scale.
         brightness: Scale each training image by a factor from 1 - brightness to 1 + brightness.
         contrast: Scale each training image's distance to its mean likewise.
+        saturation: Scale each training image's distance to its own grey likewise.
+        hue: Turn the colours of each training image by up to this share of the circle, either way;
+            0.5 at most.
+        transform: Random transforms of ``torchvision.transforms.v2`` for training images, as they
+            are after the options above: uint8, before they are normalised. Each is drawn by the
+            sample alone, too, and takes longer than the options above.
 
     Raises:
         OptionError: If an option's value is not possible.
@@ -184,10 +67,77 @@ class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
 
     samples = "images"
 
-    def __init__(self, *, brightness: float = 0.0, contrast: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        horizontal_flip: bool | Literal["alternate"] = False,
+        vertical_flip: bool = False,
+        rotate90: bool = False,
+        rotation: float = 0.0,
+        scale: float = 0.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        transform: list[torch.nn.Module] | torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if horizontal_flip not in (True, False, "alternate"):
+            raise refuse("horizontal_flip", horizontal_flip, "give true, false or 'alternate'")
+        self.horizontal_flip = horizontal_flip
+        self.vertical_flip = vertical_flip
+        self.rotate90 = rotate90
+        self.rotation = between("rotation", rotation, 0, 180)
+        self.scale = between("scale", scale, inclusive=False)
         self.brightness = between("brightness", brightness)
         self.contrast = between("contrast", contrast)
+        self.saturation = between("saturation", saturation)
+        self.hue = between("hue", hue, 0, 0.5)
+        self.transform = transform
+        self._transforms = SeededTransforms(
+            transform if isinstance(transform, list) else [transform] if transform else []
+        )
+
+    def _set_facts(
+        self, class_names: Sequence[str], in_channels: int, image_size: int | list[int]
+    ) -> None:
+        super()._set_facts(class_names, in_channels, image_size)
+        self._check_colours()
+        if self.rotate90 and len(set(self.sides)) > 1:
+            remedy = f"set it to false, as a quarter turn of {shown(image_size)} has other sides"
+            raise refuse("rotate90", True, remedy)
+
+    def _changes(self, **own: Any) -> Augmentation:
+        """Return what is done to colours, and what a subclass does besides."""
+        names = ("brightness", "contrast", "saturation", "hue")
+        return Augmentation(**own, **{name: getattr(self, name) for name in names})
+
+    def _geometry(self, **instead: Any) -> Geometry:
+        """Return what is done to pixels' places."""
+        names = ("horizontal_flip", "vertical_flip", "rotate90", "rotation", "scale")
+        return Geometry(**{**{name: getattr(self, name) for name in names}, **instead})
+
+    def _spec(self, class_path: str, names: Iterable[str]) -> dict[str, Any]:
+        names = list(names)
+        spec = super()._spec(class_path, [name for name in names if name != "transform"])
+        # A transform says not how it was made; what a recipe says of it is recorded.
+        recorded = self.hparams.get("transform")
+        if "transform" in names and _is_plain(recorded):
+            spec["init_args"]["transform"] = plain(recorded)
+        return spec
+
+    def fit_channels(self, net: torch.nn.Module) -> None:
+        """Take as many channels as a net's first convolution does, where they are ``auto``."""
+        super().fit_channels(net)
+        self._check_colours()
+
+    def _check_colours(self) -> None:
+        """Refuse options that change colours where there are none."""
+        for name in ("saturation", "hue"):
+            if 1 in (self.own_channels, self.in_channels) and getattr(self, name):
+                remedy = "leave it out, as grey images have no colours to change"
+                raise refuse(name, getattr(self, name), remedy)
 
     def setup(self, stage: str | None = None) -> None:
         """Load what a stage needs; None loads everything.
@@ -198,6 +148,9 @@ class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
         Raises:
             DataError: If a split is empty, or holds something else than images with answers.
         """
+        module = getattr(self.trainer, "lightning_module", None)
+        if isinstance(module, torch.nn.Module):
+            self.fit_channels(module)
         if self.mean is None:
             self._load_fit()
         super().setup(stage)
@@ -244,10 +197,12 @@ class ImageDataModule(SplitImages[ArrayImages]):
             are training samples, so rare ones come several times, each time augmented anew, and
             others wait for a later epoch.
         crop_padding: Black pixels added on each side before a random crop of the original size.
-        horizontal_flip: Mirror half of the training images, chosen anew in each epoch;
-            ``alternate`` chooses once and mirrors the other half in every other epoch (arXiv
-            2404.00498).
         cutout: Side in pixels of a square set to the mean colour at a random place; 0 for none.
+        random_erasing: Probability that a rectangle of 2 to 33 % of a training image, at a random
+            place, is set to the mean colour (arXiv 1708.04896).
+        policy: Operations that are drawn from a list for each training image, before ``transform``:
+            ``randaugment``, two of magnitude 9 (arXiv 1909.13719), or ``trivialaugment``, one of
+            any magnitude (arXiv 2103.10158).
 
     Raises:
         OptionError: If an option's value is not possible.
@@ -261,28 +216,35 @@ class ImageDataModule(SplitImages[ArrayImages]):
         resident: bool = False,
         balanced: bool = False,
         crop_padding: int = 0,
-        horizontal_flip: bool | Literal["alternate"] = False,
         cutout: int = 0,
+        random_erasing: float = 0.0,
+        policy: Literal["randaugment", "trivialaugment"] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.resident = resident
         self.balanced = balanced
         self.crop_padding = at_least("crop_padding", crop_padding, 0)
-        if horizontal_flip not in (True, False, "alternate"):
-            raise refuse("horizontal_flip", horizontal_flip, "give true, false or 'alternate'")
-        self.horizontal_flip = horizontal_flip
         self.cutout = at_least("cutout", cutout, 0)
-        self._augmentation = Augmentation(
-            crop_padding, horizontal_flip, cutout, self.brightness, self.contrast
+        self.random_erasing = between("random_erasing", random_erasing)
+        self.policy = policy
+        self._augmentation = self._changes(
+            crop_padding=crop_padding,
+            horizontal_flip=self.horizontal_flip,
+            cutout=cutout,
+            random_erasing=random_erasing,
         )
+        self._turns = self._geometry(horizontal_flip=False)  # is a matter of where a crop is read
+        self._transforms = SeededTransforms([*policy_of(policy), *self._transforms.transforms])
         self._shelves: dict[tuple[str, torch.device], tuple[ResidentImages, int]] = {}
 
-    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+    def _set_facts(
+        self, class_names: Sequence[str], in_channels: int, image_size: int | list[int]
+    ) -> None:
         super()._set_facts(class_names, in_channels, image_size)
         for name in ("crop_padding", "cutout"):
-            if getattr(self, name) > image_size:
-                remedy = f"give at most {image_size}, the image's side"
+            if getattr(self, name) > min(self.sides):
+                remedy = f"give at most {min(self.sides)}, the image's side"
                 raise refuse(name, getattr(self, name), remedy)
 
     def _add(self, stage: Stage, dataset: ArrayImages) -> None:
@@ -294,6 +256,7 @@ class ImageDataModule(SplitImages[ArrayImages]):
                 f"{self.num_classes} classes, which are numbered 0 to {self.num_classes - 1}: "
                 f"{wrong[0]} for one; mend the labels"
             )
+        dataset.channels = self.in_channels
         super()._add(stage, dataset)
         # On a CPU they are where they would be kept: a second copy would cost memory alone.
         trainer = self.trainer
@@ -319,7 +282,8 @@ class ImageDataModule(SplitImages[ArrayImages]):
         """Return the resident images of a source and the number of the first."""
         if (source, device) not in self._shelves:
             dataset = next(data for data in self._splits.values() if data.source == source)
-            images = torch.from_numpy(np.asarray(dataset.images)).to(device)
+            taken = to_channels(np.asarray(dataset.images), self.in_channels)
+            images = torch.from_numpy(taken).to(device)
             # Only training moves images about.
             options = self._augmentation if source == "fit" else Augmentation()
             self._shelves[source, device] = ResidentImages(images, options), dataset.first
@@ -343,7 +307,7 @@ class ImageDataModule(SplitImages[ArrayImages]):
         draw = None
         if training:
             draw = self._augmentation.draw(
-                self.image_size, batch.index, seed=self.order_seed, epoch=epoch
+                *self.sides, batch.index, seed=self.order_seed, epoch=epoch
             )
         index = batch.index % REPEAT
         if isinstance(batch, ResidentBatch):
@@ -353,12 +317,26 @@ class ImageDataModule(SplitImages[ArrayImages]):
         else:
             images = batch.image.permute(0, 2, 3, 1)
             images = images if draw is None else draw.move(images)
+        if training:
+            moved, _ = self._turns.apply(
+                images.permute(0, 3, 1, 2), None, batch.index, seed=self.order_seed, epoch=epoch
+            )
+            images = moved.permute(0, 2, 3, 1)
         floats = images.flatten(2).to(torch.float32)
-        if draw is None:
-            floats = self._normalise(floats)
-        else:
-            floats = draw.cut(self._normalise(draw.color_jitter(floats)), self.in_channels)
+        if draw is not None:
+            floats = draw.color_jitter(floats, self.in_channels)
+        if training and self._transforms:
+            floats = self._transformed(floats, batch.index, epoch)
+        floats = self._normalise(floats)
+        if draw is not None:
+            floats = draw.erase(draw.cut(floats, self.in_channels), self.in_channels)
         return ImageBatch(self._as_images(floats), batch.label, index)
+
+    def _transformed(self, rows: Tensor, index: Tensor, epoch: int) -> Tensor:
+        """Pass floats from 0 to 255, (B, H, W * C), through the transforms of torchvision."""
+        images = rows.view(*rows.shape[:2], -1, self.in_channels).permute(0, 3, 1, 2)
+        moved, _ = self._transforms.apply(images, None, index, seed=self.order_seed, epoch=epoch)
+        return float_rows(moved)
 
     def sample_images(self, count: int) -> Tensor:
         """Return some training images as validation would see them, the same in every process.
@@ -391,3 +369,10 @@ class ImageDataModule(SplitImages[ArrayImages]):
         prepared = self.prepare_batch(batch, training=stage == "train", epoch=0)
         titles = [self.label_text(label) for label in prepared.label]
         return draw_images(self.denormalize(prepared.image), titles)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is of plain types alone."""
+    if isinstance(value, dict | list):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, str | int | float)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from datamodules.core.cache import build_once, need_space, warn_unwritable
 from datamodules.core.errors import DataError
+from datamodules.core.options import height_and_width
 from datamodules.images.dataset import channel_sums
 from datamodules.images.decode import READER_VERSION
 
@@ -40,7 +41,7 @@ class DecodedImages:
 
 
 def decoded(
-    key: object, count: int, size: int, channels: int, reader: Callable[[], Reader]
+    key: object, count: int, size: int | list[int], channels: int, reader: Callable[[], Reader]
 ) -> DecodedImages:
     """Decode images, or find them decoded by an earlier run.
 
@@ -50,12 +51,12 @@ def decoded(
     Args:
         key: What the pixels depend on besides size and channels, as JSON: names, sizes, times.
         count: How many images.
-        size: Height and width in pixels.
+        size: Height and width in pixels, a number for both or ``[H, W]``.
         channels: 1 or 3.
         reader: Called only if there is decoding to do; what it returns gives row i as uint8
-            (size, size, channels), or raises DataError.
+            (H, W, channels), or raises DataError.
     """
-    shape = (count, size, size, channels)
+    shape = (count, *height_and_width(size), channels)
 
     def build(folder: Path) -> None:
         need_space(folder, int(np.prod(shape)))

@@ -72,6 +72,8 @@ class ArrayImages(Dataset[ImageBatch]):
         self.source = source
         self.sums = sums
         self.resident = False
+        #: Channels of a batch, whatever the array has.
+        self.channels = images.shape[-1]
 
     def __len__(self) -> int:
         """Return how many samples the split has."""
@@ -86,13 +88,15 @@ class ArrayImages(Dataset[ImageBatch]):
         index = torch.from_numpy(rows + self.first + (numbers - positions))
         if self.resident:
             return ResidentBatch(self.source, label, index)
-        image = torch.from_numpy(np.take(self.images, rows, axis=0))
+        taken = to_channels(np.take(self.images, rows, axis=0), self.channels)
+        image = torch.from_numpy(taken)
         return ImageBatch(image.permute(0, 3, 1, 2), label, index)
 
     def __getitem__(self, item: int) -> ImageBatch:
         """Return one sample, without the batch dimension."""
         row = int(self.rows[item])
-        image = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
+        taken = to_channels(np.array(self.images[row]), self.channels)
+        image = torch.from_numpy(taken).permute(2, 0, 1)
         return ImageBatch(image, torch.tensor(self.labels[row]), torch.tensor(row + self.first))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,16 +117,33 @@ class ArrayImages(Dataset[ImageBatch]):
 
         Exact: whole numbers are summed and only the result is a float.
         """
-        if self.sums is not None:
+        if self.sums is not None and self.channels == self.images.shape[-1]:
             total, squares = self.sums[self.rows].sum(axis=0)
         else:
             chunks = [self.rows[i : i + 1024] for i in range(0, len(self.rows), 1024)]
             parts = [
-                channel_sums(np.take(self.images, rows, axis=0)).sum(axis=0) for rows in chunks
+                channel_sums(to_channels(np.take(self.images, rows, axis=0), self.channels)).sum(
+                    axis=0
+                )
+                for rows in chunks
             ]
             total, squares = np.sum(parts, axis=0)
         count = len(self.rows) * self.images.shape[1] * self.images.shape[2]
         return moments_of(total, squares, count)
+
+
+def to_channels(images: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
+    """Return images (..., H, W, C) with 1 or 3 channels: grey three times, or colours' luminance.
+
+    The luminance is PIL's, ITU-R 601-2's weights in whole numbers.
+    """
+    own = images.shape[-1]
+    if own == channels:
+        return images
+    if own == 1:
+        return np.repeat(images, channels, axis=-1)
+    weighted = images.astype(np.int32) @ np.array([19595, 38470, 7471], dtype=np.int32)
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)[..., None]
 
 
 def moments_of(

@@ -4,17 +4,19 @@ import os
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.errors import DataError, one_of, refuse, shown
+from datamodules.core.options import height_and_width
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Result = TypeVar("Result")
+Resize = Literal["crop", "pad", "squash"]
 
 #: A TIFF's tag that says what a page is, and those of its bits that say: a smaller copy, a mask.
 _SUBFILE_TYPE, _NO_PAGE = 254, 1 | 4
@@ -82,37 +84,40 @@ def check_channels(in_channels: int) -> int:
 
 def read_image(
     file: Path | bytes,
-    size: int,
+    size: int | list[int],
     channels: int,
     name: str | None = None,
     window: list[float] | None = None,
+    resize: Resize = "crop",
 ) -> npt.NDArray[np.uint8]:
-    """Decode an image, turn it upright, fit it to a square.
+    """Decode an image, turn it upright, fit it to a size.
 
     The EXIF orientation is applied; 16 bits are scaled to 8 over their whole range, or over that
-    between two percentiles of the image's own values; the shorter side is resized to ``size``
-    (bilinear, antialiased) and the middle of the longer one is kept. An image that has the size
-    already keeps its pixels.
+    between two percentiles of the image's own values; then it is resized (bilinear, antialiased).
+    An image that has the size already keeps its pixels.
 
     Args:
         file: A path, or a file's content.
-        size: Height and width of the result in pixels.
+        size: Height and width of the result in pixels, a number for both or ``[H, W]``.
         channels: 1 for grey, 3 for colour.
         name: What to call the image in an error; the path by default.
+        resize: What becomes of an image of another shape: its middle is kept (``crop``), all of it
+            is, between black bars (``pad``), or it is stretched (``squash``).
         window: Two percentiles that become 0 and 255, for a grey image of more than 8 bits (whole
             numbers of any range, or floats); values beyond them are clipped. PIL reads colour of 16
             bits as 8, which a window leaves alone.
 
     Returns:
-        uint8 (size, size, channels).
+        uint8 (H, W, channels).
 
     Raises:
         DataError: If it cannot be read, naming it.
     """
+    sides = height_and_width(size)
 
     def fitted(image: "Image") -> npt.NDArray[np.uint8]:
-        square = _fit(convert(image, "L" if channels == 1 else "RGB", window), size)
-        return np.asarray(square, dtype=np.uint8).reshape(size, size, channels)
+        fit = _fit(convert(image, "L" if channels == 1 else "RGB", window), sides, resize)
+        return np.asarray(fit, dtype=np.uint8).reshape(*sides, channels)
 
     return opened(file, fitted, name)
 
@@ -212,14 +217,34 @@ def _windowed(values: npt.NDArray[np.float64], window: list[float]) -> npt.NDArr
     return grey
 
 
-def _fit(image: "Image", size: int) -> "Image":
+def check_resize(resize: Resize) -> Resize:
+    """Return how images are brought to their size, if it is known.
+
+    Raises:
+        OptionError: If it is not.
+    """
+    one_of("resize", resize, get_args(Resize))
+    return resize
+
+
+def _fit(image: "Image", sides: tuple[int, int], resize: Resize) -> "Image":
     from PIL import Image
 
-    width, height = image.size
-    if (width, height) == (size, size):
+    (height, width), (own_width, own_height) = sides, image.size
+    if (own_width, own_height) == (width, height):
         return image
-    shorter = min(width, height)
-    # The square in the middle, resized in one step; the box may lie between pixels.
-    left, top = (width - shorter) / 2, (height - shorter) / 2
-    box = (left, top, left + shorter, top + shorter)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    if resize == "squash":
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    ratios = own_width / width, own_height / height
+    if resize == "pad":
+        longest = max(ratios)
+        inner = max(1, round(own_width / longest)), max(1, round(own_height / longest))
+        padded = Image.new(image.mode, (width, height))  # black
+        place = (width - inner[0]) // 2, (height - inner[1]) // 2
+        padded.paste(image.resize(inner, Image.Resampling.BILINEAR), place)
+        return padded
+    # The part in the middle, resized in one step; the box may lie between pixels.
+    shortest = min(ratios)
+    left, top = (own_width - width * shortest) / 2, (own_height - height * shortest) / 2
+    box = (left, top, left + width * shortest, top + height * shortest)
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from datamodules.core.base import DatasetT, DrawnSplits, EveryClass, Split
 from datamodules.core.errors import DataError, refuse, shown
 from datamodules.core.splits import name_keys
-from datamodules.images.base import PreparedImages
 from datamodules.images.decode import check_window
 from datamodules.images.groups import Groups
+from datamodules.images.prepared import PreparedImages
 from datamodules.images.sizes import sides_of_files
 
 Rows = npt.NDArray[np.int64]

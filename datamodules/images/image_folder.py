@@ -8,12 +8,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.core.errors import DataError, at_least, refuse, shown
+from datamodules.core.errors import DataError, refuse, shown
 from datamodules.core.splits import composed
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DecodedImages, decoded
 from datamodules.images.dataset import ArrayImages
-from datamodules.images.decode import list_images, no_images, read_image
+from datamodules.images.decode import (
+    Resize,
+    check_resize,
+    list_images,
+    no_images,
+    read_image,
+)
 from datamodules.images.folder import FolderDataModule, Rows, same_name
 
 
@@ -33,9 +39,9 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
     split, `root/{train,val,test}/<class>/*.png`, is taken as it is; a split without a folder is cut
     out of the training images, stratified and chosen by ``split_seed``. Any size and kind of image
     will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or ``window``),
-    EXIF orientation. The shorter side is resized to ``image_size`` and the middle of the longer one
-    is kept. A TIFF of several pages is refused; of an animation the first picture is taken. Hidden
-    files and files without an image's extension are ignored.
+    EXIF orientation. ``resize`` says how an image is brought to ``image_size``. A TIFF of several
+    pages is refused; of an animation the first picture is taken. Hidden files and files without an
+    image's extension are ignored.
 
     Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
     tested on what it has learnt by heart: ``groups`` names a csv file that says whose each image
@@ -46,7 +52,11 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
 
     Args:
         root: The folder.
-        image_size: Height and width in pixels to which each image is brought.
+        image_size: Height and width in pixels to which each image is brought, a number for both or
+            ``[H, W]``.
+        resize: How an image of another shape is brought to it: its shorter side is resized and the
+            middle of the longer one kept (``crop``), its longer side is and black bars are put
+            beside it (``pad``), or it is stretched (``squash``).
         in_channels: 1 for grey, 3 for colour.
         class_names: The classes in the order of their numbers; by default the folders' names,
             sorted.
@@ -60,14 +70,22 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         self,
         root: str,
         *,
-        image_size: int = 224,
+        image_size: int | list[int] = 224,
+        resize: Resize = "crop",
         in_channels: Literal[1, 3] = 3,
         class_names: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
+        self.resize = check_resize(resize)
         self._list_files(class_names)
-        self._set_facts(self.class_names, in_channels, at_least("image_size", image_size, 1))
+        self._set_facts(self.class_names, in_channels, image_size)
+
+    def inputs_spec(self) -> dict[str, Any]:
+        """Return what prepares raw files as this object does its own, less ``inputs``."""
+        spec = super().inputs_spec()
+        spec["init_args"]["resize"] = self.resize
+        return spec
 
     @property
     def names(self) -> list[str]:
@@ -160,6 +178,8 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
                 for path, stat in zip(part.files, stats, strict=True)
             ],
             self.window,
+            # a set that an earlier version decoded is found again
+            *([self.resize] if self.resize != "crop" else []),
         ]
         return decoded(
             key,
@@ -168,7 +188,11 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
             self.in_channels,
             lambda: (
                 lambda row: read_image(
-                    part.files[row], self.image_size, self.in_channels, window=self.window
+                    part.files[row],
+                    self.image_size,
+                    self.in_channels,
+                    window=self.window,
+                    resize=self.resize,
                 )
             ),
         )

@@ -1,58 +1,75 @@
 """Files to predict on."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.core.errors import DataError, at_least
+from datamodules.core.errors import DataError
 from datamodules.core.sampling import PositionedLoader
-from datamodules.images.base import PreparedImages
 from datamodules.images.dataset import ImageBatch
-from datamodules.images.decode import check_channels, check_window, list_images, read_image
+from datamodules.images.decode import (
+    Resize,
+    check_channels,
+    check_resize,
+    check_window,
+    list_images,
+    read_image,
+)
+from datamodules.images.prepared import PreparedImages
+
+BatchT = TypeVar("BatchT")
 
 
-class _Files(Dataset[ImageBatch]):
-    """Images that are decoded when their batch is due."""
+class _Files(Dataset[BatchT]):
+    """Images that are decoded when their batch is due.
+
+    Args:
+        names: The files' paths.
+        read: Decodes one, to (H, W, C).
+        make: Makes a batch of images (B, C, H, W) and their numbers (B,).
+    """
 
     def __init__(
-        self, names: list[str], size: int, channels: int, window: list[float] | None
+        self,
+        names: list[str],
+        read: Callable[[Path], npt.NDArray[np.uint8]],
+        make: Callable[[Tensor, Tensor], BatchT],
     ) -> None:
-        self.names, self.size, self.channels, self.window = names, size, channels, window
+        self.names, self.read, self.make = names, read, make
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitems__(self, indices: list[int]) -> ImageBatch:
-        def read(index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-            path = Path(self.names[index])
-            return read_image(path, self.size, self.channels, window=self.window)
-
+    def __getitems__(self, indices: list[int]) -> BatchT:
+        paths = [Path(self.names[index]) for index in indices]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-            images = np.stack(list(threads.map(read, indices)))
-        label = torch.full((len(indices),), -1)
-        return ImageBatch(
-            torch.from_numpy(images).permute(0, 3, 1, 2), label, torch.tensor(indices)
-        )
+            images = np.stack(list(threads.map(self.read, paths)))
+        return self.make(torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor(indices))
 
-    def __getitem__(self, index: int) -> ImageBatch:
-        image, label, number = self.__getitems__([index])
-        return ImageBatch(image[0], label[0], number[0])
+    def __getitem__(self, index: int) -> BatchT:
+        parts: Any = self.__getitems__([index])
+        one: BatchT = type(parts)(*(part[0] for part in parts))
+        return one
 
 
 class ImageInputs(PreparedImages):
     """Image files to predict on, prepared as a trained net's own data were.
 
-    Any number of files, of your own and under your own licence. The shorter side is resized to
-    ``image_size`` and the middle of the longer one is kept. Labels are -1.
+    Any number of files, of your own and under your own licence. Labels are -1.
 
     Args:
         inputs: Files and folders; of a folder all images at any depth, hidden ones apart.
         class_names: The classes that the net tells apart.
-        image_size: Height and width in pixels that the net expects.
+        image_size: Height and width in pixels that the net expects, a number for both or
+            ``[H, W]``.
         in_channels: 1 for grey, 3 for colour.
         mean: Mean per channel on the scale 0 to 1.
         std: Standard deviation per channel on the scale 0 to 1.
@@ -60,6 +77,8 @@ class ImageInputs(PreparedImages):
         window: Two percentiles of each image that become 0 and 255, for files of more than 8 bits;
             by default their whole range does.
         label_kind: What kind of labels the net gives.
+        resize: How an image of another shape is brought to its size: its middle is kept (``crop``),
+            all of it between black bars (``pad``), or it is stretched (``squash``).
 
     Raises:
         DataError: If a path does not exist or no image is found.
@@ -69,19 +88,21 @@ class ImageInputs(PreparedImages):
         self,
         inputs: list[str],
         class_names: list[str],
-        image_size: int,
+        image_size: int | list[int],
         in_channels: int,
         mean: list[float],
         std: list[float],
         batch_size: int = 128,
         window: list[float] | None = None,
         label_kind: str = "multiclass",
+        resize: Resize = "crop",
     ) -> None:
         super().__init__(batch_size=batch_size, mean=mean, std=std)
         self.label_kind = label_kind
         self.inputs = [str(path) for path in inputs]
         check_channels(in_channels)
-        self._set_facts(class_names, in_channels, at_least("image_size", image_size, 1))
+        self._set_facts(class_names, in_channels, image_size)
+        self.resize = check_resize(resize)
         self.window = check_window(window)
         #: The files' paths; ``batch.index`` numbers them.
         self.names = self._list_files()
@@ -101,7 +122,14 @@ class ImageInputs(PreparedImages):
             raise DataError(f"no image found in {places}; give image files or folders")
         return names
 
+    def _read(self, path: Path) -> npt.NDArray[np.uint8]:
+        return read_image(
+            path, self.image_size, self.in_channels, window=self.window, resize=self.resize
+        )
+
+    def _batch(self, image: Tensor, index: Tensor) -> Any:
+        return ImageBatch(image, torch.full((len(index),), -1), index)
+
     def predict_dataloader(self) -> PositionedLoader:
         """Return the images in the order of ``names``."""
-        files = _Files(self.names, self.image_size, self.in_channels, self.window)
-        return self._prediction_loader(files)
+        return self._prediction_loader(_Files(self.names, self._read, self._batch))

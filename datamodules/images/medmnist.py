@@ -41,7 +41,7 @@ class _NpzImages(EveryClass[ArrayImages], ImageDataModule):
         """Return images (N, H, W, C) and labels (N,) or (N, C) of a split."""
         npz, key = self._npz(), f"{split}_images"
         size = npz.image_shape(key)[1:]
-        expected = (self.image_size, self.image_size, self.in_channels)
+        expected = (*self.sides, self.own_channels)
         if size != expected:
             raise DataError(
                 f"{npz.name}: {key} holds images of {_by(size)} values, but {_by(expected)} are "
@@ -95,7 +95,7 @@ class ImageNpz(_NpzImages):
     """Your own images in one npz file that has MedMNIST's keys, with splits of your own.
 
     Size and licence are the file's own. It holds ``train_images``, ``val_images`` and
-    ``test_images``, uint8 (N, H, H) for grey or (N, H, H, 3) for colour, and ``train_labels``,
+    ``test_images``, uint8 (N, H, W) for grey or (N, H, W, 3) for colour, and ``train_labels``,
     ``val_labels`` and ``test_labels``: the classes' numbers from 0, (N,) or (N, 1), or, where a
     sample may have several, zeros and ones (N, C). The splits are taken as they are.
 
@@ -121,11 +121,7 @@ class ImageNpz(_NpzImages):
         super().__init__(**kwargs)
         self.path = str(path)
         npz = self._npz()
-        size, width, channels = npz.image_shape("train_images")[1:]
-        if size != width:
-            raise DataError(
-                f"{self.path!r} holds images of {size} x {width} pixels; make them square"
-            )
+        height, width, channels = npz.image_shape("train_images")[1:]
         labels = _read_labels(npz, "train_labels")
         self.label_kind = label_kind or ("multilabel" if labels.ndim == 2 else "multiclass")
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
@@ -136,7 +132,7 @@ class ImageNpz(_NpzImages):
         if self.label_kind == "binary" and len(names) != 2:
             remedy = f"give another, as {self.path!r} has {count} classes, not 2"
             raise refuse("label_kind", label_kind, remedy)
-        self._set_facts(names, channels, size)
+        self._set_facts(names, channels, [height, width])
 
     def _file(self) -> Path:
         return existing_npz(self.path)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.description import Fact
+from datamodules.core.options import height_and_width
 
 Rows = npt.NDArray[np.int64]
 
@@ -33,11 +34,13 @@ def sides_of_files(paths: Sequence[str]) -> Rows:
     return np.array(sides, dtype=np.int64).reshape(-1, 2)
 
 
-def images_fact(image_size: int, channels: int, sides: Rows, of: int, then: str) -> Fact:
+def images_fact(
+    image_size: int | list[int], channels: int, sides: Rows, of: int, then: str
+) -> Fact:
     """Return what is known of images' sizes and colours.
 
     Args:
-        image_size: Side in pixels of what a net trains on.
+        image_size: Pixels of what a net trains on, a side or ``[H, W]``.
         channels: 1 for grey, 3 for colour.
         sides: Height and width of the images that were looked at, (N, 2); none where all have
             ``image_size`` already.
@@ -46,7 +49,8 @@ def images_fact(image_size: int, channels: int, sides: Rows, of: int, then: str)
     """
     values: dict[str, Any] = {"image_size": image_size, "channels": channels}
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-    text = f"{image_size}x{image_size}"
+    height, width = height_and_width(image_size)
+    text = f"{width}x{height}"
     if len(sides):
         by_area = sides[np.argsort(sides.prod(axis=1), kind="stable")]
         names = ("smallest", "median", "largest")

@@ -1,20 +1,21 @@
 """What data sets of images with masks share."""
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from datamodules.core.base import Stage
-from datamodules.core.errors import refuse
+from datamodules.core.errors import at_least, refuse
 from datamodules.core.plot import overlay
 from datamodules.core.protocols import MASK_IGNORE_INDEX
+from datamodules.core.randomness import REPEAT, permutation
 from datamodules.core.sampling import PositionedLoader
-from datamodules.images.augment import Augmentation
-from datamodules.images.base import PreparedImages, SplitImages, float_rows
-from datamodules.segmentation.augment import FlipsAndRotations
+from datamodules.images.base import SplitImages
+from datamodules.images.prepared import PreparedImages, float_rows
 from datamodules.segmentation.dataset import (
     CropBatches,
     MaskBatch,
@@ -32,7 +33,7 @@ _MOST_DRAWN = 36
 class PreparedMasks(PreparedImages):
     """Images of any size with masks, which are cast and normalised on the device, batch by batch.
 
-    ``image_size`` is the side of a training crop; in evaluation images are whole.
+    ``image_size`` is that of a training crop; in evaluation images are whole.
     """
 
     inputs_class = "MaskInputs"
@@ -42,7 +43,9 @@ class PreparedMasks(PreparedImages):
     #: What a mask holds where there is no answer.
     ignore_index: ClassVar[int] = MASK_IGNORE_INDEX
 
-    def _set_facts(self, class_names: Sequence[str], in_channels: int, image_size: int) -> None:
+    def _set_facts(
+        self, class_names: Sequence[str], in_channels: int, image_size: int | list[int]
+    ) -> None:
         if not 1 <= len(class_names) <= MASK_IGNORE_INDEX:
             raise refuse("class_names", list(class_names), "give 1 to 255 names")
         super()._set_facts(class_names, in_channels, image_size)
@@ -72,20 +75,18 @@ class PreparedMasks(PreparedImages):
 class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
     """A data set of images with masks and three disjoint splits.
 
-    In training each image is a random square of ``image_size`` pixels; a smaller image is padded in
-    black, and its mask by 255, which losses and metrics leave out. In evaluation images are whole,
-    and only images of one size share a batch, so that nothing is padded; large ones come in
-    smaller batches, of at most as many pixels as a training batch has.
+    In training each image is a random part of ``image_size`` pixels, a side or ``[H, W]``; a
+    smaller image is padded in black, and its mask by 255, which losses and metrics leave out. In
+    evaluation images are whole, and only images of one size share a batch, so that nothing is
+    padded; large ones come in smaller batches, of at most as many pixels as a training batch has.
 
     A subclass calls ``_set_facts`` in its constructor and implements ``load_fit`` and
     ``load_test``.
 
     Args:
         batch_size: Samples in a batch, over all processes together.
-        horizontal_flip: Mirror half of the training images and their masks left to right, chosen
-            anew in each epoch.
-        vertical_flip: Mirror half of them upside down.
-        rotate90: Turn each by 0, 90, 180 or 270 degrees.
+        crops: How many random crops of each training image an epoch has: more than 1 where images
+            are few and large, so that an epoch is more than a step.
 
     Raises:
         OptionError: If an option's value is not possible.
@@ -98,21 +99,36 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
         self,
         *,
         batch_size: int = 16,
-        horizontal_flip: bool = False,
-        vertical_flip: bool = False,
-        rotate90: bool = False,
+        crops: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
-        self.horizontal_flip = horizontal_flip
-        self.vertical_flip = vertical_flip
-        self.rotate90 = rotate90
-        self._turns = FlipsAndRotations(horizontal_flip, vertical_flip, rotate90)
-        self._shades = Augmentation(brightness=self.brightness, contrast=self.contrast)
+        self.crops = at_least("crops", crops, 1)
+        self._turns = self._geometry()
+        self._colours = self._changes()
+
+    def _add(self, stage: Stage, dataset: MaskedImages) -> None:
+        dataset.channels = self.in_channels
+        super()._add(stage, dataset)
 
     def _load_fit(self) -> None:
         super()._load_fit()
-        self.split("train").crop(self.image_size, self.order_seed)
+        self.split("train").crop(self.sides, self.order_seed, self.crops)
+
+    def _train_size(self) -> int:
+        return self.crops * len(self.split("train"))
+
+    def _order(self) -> Callable[[int], Rows] | None:
+        """Return an order in which each image comes ``crops`` times, each time cut anew."""
+        if self.crops == 1:
+            return None
+        count = len(self.split("train"))
+
+        def order(epoch: int) -> Rows:
+            drawn: Rows = permutation(self.crops * count, self.order_seed, epoch).numpy()
+            return drawn % count + drawn // count * REPEAT
+
+        return order
 
     def _evaluation_loader(
         self, dataset: MaskedImages, *, spread: bool = False
@@ -123,7 +139,7 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
         batches = SameSizeBatches(
             dataset.sides,
             self.batch_size,
-            most_pixels=max(1, self.batch_size // world_size) * self.image_size**2,
+            most_pixels=max(1, self.batch_size // world_size) * math.prod(self.sides),
             rank=rank,
             world_size=world_size,
             spread=spread,
@@ -149,10 +165,14 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
             return super().prepare_batch(batch, training=False, epoch=epoch)
         seed, index = self.order_seed, batch.index
         image, mask = self._turns.apply(batch.image, batch.mask, index, seed=seed, epoch=epoch)
-        rows = float_rows(image)
-        draw = self._shades.draw(self.image_size, index, seed=seed, epoch=epoch)
-        rows = rows if draw is None else draw.color_jitter(rows)
-        return self._to_masks(rows, MaskBatch(image, mask, index))
+        draw = self._colours.draw(*self.sides, index, seed=seed, epoch=epoch)
+        if draw is not None:
+            rows = draw.color_jitter(float_rows(image), self.in_channels)
+            image = rows.view(*rows.shape[:2], -1, self.in_channels).permute(0, 3, 1, 2)
+        if self._transforms:
+            image, mask = self._transforms.apply(image, mask, index, seed=seed, epoch=epoch)
+        assert mask is not None  # it goes along
+        return self._to_masks(float_rows(image), MaskBatch(image, mask, index % REPEAT))
 
     _brought = "training crops"
 

@@ -12,16 +12,16 @@ from torch.utils.data import Dataset
 
 from datamodules.core.errors import DataError
 from datamodules.core.protocols import MASK_IGNORE_INDEX
-from datamodules.core.randomness import bits, permutation, uniform_ints
+from datamodules.core.randomness import REPEAT, bits, permutation, uniform_ints
 from datamodules.core.sampling import EpochBatches
-from datamodules.images.dataset import channel_sums, moments_of
+from datamodules.images.dataset import channel_sums, moments_of, to_channels
 
 Array = npt.NDArray[np.uint8]
 Arrays = Sequence[Array] | Array
 Rows = npt.NDArray[np.int64]
 
-# Draws of one sample's random bits, above those that `augment` uses for brightness and contrast.
-_TOP, _LEFT, _HORIZONTAL, _VERTICAL, _TURNS = range(32, 37)
+# Draws of one sample's random bits, above those of `images.augment` and below `images.geometry`'s.
+_TOP, _LEFT = range(32, 34)
 
 
 class MaskBatch(NamedTuple):
@@ -44,7 +44,8 @@ class MaskedImages(Dataset[MaskBatch]):
     """Images and masks in memory, of one size or of many.
 
     Samples are numbered on through the epochs: number ``e * len(self) + i`` is sample i in epoch e,
-    which matters where they are cropped at random.
+    which matters where they are cropped at random. A number's repeats within an epoch pass over to
+    the index, as those of ``ArrayImages`` do.
 
     Args:
         images: Uint8 (H, W, C) each; an array (N, H, W, C) where they have one size.
@@ -57,11 +58,14 @@ class MaskedImages(Dataset[MaskBatch]):
         self.masks = masks
         self.index = index
         self.sides = np.array([mask.shape for mask in masks], dtype=np.int64).reshape(-1, 2)
-        self.crop_size: int | None = None
+        #: Channels of a batch, whatever the images have.
+        self.channels = images[0].shape[2] if len(images) else 1
+        self.crop_size: tuple[int, int] | None = None
         self.crop_seed = 0
+        self.crops = 1
 
-    def crop(self, size: int, seed: int) -> None:
-        """Give random squares from now on.
+    def crop(self, size: tuple[int, int], seed: int, crops: int = 1) -> None:
+        """Give random parts from now on.
 
         Of a larger image it is a part, any with the same probability. A smaller one stands at a
         random place, in black, its mask in 255.
@@ -69,9 +73,11 @@ class MaskedImages(Dataset[MaskBatch]):
         Args:
             size: Height and width in pixels.
             seed: The run's seed; the place is a function of it, the epoch and the sample's index.
+            crops: How many of each image an epoch has.
         """
         self.crop_size = size
         self.crop_seed = seed
+        self.crops = crops
 
     def __len__(self) -> int:
         """Return how many samples the split has."""
@@ -79,13 +85,16 @@ class MaskedImages(Dataset[MaskBatch]):
 
     def __getitems__(self, numbers: list[int]) -> MaskBatch:
         """Return the whole batch, of one epoch; without a crop the images must have one size."""
-        positions = np.asarray(numbers) % len(self)
-        index = torch.from_numpy(self.index[positions])
+        every = np.asarray(numbers, dtype=np.int64)
+        plain = every % REPEAT
+        positions = plain % len(self)
+        index = torch.from_numpy(self.index[positions] + every - plain)
         if self.crop_size is None or (self.sides[positions] == self.crop_size).all():
             image, mask = _stack(self.images, positions), _stack(self.masks, positions)
         else:
-            epoch = numbers[0] // len(self)
+            epoch = int(plain[0]) // (len(self) * self.crops)
             image, mask = self._crop_batch(positions, index, self.crop_size, epoch)
+        image = to_channels(image, self.channels)
         return MaskBatch(torch.from_numpy(image).permute(0, 3, 1, 2), torch.from_numpy(mask), index)
 
     def __getitem__(self, number: int) -> MaskBatch:
@@ -94,15 +103,16 @@ class MaskedImages(Dataset[MaskBatch]):
         return MaskBatch(image[0], mask[0], index[0])
 
     def _crop_batch(
-        self, positions: Rows, index: Tensor, size: int, epoch: int
+        self, positions: Rows, index: Tensor, sides: tuple[int, int], epoch: int
     ) -> tuple[Array, Array]:
+        size = np.array(sides)
         room = self.sides[positions] - size  # below 0 where the image is the smaller one
         random_bits = bits(self.crop_seed, epoch, index, _LEFT + 1)[:, [_TOP, _LEFT]]
         places = uniform_ints(random_bits, torch.from_numpy(np.abs(room) + 1)).numpy()
         starts = places * np.sign(room)
 
-        image = np.zeros((len(positions), size, size, self.images[0].shape[2]), dtype=np.uint8)
-        mask = np.full((len(positions), size, size), MASK_IGNORE_INDEX, dtype=np.uint8)
+        image = np.zeros((len(positions), *sides, self.images[0].shape[2]), dtype=np.uint8)
+        mask = np.full((len(positions), *sides), MASK_IGNORE_INDEX, dtype=np.uint8)
         # One slice a sample: no single gather spans images of different widths.
         for i, (position, start) in enumerate(zip(positions, starts, strict=True)):
             first = np.maximum(start, 0)
@@ -126,7 +136,8 @@ class MaskedImages(Dataset[MaskBatch]):
 
         Exact: whole numbers are summed and only the result is a float.
         """
-        total, squares = np.sum([channel_sums(image[None])[0] for image in self.images], axis=0)
+        own = (to_channels(image[None], self.channels) for image in self.images)
+        total, squares = np.sum([channel_sums(image)[0] for image in own], axis=0)
         return moments_of(total, squares, int(self.sides.prod(axis=1).sum()))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.core.base import Stage
-from datamodules.core.errors import DataError, at_least, refuse, shown
+from datamodules.core.errors import DataError, refuse, shown
 from datamodules.core.splits import composed
 from datamodules.images.decode import list_images, no_images
 from datamodules.images.folder import FolderDataModule
@@ -49,7 +49,8 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
 
     Args:
         root: The folder.
-        image_size: Side in pixels of the random square that training crops from an image.
+        image_size: Pixels of the random part that training crops from an image, a side or
+            ``[H, W]``.
         in_channels: 1 for grey, 3 for colour.
         class_names: The classes in the order of their numbers; by default background and
             foreground.
@@ -66,7 +67,7 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         self,
         root: str,
         *,
-        image_size: int = 256,
+        image_size: int | list[int] = 256,
         in_channels: Literal[1, 3] = 3,
         class_names: list[str] | None = None,
         ignore_value: int | list[int] | None = None,
@@ -78,7 +79,7 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         self.palette = palette
         names = default_names(class_names)
         _check_colours(palette, ignore_value, names)
-        self._set_facts(names, in_channels, at_least("image_size", image_size, 1))
+        self._set_facts(names, in_channels, image_size)
         self._reader = MaskReader(self.num_classes, ignore_value, palette)
         self._list_files()
 

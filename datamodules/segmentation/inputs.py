@@ -3,35 +3,13 @@
 from pathlib import Path
 
 import torch
-from torch.utils.data import Dataset
+from torch import Tensor
 
 from datamodules.core.protocols import MASK_IGNORE_INDEX
-from datamodules.core.sampling import PositionedLoader
 from datamodules.images.inputs import ImageInputs
 from datamodules.segmentation.base import PreparedMasks
-from datamodules.segmentation.dataset import MaskBatch
+from datamodules.segmentation.dataset import Array, MaskBatch
 from datamodules.segmentation.mask_files import read_whole_image
-
-
-class _WholeFiles(Dataset[MaskBatch]):
-    """Images at their own size, decoded when they are due, one to a batch."""
-
-    def __init__(self, names: list[str], channels: int, window: list[float] | None) -> None:
-        self.names, self.channels, self.window = names, channels, window
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> MaskBatch:
-        path = Path(self.names[index])
-        image = torch.from_numpy(read_whole_image(path, self.channels, self.window))
-        mask = torch.full(image.shape[:2], MASK_IGNORE_INDEX, dtype=torch.uint8)
-        return MaskBatch(image.permute(2, 0, 1), mask, torch.tensor(index))
-
-    def __getitems__(self, indices: list[int]) -> MaskBatch:
-        [index] = indices  # images of different sizes share no batch
-        image, mask, number = self[index]
-        return MaskBatch(image[None], mask[None], number[None])
 
 
 class MaskInputs(PreparedMasks, ImageInputs):
@@ -43,7 +21,7 @@ class MaskInputs(PreparedMasks, ImageInputs):
     Args:
         inputs: Files and folders; of a folder all images at any depth, hidden ones apart.
         class_names: The classes that the net tells apart.
-        image_size: Side in pixels of the crops that the net was trained on.
+        image_size: Pixels of the crops that the net was trained on, a side or ``[H, W]``.
         in_channels: 1 for grey, 3 for colour.
         mean: Mean per channel on the scale 0 to 1.
         std: Standard deviation per channel on the scale 0 to 1.
@@ -58,7 +36,7 @@ class MaskInputs(PreparedMasks, ImageInputs):
         self,
         inputs: list[str],
         class_names: list[str],
-        image_size: int,
+        image_size: int | list[int],
         in_channels: int,
         mean: list[float],
         std: list[float],
@@ -76,6 +54,9 @@ class MaskInputs(PreparedMasks, ImageInputs):
             label_kind="mask",
         )
 
-    def predict_dataloader(self) -> PositionedLoader:
-        """Return the images in the order of ``names``."""
-        return self._prediction_loader(_WholeFiles(self.names, self.in_channels, self.window))
+    def _read(self, path: Path) -> Array:
+        return read_whole_image(path, self.in_channels, self.window)
+
+    def _batch(self, image: Tensor, index: Tensor) -> MaskBatch:
+        shape = (len(image), *image.shape[2:])
+        return MaskBatch(image, torch.full(shape, MASK_IGNORE_INDEX, dtype=torch.uint8), index)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.core.base import EveryClass, Split
-from datamodules.core.errors import DataError, at_least
+from datamodules.core.errors import DataError
 from datamodules.images.npz import NpzFile, existing_npz
 from datamodules.segmentation.base import SegmentationDataModule, default_names
 from datamodules.segmentation.dataset import MaskedImages, to_classes
@@ -23,8 +23,8 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
 
     Args:
         path: The file.
-        image_size: Side of the random square that training crops; by default the shorter side of
-            the images, all of an image that is a square.
+        image_size: Pixels of the random part that training crops, a side or ``[H, W]``; by default
+            a square of the images' shorter side, all of an image that is a square.
         class_names: The classes in the order of their numbers; by default background and
             foreground.
         ignore_value: The value in a mask that means: no class.
@@ -37,7 +37,7 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
         self,
         path: str,
         *,
-        image_size: int | None = None,
+        image_size: int | list[int] | None = None,
         class_names: list[str] | None = None,
         ignore_value: int | None = None,
         **kwargs: Any,
@@ -52,7 +52,7 @@ class SegmentationNpz(EveryClass[MaskedImages], SegmentationDataModule):
         if image_size is None:
             image_size = min(height, width)
         names = default_names(class_names)
-        self._set_facts(names, channels, at_least("image_size", image_size, 1))
+        self._set_facts(names, channels, image_size)
 
     def _source_name(self) -> str:
         return self.path

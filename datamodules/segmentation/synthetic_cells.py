@@ -280,7 +280,7 @@ class SyntheticCells(_Drawn[MaskedImages], SegmentationDataModule):
     def load_splits(self) -> dict[str, MaskedImages]:
         """Draw "test", "val" and "train"."""
         images, masks = _fields(
-            self.count, self.image_size, self.in_channels, self.most_cells, self.data_seed
+            self.count, self.sides[0], self.in_channels, self.most_cells, self.data_seed
         )
         if not self.cell_types:
             masks = np.minimum(masks, 1)
@@ -310,6 +310,6 @@ class SyntheticCellTypes(_Drawn[ArrayImages], ImageDataModule):
 
     def load_splits(self) -> dict[str, ArrayImages]:
         """Draw "test", "val" and "train"."""
-        images, kinds = _singles(self.count, self.image_size, self.in_channels, self.data_seed)
+        images, kinds = _singles(self.count, self.sides[0], self.in_channels, self.data_seed)
         drawn = self._draw_missing(np.arange(self.count), kinds)
         return {split: ArrayImages(images, kinds, rows) for split, rows in drawn.items()}

@@ -17,6 +17,7 @@ from datamodules.core.errors import did_you_mean, refuse
 from zoo.errors import UserError
 from zoo.nets.cost import dry_run
 from zoo.nets.outputs import check_shape, main_logits
+from zoo.nets.pretrained.builders import first_convolution
 from zoo.tasks import Task
 from zoo.tasks.base import UNSHARDED
 
@@ -184,7 +185,14 @@ def _refusal(net: nn.Module, example: Tensor, error: Exception) -> UserError:
     else:
         what = f"samples of the shape {tuple(example.shape[1:])}"
     reason = " ".join(str(error).split())[:200]
+    remedy = "choose another net or other data, or set the net's options"
+    first = first_convolution(net)
+    if (
+        example.ndim == 4
+        and first is not None
+        and example.shape[1] != first[1].in_channels in (1, 3)
+    ):
+        remedy = f"set data.channels to {first[1].in_channels}, or to auto"
     return UserError(
-        f"option model.net: {type(net).__name__} does not take {what} ({reason}); "
-        "choose another net or other data, or set the net's options"
+        f"option model.net: {type(net).__name__} does not take {what} ({reason}); {remedy}"
     )

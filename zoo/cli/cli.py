@@ -14,9 +14,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import ParallelStrategy
+from torch import nn
 
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import (
+    FitsChannels,
     HasInputShape,
     HasLabelKind,
     HasMaxLength,
@@ -171,6 +173,9 @@ class ZooCLI(LightningCLI):
         fit_builders_to_data(_say_once)
         try:
             super().instantiate_classes()
+            net = getattr(self.model, "net", None)
+            if isinstance(self.datamodule, FitsChannels) and isinstance(net, nn.Module):
+                self.datamodule.fit_channels(net)
         except (ValueError, OSError, MisconfigurationException) as error:
             raise refusal(error, self.config) from error
 

@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 from datamodules.core.errors import at_least, between, one_of, refuse
+from datamodules.core.options import height_and_width
 from zoo.nets.layers.conv import PER_CHANNEL_AND_IMAGE
 from zoo.nets.layers.norms import NormName
 
@@ -43,12 +44,16 @@ def check_image_net(in_channels: int, num_classes: int, norm: NormName, **rates:
 
 
 def check_image_size(
-    image_size: int, smallest: tuple[int, int], stem: Stem, norm: NormName, *remedies: str
+    image_size: int | list[int],
+    smallest: tuple[int, int],
+    stem: Stem,
+    norm: NormName,
+    *remedies: str,
 ) -> None:
     """Refuse images of which a net's pools, or its norm, leave nothing.
 
     Args:
-        image_size: Pixels a side.
+        image_size: Pixels a side, or ``[H, W]``.
         smallest: The least that the net's pools need; and, second, what a norm needs that has
             statistics per channel and image.
         stem: The net's stem.
@@ -59,24 +64,25 @@ def check_image_size(
         OptionError: If images are smaller.
     """
     needed = smallest[norm in PER_CHANNEL_AND_IMAGE]
-    if image_size >= needed:
+    shorter = min(height_and_width(image_size))
+    if shorter >= needed:
         return
     ways = [f"images of at least {needed} pixels", *remedies]
     if stem == "large":
         ways.append("stem 'small'")
     fault = f"with the {stem} stem no pixel is left before the last layer"
-    if image_size >= smallest[0]:
+    if shorter >= smallest[0]:
         fault = f"it leaves a map of one pixel, of which norm {norm!r} makes nothing"
         ways.append("norm 'group'")
     raise refuse("image_size", image_size, f"{fault}; use {' or '.join(ways)}")
 
 
-def choose_stem(stem: Stem, image_size: int | None) -> Literal["small", "large"]:
+def choose_stem(stem: Stem, image_size: int | list[int] | None) -> Literal["small", "large"]:
     """Return the stem that ``auto`` stands for: ``small`` for images of up to 64 pixels a side.
 
     Args:
         stem: What the option was given.
-        image_size: Pixels a side; None where the data is no images.
+        image_size: Pixels a side, or ``[H, W]``; None where the data is no images.
 
     Raises:
         OptionError: If the data is no images.
@@ -86,7 +92,7 @@ def choose_stem(stem: Stem, image_size: int | None) -> Literal["small", "large"]
         remedy = "the data is a table, and this net takes images; choose the net MLP"
         raise refuse("image_size", None, remedy)
     if stem == "auto":
-        return "small" if image_size <= _LARGEST_FOR_SMALL_STEM else "large"
+        return "small" if max(height_and_width(image_size)) <= _LARGEST_FOR_SMALL_STEM else "large"
     return stem
 
 

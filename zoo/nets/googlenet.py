@@ -300,8 +300,8 @@ class GoogLeNet(
         layout: Whose GoogLeNet to build.
         stem: ``small`` does not down-sample, for images around 32 pixels; ``large`` does so
             eightfold, for images around 224 pixels; ``auto`` takes ``small`` up to 64 pixels.
-        image_size: Pixels a side of the images. It only chooses and checks the stem; the net
-            takes any size from the smallest on.
+        image_size: Pixels a side of the images, or ``[H, W]``. It only chooses and checks the stem;
+            the net takes any size from the smallest on.
         norm: Normalisation after each convolution; ``auto`` takes what the layout publishes.
         num_groups: Groups of group normalisation; ``auto`` picks a count that divides each width.
         conv: Whether convolutions standardise their filters: ``ws`` goes with group
@@ -332,7 +332,7 @@ class GoogLeNet(
         *,
         layout: Layout = "cifar",
         stem: Stem = "auto",
-        image_size: int = 32,
+        image_size: int | list[int] = 32,
         norm: Literal["auto", NormName] = "auto",
         num_groups: int | Literal["auto"] = "auto",
         conv: ConvName = "plain",

@@ -1,5 +1,6 @@
 """A multi-layer perceptron, for tables and for small images."""
 
+import math
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -7,6 +8,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from datamodules.core.errors import one_of, refuse
+from datamodules.core.options import height_and_width
 from zoo.nets.checks import check_counts, check_rate
 from zoo.nets.layers.activations import ActivationName, make_activation
 from zoo.nets.layers.norms import NormName, make_norm
@@ -17,8 +19,8 @@ _WIDTHS = (256, 256)
 class MLP(nn.Module, PyTorchModelHubMixin):
     """Multi-layer perceptron: fully connected layers, with an activation after each but the last.
 
-    Rows of a table ``(B, in_channels)``, or images ``(B, in_channels, image_size, image_size)``
-    whose pixels are laid out in a row, become ``(B, num_classes)``: logits, or figures.
+    Rows of a table ``(B, in_channels)``, or images ``(B, in_channels, H, W)`` whose pixels are laid
+    out in a row, become ``(B, num_classes)``: logits, or figures.
 
     Each hidden layer is ``dropout(activation(norm(W x + b)))``. Without hidden layers
     (``widths: []``) the net is linear: logistic regression as a classifier, else linear regression.
@@ -29,7 +31,7 @@ class MLP(nn.Module, PyTorchModelHubMixin):
     Args:
         in_channels: Columns of the table, or channels of the images (3 for colour).
         num_classes: Number of outputs: classes, or 1 for regression.
-        image_size: Pixels a side of the images; null for tables.
+        image_size: Pixels a side of the images, or ``[H, W]``; null for tables.
         widths: Units of each hidden layer, in order; by default two layers of 256.
         activation: What follows each hidden layer.
         dropout: Probability of dropping a unit of a hidden layer.
@@ -49,7 +51,7 @@ class MLP(nn.Module, PyTorchModelHubMixin):
         in_channels: int = 3,
         num_classes: int = 10,
         *,
-        image_size: int | None = None,
+        image_size: int | list[int] | None = None,
         widths: list[int] | None = None,
         activation: ActivationName = "relu",
         dropout: float = 0.0,
@@ -62,17 +64,16 @@ class MLP(nn.Module, PyTorchModelHubMixin):
         one_of("activation", activation, get_args(ActivationName))
         one_of("norm", norm, get_args(NormName))
         check_rate("dropout", dropout)
-        if image_size is not None and image_size < 1:
+        sides = () if image_size is None else height_and_width(image_size)
+        if min(sides, default=1) < 1:
             raise refuse("image_size", image_size, "give 1 or more, or null for tables")
         layer_widths = _WIDTHS if widths is None else widths
         if min(layer_widths, default=1) < 1:
             raise refuse("widths", layer_widths, "give numbers of 1 or more, such as [256, 256]")
 
         self.image_size = image_size
-        self.input_shape = (
-            (in_channels,) if image_size is None else (in_channels, *[image_size] * 2)
-        )
-        features = in_channels * (image_size or 1) ** 2
+        self.input_shape = (in_channels, *sides)
+        features = in_channels * math.prod(sides)
         self.layers = nn.Sequential()
         for width in layer_widths:
             self.layers.append(nn.Linear(features, width))

@@ -278,8 +278,8 @@ class ResNet(
         depth: Layers with weights, which chooses the net.
         stem: ``small`` does not down-sample, for images around 32 pixels; ``large`` does so
             fourfold, for images around 224 pixels; ``auto`` takes ``small`` up to 64 pixels.
-        image_size: Pixels a side of the images. It only chooses and checks the stem; the net
-            takes any size from the smallest on.
+        image_size: Pixels a side of the images, or ``[H, W]``. It only chooses and checks the stem;
+            the net takes any size from the smallest on.
         norm: Normalisation beside each convolution.
         num_groups: Groups of ``norm: group``; ``auto`` takes a count that divides.
         conv: Kind of the convolutions: ``plain``, ``ws`` (standardised filters, to go with group
@@ -310,7 +310,7 @@ class ResNet(
         *,
         depth: Depth = 20,
         stem: Stem = "auto",
-        image_size: int = 32,
+        image_size: int | list[int] = 32,
         norm: NormName = "batch",
         num_groups: int | Literal["auto"] = "auto",
         conv: ConvName = "plain",
@@ -454,7 +454,7 @@ def _make_stages(published: _Published, layers: Layers, drop_path: float) -> dic
 
 
 def _check_combination(
-    image_size: int,
+    image_size: int | list[int],
     stem: Stem,
     published: _Published,
     layers: Layers,

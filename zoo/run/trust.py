@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.core.private import ask_before_import
 
+_TRANSFORMS = "torchvision.transforms.v2"
 #: The packages whose classes a recipe may name; refused before anything of another is imported.
 TRUSTED = (
     "zoo",
@@ -30,6 +31,7 @@ TRUSTED = (
     "torch.nn",
     "torch.optim",
     "torchvision.models",
+    _TRANSFORMS,
     "timm",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",
@@ -72,7 +74,7 @@ def trust(packages: Sequence[str]) -> None:
 def why_refused(name: str) -> str | None:
     """Return why something may not be named, to follow its name in a sentence; None if it may.
 
-    Nothing is imported but modules of the user's own packages, and timm.
+    Nothing is imported but modules of the user's own packages, timm and torchvision's transforms.
 
     Raises:
         ImportError, AttributeError: If there is nothing of that name in a trusted package.
@@ -94,6 +96,8 @@ def why_refused(name: str) -> str | None:
             importlib.import_module("timm")
         except ModuleNotFoundError:
             return f"but timm is not installed; pip install '{_TIMM}'"
+    elif name.startswith(f"{_TRANSFORMS}."):
+        importlib.import_module(_TRANSFORMS)
     if module not in sys.modules:  # what may be named is there already
         raise ModuleNotFoundError(f"No module named {module!r}")
     found = getattr(sys.modules[module], attribute)

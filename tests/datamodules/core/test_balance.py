@@ -165,9 +165,9 @@ def test_each_repeat_is_augmented_anew(npz: str, resident: bool) -> None:
         for index, image in zip(batch.index.tolist(), batch.image, strict=True):
             # What the obvious way gives: a sample with a number of its own for each repeat.
             number = torch.tensor([index + len(shown.get(index, [])) * REPEAT])
-            draw = Augmentation(**OPTIONS).draw(8, number, seed=4, epoch=2)
+            draw = Augmentation(**OPTIONS).draw(8, 8, number, seed=4, epoch=2)
             assert draw is not None
-            moved = draw.color_jitter(draw.move(pixels[index][None]).flatten(2).float())
+            moved = draw.color_jitter(draw.move(pixels[index][None]).flatten(2).float(), 1)
             assert torch.equal(data._normalise(moved)[0], image[0])
             shown.setdefault(index, []).append(image)
     rare = [images for index, images in shown.items() if index >= 34]

@@ -118,14 +118,14 @@ def test_no_augmentation_outside_training(arrays) -> None:
 def test_choices_are_uniform_and_change_with_the_epoch() -> None:
     options = Augmentation(crop_padding=4, horizontal_flip=True, cutout=8)
     index = torch.arange(50_000)
-    ints = options.draw(32, index, seed=0, epoch=0).ints
+    ints = options.draw(32, 32, index, seed=0, epoch=0).ints
     for draw, n in ((0, 9), (1, 9), (2, 2), (3, 32), (4, 32)):
         counts = ints[:, draw].bincount(minlength=n).numpy()
         assert len(counts) == n
         assert stats.chisquare(counts).pvalue > 0.001
     pairs = (ints[:, 0] * 9 + ints[:, 1]).bincount(minlength=81).numpy()
     assert stats.chisquare(pairs).pvalue > 0.001
-    later = options.draw(32, index, seed=0, epoch=1).ints
+    later = options.draw(32, 32, index, seed=0, epoch=1).ints
     same = (later[:, 0] == ints[:, 0]).float().mean().item()
     assert abs(same - 1 / 9) < 0.01
 
@@ -135,7 +135,7 @@ def test_alternating_flips() -> None:
 
     def flips(epoch, seed=0, **options):
         options = {"horizontal_flip": "alternate", **options}
-        return Augmentation(**options).draw(32, index, seed=seed, epoch=epoch).ints[:, 2]
+        return Augmentation(**options).draw(32, 32, index, seed=seed, epoch=epoch).ints[:, 2]
 
     first = flips(0)
     assert torch.equal(first, flips(0, horizontal_flip=True))
@@ -149,7 +149,7 @@ def test_alternating_flips() -> None:
     rest = [0, 1, 3, 4]
     alternate = Augmentation(horizontal_flip="alternate", **options)
     plain = Augmentation(horizontal_flip=True, **options)
-    one, two = (each.draw(32, index, seed=0, epoch=3) for each in (alternate, plain))
+    one, two = (each.draw(32, 32, index, seed=0, epoch=3) for each in (alternate, plain))
     assert torch.equal(one.ints[:, rest], two.ints[:, rest])
 
 
@@ -172,11 +172,11 @@ def test_a_flip_that_is_not_known(arrays) -> None:
 
 def test_one_option_does_not_move_another() -> None:
     index = torch.arange(100)
-    crop = Augmentation(crop_padding=4).draw(32, index, seed=0, epoch=0)
+    crop = Augmentation(crop_padding=4).draw(32, 32, index, seed=0, epoch=0)
     both = Augmentation(crop_padding=4, horizontal_flip=True, cutout=3, contrast=0.1)
-    drawn = both.draw(32, index, seed=0, epoch=0)
+    drawn = both.draw(32, 32, index, seed=0, epoch=0)
     assert torch.equal(crop.ints[:, :2], drawn.ints[:, :2])
-    assert Augmentation().draw(32, index, seed=0, epoch=0) is None
+    assert Augmentation().draw(32, 32, index, seed=0, epoch=0) is None
 
 
 def test_flips_on_another_device_agree() -> None:

@@ -282,7 +282,7 @@ def damage(content: dict[str, np.ndarray], change: str) -> None:
         ("floats", r"x\.npz': train_images is float64 of the shape \(30, 28, 28\); give .* uint8"),
         ("objects", r"x\.npz' cannot be read as npz \(Object arrays cannot be loaded"),
         ("label floats", r"x\.npz': train_labels is float64 .*; give whole numbers"),
-        ("oblong", r"images of 20 x 28 pixels; make them square"),
+        ("oblong", r"val_images holds images of 28 x 28 x 1 values, but 20 x 28 x 1 are expected"),
         ("sizes", r"val_images holds images of 20 x 20 x 1 values, but 28 x 28 x 1 are expected"),
         ("counts", r"x\.npz': val_images holds 12 images but val_labels 5 labels; mend the file"),
         ("columns", r"val_labels has the shape \(12, 3\), but multiclass .* want \(12,\)"),

@@ -14,7 +14,7 @@ from torch import nn
 
 from datamodules.core.errors import DataError, OptionError
 from datamodules.core.plot import overlay
-from datamodules.segmentation.augment import FlipsAndRotations
+from datamodules.images.geometry import Geometry
 from datamodules.segmentation.dataset import MaskBatch, MaskedImages, SameSizeBatches, to_classes
 from datamodules.segmentation.folder import SegmentationFolder
 from datamodules.segmentation.inputs import MaskInputs
@@ -128,19 +128,15 @@ def test_turns_are_those_that_they_are_called() -> None:
         "rotate90": [image[0].rot90(k, (1, 2)) for k in range(4)],
     }
     for option, expected in known.items():
-        turned, mask = FlipsAndRotations(**{option: True}).apply(
-            image, image[:, 0], index, seed=3, epoch=1
-        )
+        turned, mask = Geometry(**{option: True}).apply(image, image[:, 0], index, seed=3, epoch=1)
         assert torch.equal(turned[:, 0], mask)
         assert turned.is_contiguous(memory_format=torch.channels_last)
         counts = [int((turned == one).flatten(1).all(dim=1).sum()) for one in expected]
         assert sum(counts) == 400
         assert min(counts) > 400 / len(expected) * 0.7
-        later, _ = FlipsAndRotations(**{option: True}).apply(
-            image, image[:, 0], index, seed=3, epoch=2
-        )
+        later, _ = Geometry(**{option: True}).apply(image, image[:, 0], index, seed=3, epoch=2)
         assert not torch.equal(later, turned)
-    turned, _ = FlipsAndRotations(**EVERY_TURN).apply(image, image[:, 0], index, seed=0, epoch=0)
+    turned, _ = Geometry(**EVERY_TURN).apply(image, image[:, 0], index, seed=0, epoch=0)
     assert len(turned.flatten(1).unique(dim=0)) == 8
 
 
@@ -169,7 +165,7 @@ def test_what_happens_to_a_sample_depends_on_seed_epoch_and_index_alone(root, op
 def test_crops_are_uniform_and_whole_images_come_back() -> None:
     image = np.arange(6 * 5, dtype=np.uint8).reshape(6, 5, 1)
     data = MaskedImages([image], [image[..., 0]], np.array([7]))
-    data.crop(3, seed=0)
+    data.crop((3, 3), seed=0)
     counts: dict[int, int] = {}
     for epoch in range(1200):
         crop, mask, index = data[epoch]
