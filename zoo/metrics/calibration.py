@@ -41,6 +41,9 @@ from zoo.losses.base import LabelKind
 #: Where the fitted temperature lies; a minimum beyond is put on the bound.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 
+#: Of confidence, between 0 and 1; as in Guo et al., arXiv 1706.04599.
+BINS = 15
+
 
 def fit_temperature(
     logits: Tensor, labels: Tensor, *, label_kind: LabelKind = "multiclass"
@@ -157,7 +160,7 @@ def entropy(
 def reliability_bins(
     probabilities: Tensor,
     labels: Tensor,
-    bins: int = 15,
+    bins: int = BINS,
     *,
     label_kind: LabelKind = "multiclass",
 ) -> Tensor:
@@ -172,7 +175,7 @@ def reliability_bins(
     Args:
         probabilities: ``(N, C)``.
         labels: Class indices ``(N,)``; 0 or 1, ``(N, C)``, for multi-label.
-        bins: Number of bins between 0 and 1; 15 in Guo et al., arXiv 1706.04599.
+        bins: Number of bins between 0 and 1.
         label_kind: What the labels are.
 
     Returns:
@@ -189,12 +192,17 @@ def reliability_bins(
     else:
         confidence, predicted = probabilities.double().max(dim=1)
         right = predicted == labels
-    edges = torch.arange(1, bins).to(confidence) / bins
-    index = torch.bucketize(confidence, edges, right=True)
+    index = bin_of(confidence, bins)
     rows = torch.stack([torch.ones_like(confidence), confidence, right.to(confidence)], dim=1)
     totals = rows.new_zeros(bins, 3).index_add_(0, index, rows)
     counts = totals[:, :1]
     return torch.cat([counts, totals[:, 1:] / counts.clamp(min=1)], dim=1)
+
+
+def bin_of(confidence: Tensor, bins: int = BINS) -> Tensor:
+    """Return the bin of each confidence; see :func:`reliability_bins`."""
+    edges = torch.arange(1, bins).to(confidence) / bins
+    return torch.bucketize(confidence, edges, right=True)
 
 
 def calibration_error(bins: Tensor) -> float:

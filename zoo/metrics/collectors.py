@@ -104,9 +104,12 @@ class MostWrong(Metric):
 
 
 class Collected(Metric):
-    """Keeps all that it is given: two tensors of the same length, such as logits and labels.
+    """Keeps all that it is given: tensors of the same length, such as logits and labels.
 
-    >>> metric = Collected()
+    Args:
+        columns: How many tensors.
+
+    >>> metric = Collected(2)
     >>> metric.update(torch.tensor([1.0]), torch.tensor([2.0]))
     >>> metric.update(torch.tensor([3.0]), torch.tensor([4.0]))
     >>> metric.compute()
@@ -114,24 +117,37 @@ class Collected(Metric):
     """
 
     full_state_update = False
-    first: Tensor | list[Tensor]
-    second: Tensor | list[Tensor]
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int) -> None:
         super().__init__()
-        for name in ("first", "second"):
+        self.columns = [f"column{number}" for number in range(columns)]
+        for name in self.columns:
             self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, first: Tensor, second: Tensor) -> None:
+    def update(self, *values: Tensor) -> None:
         """Add a batch."""
-        assert isinstance(self.first, list)
-        assert isinstance(self.second, list)
-        self.first.append(first)
-        self.second.append(second)
+        for name, value in zip(self.columns, values, strict=True):
+            getattr(self, name).append(value)
 
-    def compute(self) -> tuple[Tensor, Tensor]:
+    def compute(self) -> tuple[Tensor, ...]:
         """Return everything, of all processes."""
-        return _joined(self.first), _joined(self.second)
+        return tuple(_joined(getattr(self, name)) for name in self.columns)
+
+
+def in_order(numbers: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """Return samples' numbers and what is known of each sample, in the order of the numbers.
+
+    On the host, as one process would have them all. Samples without numbers, which are negative,
+    are numbered as they come.
+
+    >>> in_order(torch.tensor([2, 0]), torch.tensor([0.5, 0.25]))
+    (tensor([0, 2]), tensor([0.2500, 0.5000]))
+    """
+    numbers = numbers.reshape(-1).cpu()  # torchmetrics takes the dimension of a single value away
+    if bool((numbers < 0).any()):
+        numbers = torch.arange(len(numbers))
+    order = numbers.argsort(stable=True)
+    return (numbers[order], *(each.cpu()[order] for each in values))
 
 
 def _joined(state: Tensor | list[Tensor]) -> Tensor:

@@ -32,6 +32,7 @@ from zoo.callbacks.train_log import TrainLog
 from zoo.errors import NonFiniteLoss, UserError
 from zoo.losses.base import LabelKind
 from zoo.losses.logits import check_logits
+from zoo.metrics.intervals import Intervals
 from zoo.nets.outputs import check_shape
 from zoo.nets.protocols import HasAdapter
 from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively, parameter_groups
@@ -194,6 +195,8 @@ class Task(L.LightningModule):
         self.train_sums = TrainSums()
         self.meters: dict[Stage, Meters] = {}
         self.test_artifacts: dict[str, Any] = {}
+        #: How far a test's figures may lie from those of other samples; the first process's.
+        self.test_intervals: Intervals | None = None
         self._configured: list[dict[str, Any]] = []
         # Optimiser steps that the schedule is laid out for: in this run, and in the one that it
         # goes on from.
@@ -218,6 +221,15 @@ class Task(L.LightningModule):
         Takes out of ``artifacts`` what no picture needs; a test's rest is ``test_artifacts``.
         """
         return {}
+
+    def intervals(self, figures: dict[str, float], artifacts: dict[str, Any]) -> Intervals | None:
+        """Return the intervals of a test's figures; None where it has none.
+
+        Args:
+            figures: The figures, without the stage's name.
+            artifacts: What the collectors gave, after :meth:`derived_metrics`.
+        """
+        return None
 
     def training_loss_options(self) -> list[str]:
         """Return the options by which the training loss is another one than validation's."""
@@ -528,6 +540,9 @@ class Task(L.LightningModule):
         figures = {name: float(value) for name, value in found.items()}
         if stage == "test":
             self.test_artifacts = artifacts
+            if self.trainer.is_global_zero:
+                names = {name.removeprefix("test/"): value for name, value in figures.items()}
+                self.test_intervals = self.intervals(names, artifacts)
         meters.reset()
         # While training, the loggers get these from TrainLog, under the step it counts by.
         self.log_dict(figures, logger=self.trainer.state.fn != "fit")
@@ -690,6 +705,18 @@ def weights_of_data(trainer: L.Trainer, num_classes: int, device: torch.device) 
             f"give {num_classes} numbers, as only a data module of the zoo counts its classes",
         )
     return torch.tensor(data.class_weights(), device=device)
+
+
+def numbers_of(batch: Any, samples: Tensor) -> Tensor:
+    """Return the numbers ``(B,)`` of a batch's samples, -1 where the data does not count them.
+
+    Args:
+        batch: What the data gave.
+        samples: Something of each sample, ``(B, ...)``.
+    """
+    numbers = sample_numbers(batch)
+    unknown = samples.new_full(samples.shape[:1], -1, dtype=torch.int64)
+    return unknown if numbers is None else numbers
 
 
 def numbered(batch: Any, **predictions: Any) -> dict[str, Any]:

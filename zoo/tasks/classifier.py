@@ -15,9 +15,11 @@ from zoo.losses.base import LabelKind, TargetKind
 from zoo.losses.classification import ClassificationLoss, classification_loss
 from zoo.metrics.calibration import fit_temperature, reliability_bins, scores
 from zoo.metrics.classes import confusion_counts, f1, mean_over_classes, recall
-from zoo.metrics.collectors import Collected, auc_and_accuracy
+from zoo.metrics.collectors import Collected, auc_and_accuracy, in_order
+from zoo.metrics.intervals import Intervals, intervals
+from zoo.metrics.resampled import classification
 from zoo.nets.outputs import main_logits
-from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
+from zoo.tasks.base import Stage, Task, given_weights, numbered, numbers_of, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
 
@@ -131,11 +133,12 @@ class Classifier(Task):
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Return the logits of a stage, which calibration and means over classes are about."""
-        return {"logits": Collected()}
+        return {"logits": Collected(3)}
 
     def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
         """Fit the temperature after a validation; return a test's figures at that temperature."""
-        logits, labels = (values.cpu() for values in artifacts.pop("logits"))
+        logits, labels, numbers = artifacts.pop("logits")
+        numbers, logits, labels = in_order(numbers, logits, labels)
         labels = labels.reshape(logits.shape if self.multilabel else (len(logits),))
         if self.multilabel:
             found, there = logits > 0, labels > 0
@@ -160,6 +163,12 @@ class Classifier(Task):
             artifacts["reliability"] = [
                 reliability_bins(self.probabilities(logits, t), labels) for t in (1.0, temperature)
             ]
+        artifacts["classes"] = {
+            "index": numbers,
+            "label": labels,
+            "probabilities": self.probabilities(logits, temperature),
+        }
+        artifacts["logits"] = logits
         exact = auc_and_accuracy(self.probabilities(logits.double()), labels, kind)
         return {
             **means,
@@ -169,6 +178,15 @@ class Classifier(Task):
             "test/temperature": temperature,
             **{f"test/{name}_scaled": value for name, value in scaled.items()},
         }
+
+    def intervals(self, figures: dict[str, float], artifacts: dict[str, Any]) -> Intervals:
+        """Return the intervals of a test's figures, Wilson's of shares of the samples."""
+        logits, labels = artifacts.pop("logits"), artifacts["classes"]["label"]
+        losses = self.plain_loss(logits, labels, "none")
+        of_resamples = classification(logits, labels, self.temperature, self.label_kind, losses)
+        shares = () if self.multilabel else ("acc", "top5")
+        count, columns = logits.shape
+        return intervals(of_resamples, figures, count, shares=shares, columns=columns)
 
     def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
         """Return softmax (``multilabel``: sigmoid) of logits ``(B, C)`` over a temperature."""
@@ -243,7 +261,9 @@ class Classifier(Task):
         self, name: str, logits: Tensor, probabilities: Tensor, labels: Tensor, batch: Any
     ) -> tuple[Tensor, ...]:
         """Return what an evaluated batch adds to a collector."""
-        return (logits if name == "logits" else probabilities, labels)
+        if name == "logits":
+            return logits, labels, numbers_of(batch, logits)
+        return probabilities, labels
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return probabilities ``(B, num_classes)``, and sample numbers where there are any."""

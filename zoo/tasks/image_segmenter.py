@@ -15,9 +15,12 @@ from zoo.errors import UserError
 from zoo.inference.tiling import predict_tiled, reach
 from zoo.losses.base import TargetKind
 from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
-from zoo.metrics.classes import Confusion, f1, iou, mean_over_classes
+from zoo.metrics.classes import Confusion, confusion_counts, f1, iou, mean_over_classes
+from zoo.metrics.collectors import Collected, in_order
+from zoo.metrics.intervals import Intervals, intervals
+from zoo.metrics.resampled import masks as masks_of_resamples
 from zoo.nets.outputs import main_logits
-from zoo.tasks.base import Stage, Task, given_weights, numbered, weights_of_data
+from zoo.tasks.base import Stage, Task, given_weights, numbered, numbers_of, weights_of_data
 from zoo.tasks.net_spec import known_classes
 
 _MOST_PICTURES = 6
@@ -124,8 +127,11 @@ class ImageSegmenter(Task):
     # ---------------------------------------------------------------- figures
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Return the confusion of the pixels, which all figures come from."""
-        return {"confusion": Confusion(self.num_classes, MASK_IGNORE_INDEX)}
+        """Return the confusion of the pixels, and at test that of each image."""
+        collectors: dict[str, Metric] = {
+            "confusion": Confusion(self.num_classes, MASK_IGNORE_INDEX)
+        }
+        return {**collectors, "of_images": Collected(3)} if stage == "test" else collectors
 
     def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
         """Return the pixels' accuracy, Dice and IoU, and at test those of each class."""
@@ -140,7 +146,16 @@ class ImageSegmenter(Task):
                         figures[f"test/{name}_{of}"] = value
         if stage == "test":
             artifacts["masks"], self._shown = self._shown, []
+            counts, losses, numbers = artifacts.pop("of_images")
+            numbers, counts, losses = in_order(numbers, counts, losses.reshape(-1))
+            artifacts["images"] = {"index": numbers, "counts": counts, "loss": losses}
         return figures
+
+    def intervals(self, figures: dict[str, float], artifacts: dict[str, Any]) -> Intervals:
+        """Return the intervals of a test's figures, whose samples are whole images."""
+        counts, losses = artifacts["images"]["counts"], artifacts["images"]["loss"]
+        of_resamples = masks_of_resamples(counts, losses, self.class_names)
+        return intervals(of_resamples, figures, len(counts))
 
     def on_fit_start(self) -> None:
         """Take the classes' weights from the training split where that is asked for."""
@@ -190,10 +205,21 @@ class ImageSegmenter(Task):
         """Add one batch to the figures of a stage, and return the predicted masks."""
         masks, meters = batch[1], self.meters[stage]
         logits = self(batch[0]).float()
-        meters.loss.update(self.plain_loss(logits, masks, reduction="none"))
+        losses = self.plain_loss(logits, masks, reduction="none")
+        meters.loss.update(losses)
         predicted: Tensor = logits.argmax(dim=1)
         meters.collectors["confusion"].update(predicted, masks)
+        if stage == "test":
+            counts = torch.stack(
+                [self._pixels(*pair) for pair in zip(predicted, masks, strict=True)]
+            )
+            meters.collectors["of_images"].update(counts, losses, numbers_of(batch, masks))
         return predicted
+
+    def _pixels(self, predicted: Tensor, mask: Tensor) -> Tensor:
+        """Return an image's pixels of each class, rightly predicted, predicted and true."""
+        counts = confusion_counts(predicted, mask, self.num_classes, MASK_IGNORE_INDEX)
+        return torch.stack([counts.diagonal(), counts.sum(0), counts.sum(1)])
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Return a mask ``(H, W)`` for each image, and sample numbers."""

@@ -13,10 +13,12 @@ from datamodules.core.errors import above, refuse, refuse_unused
 from zoo.errors import UserError
 from zoo.losses.base import TargetKind
 from zoo.losses.regression import RegressionLoss, regression_loss
-from zoo.metrics.collectors import Collected
+from zoo.metrics.collectors import Collected, in_order
+from zoo.metrics.intervals import Interval, Intervals, intervals
 from zoo.metrics.regression import regression_figures
+from zoo.metrics.resampled import regression
 from zoo.nets.outputs import main_logits
-from zoo.tasks.base import Stage, Task, numbered
+from zoo.tasks.base import Stage, Task, numbered, numbers_of
 
 
 class Regressor(Task):
@@ -88,7 +90,7 @@ class Regressor(Task):
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Return a collector of a stage's outputs and targets, on the scale that the net learns."""
-        return {"scatter": Collected()}
+        return {"scatter": Collected(3)}
 
     def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
         """Return mean squared and absolute error, R² and Pearson's correlation.
@@ -96,13 +98,33 @@ class Regressor(Task):
         Counted on the net's scale, where targets are near 0: in the target's own unit the digits
         that matter might be the last ones.
         """
-        outputs, targets = (values.reshape(-1) for values in artifacts.pop("scatter"))
+        outputs, targets, numbers = (values.reshape(-1) for values in artifacts.pop("scatter"))
+        numbers, outputs, targets = in_order(numbers, outputs, targets)
         figures = regression_figures(outputs, targets)
         figures["mse"] *= self.target_std**2
         figures["mae"] *= self.target_std
         if stage == "test":
             artifacts["scatter"] = self._in_own_unit(outputs), self._in_own_unit(targets)
+            artifacts["numbers"] = {
+                "index": numbers,
+                "target": artifacts["scatter"][1],
+                "prediction": artifacts["scatter"][0],
+            }
+            artifacts["standardised"] = outputs, targets
         return {f"{stage}/{name}": value for name, value in figures.items()}
+
+    def intervals(self, figures: dict[str, float], artifacts: dict[str, Any]) -> Intervals:
+        """Return the intervals of a test's figures, counted on the net's scale."""
+        outputs, targets = artifacts.pop("standardised")
+        units = {"mse": self.target_std**2, "mae": self.target_std}
+        plain = {name: value / units.get(name, 1) for name, value in figures.items()}
+        losses = self.loss(outputs, targets, "none")
+        found = intervals(regression(outputs, targets, losses), plain, len(targets))
+        for name, unit in units.items():
+            if name in found.of:
+                low, high, method = found.of[name]
+                found.of[name] = Interval(low * unit, high * unit, method)
+        return found
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return predictions ``(B,)`` in the target's own unit, float64."""
@@ -141,7 +163,7 @@ class Regressor(Task):
         """Add one batch to the figures of a stage."""
         outputs, target, meters = self._standardised(batch[0]), batch[1], self.meters[stage]
         meters.loss.update(self.loss(outputs, target), len(target))
-        meters.collectors["scatter"].update(outputs, target)
+        meters.collectors["scatter"].update(outputs, target, numbers_of(batch, target))
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return predictions ``(B,)`` in the target's own unit, and sample numbers."""
