@@ -81,6 +81,13 @@ class HasNames(Protocol):
 
 
 @runtime_checkable
+class HasBroken(Protocol):
+    """Inputs of which some could not be read: ``broken`` says why, by their numbers."""
+
+    broken: Mapping[int, str]
+
+
+@runtime_checkable
 class HasTokenizer(Protocol):
     """Texts as tokens: ``text_tokenizer`` made them."""
 

@@ -42,16 +42,25 @@ class _Files(Dataset[BatchT]):
         names: list[str],
         read: Callable[[Path], npt.NDArray[np.uint8]],
         make: Callable[[Tensor, Tensor], BatchT],
+        black: tuple[int, ...],
+        broken: dict[int, str],
     ) -> None:
         self.names, self.read, self.make = names, read, make
+        self.black, self.broken = black, broken
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitems__(self, indices: list[int]) -> BatchT:
-        paths = [Path(self.names[index]) for index in indices]
+        def read(index: int) -> npt.NDArray[np.uint8]:
+            try:
+                return self.read(Path(self.names[index]))
+            except DataError as error:
+                self.broken[index] = str(error)
+                return np.zeros(self.black, dtype=np.uint8)
+
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-            images = np.stack(list(threads.map(self.read, paths)))
+            images = np.stack(list(threads.map(read, indices)))
         return self.make(torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor(indices))
 
     def __getitem__(self, index: int) -> BatchT:
@@ -63,7 +72,8 @@ class _Files(Dataset[BatchT]):
 class ImageInputs(PreparedImages):
     """Image files to predict on, prepared as a trained net's own data were.
 
-    Any number of files, of your own and under your own licence. Labels are -1.
+    Any number of files, of your own and under your own licence. Labels are -1. A file that cannot
+    be read is passed over, and named in ``broken``.
 
     Args:
         inputs: Files and folders; of a folder all images at any depth, hidden ones apart.
@@ -106,6 +116,9 @@ class ImageInputs(PreparedImages):
         self.window = check_window(window)
         #: The files' paths; ``batch.index`` numbers them.
         self.names = self._list_files()
+        #: What is wrong with each file that cannot be read, by its number; a black image stands
+        #: for it.
+        self.broken: dict[int, str] = {}
 
     def _list_files(self) -> list[str]:
         names: list[str] = []
@@ -132,4 +145,7 @@ class ImageInputs(PreparedImages):
 
     def predict_dataloader(self) -> PositionedLoader:
         """Return the images in the order of ``names``."""
-        return self._prediction_loader(_Files(self.names, self._read, self._batch))
+        channels, *sides = self.input_shape
+        black = (*sides, channels)
+        files = _Files(self.names, self._read, self._batch, black, self.broken)
+        return self._prediction_loader(files)

@@ -142,6 +142,7 @@ def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path, kind
         if name == "perplexity":  # the exponential, which enlarges the loss's last digit
             value, other = math.log(value), math.log(other)
         assert other == pytest.approx(value, abs=1e-6), name
+    same_samples(folder_of_two, again.parent)
     names = {path.name for path in folder_of_one.iterdir()}
     assert {path.name for path in folder_of_two.iterdir()} == names
     if kind == "texts":  # all that are wrong, each once
@@ -153,3 +154,25 @@ def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path, kind
 def wrong_texts(folder: Path) -> list[tuple[str, str]]:
     with (folder / "wrong_texts.csv").open(encoding="utf-8") as file:
         return sorted((row["text"], row["prediction"]) for row in csv.DictReader(file))
+
+
+def same_samples(one: Path, other: Path) -> None:
+    """Two runs tested the same samples, in one order, with the same intervals around figures."""
+    if not (one / "predictions.csv").exists():  # of a language model
+        return
+    tables = []
+    for folder in (one, other):
+        with (folder / "predictions.csv").open(encoding="utf-8") as file:
+            tables.append(list(csv.DictReader(file)))
+    for row, same in zip(*tables, strict=True):
+        for name, value in row.items():
+            is_number = name == "probability" or name.startswith("p(")
+            assert (pytest.approx(float(value), abs=1e-5) if is_number else value) == (
+                float(same[name]) if is_number else same[name]
+            ), name
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (one, other)]
+    found, same_found = (each["intervals"]["figures"] for each in summaries)
+    assert found.keys() == same_found.keys() > {"acc", "loss"}
+    for name, bounds in found.items():
+        for side in ("low", "high"):
+            assert bounds[side] == pytest.approx(same_found[name][side], abs=1e-5), name

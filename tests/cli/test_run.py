@@ -116,7 +116,7 @@ def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
     run = the_run()
     expected = {
         "recipe.yaml", "metrics.csv", "summary.json", "checkpoints", "batch.png", "curves.png",
-        "confusion.png", "reliability.png", "wrong.png", ".lock",
+        "confusion.png", "reliability.png", "wrong.png", "predictions.csv", ".lock",
         ".owner",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected
@@ -209,7 +209,7 @@ def test_the_checkpoint_alone_is_enough_to_predict(zoo: Zoo) -> None:
     for row in found:
         chances = [float(row[f"p({digit})"]) for digit in range(10)]
         assert sum(chances) == pytest.approx(1, abs=1e-4)
-        assert chances[int(row["label"])] == max(chances) == float(row["probability"])
+        assert chances[int(row["prediction"])] == max(chances) == float(row["probability"])
         assert f"{float(row['probability']):.4f}" in ended.out
 
 

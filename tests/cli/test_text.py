@@ -70,5 +70,5 @@ def test_predicts_raw_texts_from_the_checkpoint_alone(
     assert main([*arguments, "--inputs", GOOD[1], "new.csv", "one.txt"]) == 0
     (path,) = Path("runs/predict").glob("*/predictions.csv")
     with path.open(encoding="utf-8") as file:
-        found = {row["input"]: row["label"] for row in csv.DictReader(file)}
+        found = {row["input"]: row["prediction"] for row in csv.DictReader(file)}
     assert found == {GOOD[1]: "좋음", "new.csv:2": "나쁨", "one.txt": "좋음"}

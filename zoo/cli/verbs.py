@@ -19,12 +19,8 @@ from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
 from zoo.cli.messages import refusal
 from zoo.cli.pictures import Pictures
-from zoo.cli.report import (
-    data_mark,
-    test_figures,
-    write_predictions,
-    write_report,
-)
+from zoo.cli.predictions import write_outcomes, write_predictions
+from zoo.cli.report import data_mark, test_figures, write_report
 from zoo.cli.request import Request, build_arguments
 from zoo.cli.session import Session, quiet
 from zoo.cli.trial import TrialOver
@@ -40,6 +36,7 @@ from zoo.run.launch import is_first_process, is_only_process
 from zoo.run.processes import Processes, end_with_parent
 from zoo.run.signals import say, stop
 from zoo.run.trust import trust
+from zoo.tasks.base import Task
 from zoo.tasks.language_model import LanguageModel
 
 
@@ -114,7 +111,11 @@ def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
             report |= cli.telling.understood.plain()
         report["precision"] = cli.trainer.precision
         report["data_mark"] = data_mark(cli.datamodule)
-        write_report(cli.folder, report, cli.cost, cli.config["seed_everything"])
+        task = cli.model if report.get("test") and isinstance(cli.model, Task) else None
+        intervals = task.test_intervals if task is not None else None
+        write_report(cli.folder, report, cli.cost, cli.config["seed_everything"], intervals)
+        if task is not None:
+            write_outcomes(cli.folder, task.test_artifacts, cli.datamodule)
 
 
 def _draw(cli: ZooCLI) -> None:
@@ -126,10 +127,13 @@ def _draw(cli: ZooCLI) -> None:
         pictures.draw_test()
 
 
-def _predict(cli: ZooCLI) -> None:
+def _predict(cli: ZooCLI) -> int:
     """Predict, print a line for each input and write ``predictions.csv``.
 
     A language model writes on instead; see :func:`~zoo.cli.chat.write_texts`.
+
+    Returns:
+        The exit code: 1 where an input could not be read.
     """
     path = cli.request.ckpt_path
     assert path is not None
@@ -138,10 +142,12 @@ def _predict(cli: ZooCLI) -> None:
         cli.model.load_state_dict(checkpoint["state_dict"])
         cli.model.to(cli.trainer.strategy.root_device)
         write_texts(cli.folder, cli.model, cli.datamodule)
-        return
+        return 0
     batches: Any = cli.trainer.predict(cli.model, cli.datamodule, ckpt_path=path)
-    if is_first_process():
-        write_predictions(cli.folder, batches, cli.datamodule)
+    unread = write_predictions(cli.folder, batches, cli.datamodule) if is_first_process() else None
+    if unread is not None:
+        print(f"zoo: {unread}", file=sys.stderr)
+    return int(unread is not None)
 
 
 def _run_verb(cli: ZooCLI) -> int:

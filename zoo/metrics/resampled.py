@@ -54,7 +54,7 @@ def mean_of_classes(numerator: Floats, denominator: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of means of nothing
         means = np.nanmean(numerator / denominator, axis=1)
-    return np.nan_to_num(means, nan=1.0)
+    return np.asarray(np.nan_to_num(means, nan=1.0))
 
 
 class Areas:
@@ -122,6 +122,9 @@ def classification(
         losses: Of each sample, ``(N,)``.
     """
     several, (count, classes) = kind == "multilabel", logits.shape
+    hits: OneHot | _Columns
+    predicted: OneHot | _Columns
+    true: OneHot | _Columns
     scaled = logits / temperature
     errors = [_Calibration(_probabilities(each, kind), labels, kind) for each in (logits, scaled)]
     if several:
