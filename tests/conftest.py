@@ -38,6 +38,15 @@ def pytest_xdist_setupnodes() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_sessionstart() -> None:
+    """Take the signals that a shell ignores for what it starts in the background."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+            signal.signal(number, usual)
+
+
 def pytest_collection_finish() -> None:
     """Leave the libraries' objects out of each later garbage collection: they stay anyway."""
     gc.collect()
