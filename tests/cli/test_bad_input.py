@@ -336,7 +336,7 @@ def test_argument_is_missing_or_too_many(text: str, sentence: str, refuse: Refus
         ("fti", " (did you mean 'fit'?)"),
         ("lst", " (did you mean 'list'?)"),
         ("train", " (did you mean 'fit'?)"),
-        ("xyz", "; give one of fit, validate, test, predict, export, help, list, results"),
+        ("xyz", "; give one of fit, check, validate, test, predict, export, help, list, results"),
     ],
 )
 def test_verb(verb: str, end: str, refuse: Refuse) -> None:

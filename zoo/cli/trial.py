@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from datamodules.core.errors import refuse
+from datamodules.core.protocols import data_of
 from zoo.cli.understood import Length, in_lines, length_of, readable
 from zoo.nets.outputs import main_logits
 from zoo.nets.protocols import IsPretrained, KnowsVocabulary
@@ -76,8 +78,8 @@ class Findings:
             ends = f"loss {self.losses[0]:.4g} to {self.losses[-1]:.4g}"
             rows.append(("steps", f"{steps} on this batch alone: {ends}"))
         if self.memory is not None:
-            of = f" of {_bytes(self.room)}" if self.room else ""
-            rows.append(("memory", f"{_bytes(self.memory)} at the peak{of}"))
+            of = f", of {_bytes(self.room)}" if self.room else ""
+            rows.append(("memory", f"{_bytes(self.memory)} at its peak{of}"))
         if self.seconds:
             rows.append(("time", self._time()))
         rows += [("wrong", problem) for problem in self.problems] or [("right", "nothing is wrong")]
@@ -259,6 +261,10 @@ def _largest_batch(trainer: Trainer) -> tuple[Any, float, float]:
     making = (time.perf_counter() - started) / len(batches)
     sizes = [sum(each.numel() for _, each in _tensors(batch)) for batch in batches]
     raw = batches[sizes.index(max(sizes))]
+    # As Lightning's loop does: the data's hook, where they have one, else the task's.
+    data: Any = data_of(trainer)
+    own = is_overridden("on_before_batch_transfer", data) if data is not None else False
+    raw = (data if own else trainer.lightning_module).on_before_batch_transfer(raw, 0)
     batch = trainer.strategy.batch_to_device(raw, dataloader_idx=0)
     return batch, making, statistics.mean(sizes) / max(sizes)
 
