@@ -1,37 +1,30 @@
-"""Images and masks in two folders, paired by name."""
+"""Images and masks in files, paired by name."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.core.base import Stage
-from datamodules.core.errors import DataError, refuse, shown
-from datamodules.core.splits import composed
-from datamodules.images.decode import list_images, no_images
+from datamodules.core.errors import DataError, at_least, refuse, shown
+from datamodules.images.decode import is_image
 from datamodules.images.folder import FolderDataModule
 from datamodules.segmentation.base import SegmentationDataModule, default_names
 from datamodules.segmentation.dataset import Array, MaskedImages, Rows
 from datamodules.segmentation.mask_files import MaskReader, read_whole_image
-
-
-@dataclass
-class _Part:
-    """Files of one folder that holds images and masks, in the same order."""
-
-    names: list[str] = field(default_factory=list)
-    images: list[Path] = field(default_factory=list)
-    masks: list[Path] = field(default_factory=list)
+from datamodules.segmentation.pairs import NamePattern, Pairs, pair
 
 
 class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule):
     """Your own images and masks: ``root/images/x.png`` with ``root/masks/x.png``.
 
     The size is whatever the folder holds, and the licence is the images' own. An image and its mask
-    have the same name, whatever their extensions. A folder for each split,
+    have the same name, whatever their extensions, or names that differ in what they begin or end
+    with (``21_training.tif`` and ``21_manual1.gif``), which is guessed and told unless
+    ``mask_pattern`` says it; so are masks that lie beside their images, ``root/x.png`` and
+    ``root/x_mask.png``. A folder for each split,
     ``root/{train,val,test}/{images,masks}``, is taken as it is; a split without a folder is cut out
     of the training images, chosen by ``split_seed``. Any size and kind of image will do: grey,
     palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or ``window``), EXIF
@@ -39,7 +32,10 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
     has the size of its image. Hidden files and files without an image's extension are ignored.
 
     A mask's values are class numbers: of grey masks the values (0 and 1 or 0 and 255 where there
-    are two classes), of palette masks the entries' numbers. Masks in colours need ``palette``.
+    are two classes), of palette masks the entries' numbers. Masks in colours need ``palette``, and
+    those of which every value from some number on is foreground ``threshold``: probabilities,
+    instances that are numbered. JPEG masks of two classes, whose values are blurred, are divided at
+    128.
 
     Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
     tested on what it has learnt by heart: ``groups`` names a csv file that says whose each image
@@ -58,6 +54,11 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
             than two classes. With ``palette`` it is a colour, such as [224, 224, 192].
         palette: The colour of each class, such as [[0, 0, 0], [255, 0, 0]], to read masks by their
             colours.
+        threshold: The lowest value of a mask that is foreground, where there are two classes; of
+            masks in colours, of the brightest of the three. 1 makes one foreground of numbered
+            instances.
+        mask_pattern: A mask's name, less its extension, with * for its image's, such as '*_mask';
+            or both names with * for what they share, such as '*_training -> *_manual1'.
 
     Raises:
         UserError: If images and masks do not pair, or an option's value is not possible.
@@ -72,6 +73,8 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         class_names: list[str] | None = None,
         ignore_value: int | list[int] | None = None,
         palette: list[list[int]] | None = None,
+        threshold: int | None = None,
+        mask_pattern: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
@@ -80,7 +83,9 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         names = default_names(class_names)
         _check_colours(palette, ignore_value, names)
         self._set_facts(names, in_channels, image_size)
-        self._reader = MaskReader(self.num_classes, ignore_value, palette)
+        self.threshold = _check_threshold(threshold, palette, ignore_value, names)
+        self._reader = MaskReader(self.num_classes, ignore_value, palette, threshold)
+        self.mask_pattern = mask_pattern
         self._list_files()
 
     @property
@@ -92,23 +97,34 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         """List and pair the files, and share them out; nothing is read."""
         root = self._found_root()
         split = (root / "train").is_dir()
-        if not split and not (root / "images").is_dir():
+        side_by_side = any(is_image(path) for path in root.iterdir())
+        if not split and not side_by_side and not (root / "images").is_dir():
             raise DataError(
                 f"{self.root!r} holds neither a folder 'images' nor a folder 'train'; put "
                 "the images into one and their masks into a folder 'masks' beside it"
             )
         folders = {"train": root / "train" if split else root}
         folders |= {name: root / name for name in ("val", "test") if split}
-        self._files = _Part()
+        self._files = Pairs()
         rows: dict[str, Rows] = {}
+        given = self.mask_pattern
+        pattern = None if given is None else NamePattern.parse(given)
         for name, folder in folders.items():
             if not folder.is_dir():
                 continue
-            part, first = _pair(folder), len(self._files.images)
+            part, pattern = pair(folder, pattern)
+            first = len(self._files.images)
             rows[name] = np.arange(first, first + len(part.images))
             self._files.names += part.names
             self._files.images += part.images
             self._files.masks += part.masks
+        if given is None and pattern not in (None, NamePattern()):
+            # Kept, so that a checkpoint's data are paired alike.
+            self.mask_pattern = str(pattern)
+            rank_zero_warn(
+                f"{self.root!r}: names are paired as '{pattern}', {self._files.images[0].name} "
+                f"with {self._files.masks[0].name}; if that is wrong, give mask_pattern"
+            )
         self._look_up_groups(self._files.images, rows)
         no_labels = np.zeros(len(self._files.images), dtype=np.int64)
         names = [self._files.names[row] for row in rows["train"]]
@@ -175,48 +191,23 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         return self._read("test")
 
 
-def _pair(folder: Path) -> _Part:
-    """Return the images of a folder with their masks, sorted by name."""
-    images = _by_name(folder / "images")
-    masks = _by_name(folder / "masks")
-    if not images:
-        raise no_images(folder / "images")
-    for ours, theirs, one, other in (
-        (images, masks, "image", "mask"),
-        (masks, images, "mask", "image"),
-    ):
-        lonely = sorted(ours.keys() - theirs.keys())
-        if lonely:
-            where = folder / f"{other}s" / lonely[0]
-            more = f" ({len(lonely) - 1} more {one}s have none either)" if lonely[1:] else ""
-            raise DataError(
-                f"{shown(ours[lonely[0]])} has no {other}{more}; add {where}.png or remove the "
-                f"{one}"
-            )
-    names = sorted(images)
-    return _Part(names, [images[name] for name in names], [masks[name] for name in names])
-
-
-def _by_name(folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by their path in it, less the extension.
-
-    In one form of Unicode, as an image and its mask may come from two systems.
-    """
-    if not folder.is_dir():
-        raise DataError(
-            f"{shown(folder)} is not a folder; images go into a folder 'images', their masks into "
-            "a folder 'masks' beside it"
-        )
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        name = composed(path.relative_to(folder).with_suffix("").as_posix())
-        if name in found:
-            raise DataError(
-                f"{shown(path)} has the same name as {shown(found[name])}, so that no mask belongs "
-                "to one of them alone; rename one"
-            )
-        found[name] = path
-    return found
+def _check_threshold(
+    threshold: int | None,
+    palette: list[list[int]] | None,
+    ignore_value: int | list[int] | None,
+    class_names: list[str],
+) -> int | None:
+    if threshold is None:
+        return None
+    if len(class_names) != 2:
+        remedy = f"leave it out, as it makes two classes, and class_names has {len(class_names)}"
+        raise refuse("threshold", threshold, remedy)
+    if palette is not None:
+        raise refuse("threshold", threshold, "give it or palette, not both")
+    if ignore_value is not None and isinstance(ignore_value, int) and ignore_value >= threshold:
+        remedy = f"give more than {ignore_value}, which is the ignore_value"
+        raise refuse("threshold", threshold, remedy)
+    return at_least("threshold", threshold, 1)
 
 
 def _check_colours(

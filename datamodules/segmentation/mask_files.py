@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+#: Where a JPEG mask's values are divided.
+_HALF = 128
+
+
 def read_whole_image(path: Path, channels: int, window: list[float] | None = None) -> Array:
     """Decode an image at its own size; otherwise as ``decode.read_image``.
 
@@ -75,6 +79,29 @@ def read_mask_values(path: Path, *, colours: bool) -> npt.NDArray[Any]:
     return opened(path, decode)
 
 
+def read_brightness(path: Path) -> npt.NDArray[Any]:
+    """Decode a mask as how bright each pixel is: of colours the brightest, (H, W).
+
+    Raises:
+        DataError: If it cannot be read, naming it.
+    """
+
+    def decode(image: "Image") -> npt.NDArray[Any]:
+        if image.mode == "1":
+            return np.array(image).astype(np.uint8) * 255
+        if image.mode in ("P", "CMYK", "YCbCr", "RGBA", "LA", "PA"):
+            image = image.convert("RGBA").convert("RGB")
+        values = np.array(image)
+        return values if values.ndim == 2 else values.max(axis=2)
+
+    return opened(path, decode)
+
+
+def is_lossy(path: Path) -> bool:
+    """Return whether a mask's values are not those that were saved, by its name."""
+    return path.suffix.lower() in (".jpg", ".jpeg")
+
+
 class MaskReader:
     """Reads masks of one data set as classes.
 
@@ -82,6 +109,7 @@ class MaskReader:
         num_classes: How many classes there are.
         ignore_value: The value that means: no class; a colour where there is a palette.
         palette: The colour of each class, where masks are to be read by their colours.
+        threshold: The lowest value that is foreground, where there are two classes.
     """
 
     def __init__(
@@ -89,8 +117,10 @@ class MaskReader:
         num_classes: int,
         ignore_value: int | list[int] | None,
         palette: list[list[int]] | None,
+        threshold: int | None = None,
     ) -> None:
         self.num_classes = num_classes
+        self.threshold = threshold
         self.ignore_value = None if isinstance(ignore_value, list) else ignore_value
         self.palette: npt.NDArray[np.int64] | None = None
         if palette is not None:
@@ -106,7 +136,14 @@ class MaskReader:
         Raises:
             DataError: If it cannot be read, naming it.
         """
+        if self._threshold_of(path) is not None:
+            return read_brightness(path)
         return read_mask_values(path, colours=self.palette is not None)
+
+    def _threshold_of(self, path: Path) -> int | None:
+        """Return what divides a mask's values; of a JPEG of two classes, which blurs them, half."""
+        blurred = self.num_classes == 2 and self.palette is None and is_lossy(path)
+        return _HALF if self.threshold is None and blurred else self.threshold
 
     def classes(self, values: npt.NDArray[Any], path: Path) -> Array:
         """Return what ``read`` gave as classes, uint8 (H, W), with 255 for none.
@@ -114,19 +151,30 @@ class MaskReader:
         Raises:
             DataError: If a value or colour stands for no class, naming it.
         """
+        threshold = self._threshold_of(path)
+        if threshold is not None:
+            found: Array = (values >= threshold).astype(np.uint8)
+            if self.ignore_value is not None:
+                found[values == self.ignore_value] = MASK_IGNORE_INDEX
+            return found
+        if self.palette is None and is_lossy(path):
+            raise DataError(
+                f"{shown(path)} is a JPEG, which blurs the numbers of {self.num_classes} classes; "
+                "save it as PNG"
+            )
         if self.palette is None:
             return to_classes(values, self.num_classes, self.ignore_value, shown(path))
         codes = _codes(values)
         order = np.argsort(self.palette)
         place = np.searchsorted(self.palette, codes, sorter=order).clip(max=len(order) - 1)
-        found = order[place]
-        wrong = self.palette[found] != codes
+        nearest = order[place]
+        wrong = self.palette[nearest] != codes
         if wrong.any():
             raise DataError(
                 f"{shown(path)} holds the colour {values[wrong][0].tolist()}, which palette lacks; "
                 "mend the mask, add the colour and its class, or give it as ignore_value"
             )
-        classes: Array = self._classes[found]
+        classes: Array = self._classes[nearest]
         return classes
 
 
