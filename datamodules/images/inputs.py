@@ -35,6 +35,8 @@ class _Files(Dataset[BatchT]):
         names: The files' paths.
         read: Decodes one, to (H, W, C).
         make: Makes a batch of images (B, C, H, W) and their numbers (B,).
+        black: The shape (H, W, C) of what stands for a file that cannot be read.
+        broken: Gets what is wrong with each of those.
     """
 
     def __init__(
