@@ -92,7 +92,9 @@ def test_the_folder_holds_all_that_is_asked_for(fit, zoo, tiny_llama, tmp_path):
     (base / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     best = fit(NETS["lora"][0].replace("MODEL", str(base)))
     Path("out").mkdir()  # an empty folder will do
-    assert zoo(f"export --ckpt_path {best} --to hf out").code == 0
+    ended = zoo("export r --ckpt_path best --to hf out")  # the newest run's
+    assert ended.code == 0
+    assert ended.err.startswith(f"checkpoint {best}\n")
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "README.md",
         "config.json",

@@ -73,6 +73,7 @@ class ZooCLI(LightningCLI):
     def __init__(self, request: Request, arguments: Arguments, session: Session) -> None:
         self.request = request
         self.checkpoint = arguments.checkpoint
+        self.varied = arguments.varied
         self.session = session
         super().__init__(
             model_class=L.LightningModule,
@@ -285,7 +286,7 @@ class ZooCLI(LightningCLI):
             return RunFolder(Path(self.session.scratch()))
         if self.request.verb == "fit":
             resumed = run_of(Path(self.request.ckpt_path)) if self.request.ckpt_path else None
-            return resumed or new_run(root, self.request.name)
+            return resumed or new_run(root, self.request.name, self.varied)
         return new_run(root, self.request.verb)
 
     def _check_data_and_net(self, trainer: L.Trainer) -> Cost | None:

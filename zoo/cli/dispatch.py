@@ -61,9 +61,19 @@ def run_verb(argv: list[str]) -> int:
             return 0
     if request.ckpt_path is None:  # else the checkpoint says which classes there are
         check_names(request)
-    from zoo.cli.verbs import run
+    if not request.as_json:
+        from zoo.cli.verbs import run
 
-    return run(request)
+        return run(request)
+    from zoo.cli.json_output import output_aside, print_document
+
+    with output_aside():
+        from zoo.cli.verbs import run
+
+        code = run(request)
+    if request.document is not None:
+        print_document(request.document)
+    return code
 
 
 def _unknown(verb: str) -> UserError:

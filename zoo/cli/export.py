@@ -12,6 +12,8 @@ import yaml
 
 from datamodules.core.errors import refuse
 from datamodules.core.files import nearby, replaced
+from zoo.cli.config import read_layer
+from zoo.cli.request import DEFAULTS, Request, find_checkpoint, find_recipe, names_of_recipes
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 
@@ -38,12 +40,24 @@ def export(argv: list[str]) -> int:
     """
     parser = VerbParser(
         prog="zoo export",
+        usage="zoo export [RECIPE] --ckpt_path FILE --to KIND OUT [--OPTION VALUE ...]",
         description="Write a checkpoint in the form that other programs read.",
         epilog="Options of the task and the net may be changed, as by --model.net.model FOLDER for "
         "a base model that lies elsewhere now.",
         allow_abbrev=False,
     )
-    parser.add_argument("--ckpt_path", required=True, metavar="FILE", help="what `fit` saved")
+    parser.add_argument(
+        "--ckpt_path",
+        required=True,
+        metavar="FILE",
+        help="what `fit` saved, or last or best of the newest run",
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="RECIPE", help="whose newest run is meant"
+    )
+    parser.add_argument(
+        "--trainer.default_root_dir", dest="root", metavar="FOLDER", help="where runs are kept"
+    )
     parser.add_argument(
         "--to",
         required=True,
@@ -54,11 +68,16 @@ def export(argv: list[str]) -> int:
     parser.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE", help="as for other verbs"
     )
-    options, flags = parser.parse_known_args(argv)
+    names, words = names_of_recipes(argv)
+    options, flags = parser.parse_known_args(words)
     kind, out = options.to
     if kind not in KINDS:
         raise refuse("to", kind, f"give one of {', '.join(KINDS)}")
-    KINDS[kind](options.ckpt_path, Path(out), flags, options.trust)
+    request = Request("export", argv, list(map(find_recipe, [*names, *options.config])))
+    request.ckpt_path = options.ckpt_path
+    request.flags = [f"--trainer.default_root_dir={options.root}"] if options.root else []
+    find_checkpoint(request, [read_layer(path) for path in (DEFAULTS, *request.recipes)])
+    KINDS[kind](str(request.ckpt_path), Path(out), flags, options.trust)
     print(f"written to {nearby(out)}", flush=True)
     return 0
 

@@ -23,6 +23,7 @@ from zoo.cli.config import (
     refuse_facts,
     value_of,
 )
+from zoo.cli.run_name import varied
 from zoo.cli.runs import NEWEST, newest_checkpoint
 from zoo.cli.sections import check_flags, check_layer
 from zoo.errors import OptionError, UserError
@@ -45,6 +46,7 @@ class Request:
         inputs: What to predict.
         quiet: Whether the table of what was understood is left out.
         as_json: Whether the standard output is one JSON document.
+        document: That document, once the verb has come to its end.
     """
 
     verb: str
@@ -56,6 +58,7 @@ class Request:
     inputs: list[str] = field(default_factory=list)
     quiet: bool = False
     as_json: bool = False
+    document: Any = None
 
     @property
     def trains(self) -> bool:
@@ -82,11 +85,13 @@ class Arguments:
         words: The layers as ``--config`` in their order, then the flags.
         sources: What a layer's text is called in a message.
         checkpoint: The checkpoint that the verb starts from.
+        varied: What differs from the recipe, in few letters.
     """
 
     words: list[str]
     sources: dict[str, str]
     checkpoint: dict[str, Any] | None
+    varied: str = ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -223,7 +228,7 @@ def build_arguments(request: Request) -> Arguments:
         json.dumps(layer): f"recipe {str(path)!r}"
         for path, layer in zip(request.recipes, recipes, strict=True)
     }
-    _find_checkpoint(request, [defaults, *recipes])
+    find_checkpoint(request, [defaults, *recipes])
     checkpoint, layers = None, [defaults]
     if request.ckpt_path is not None:
         checkpoint = read_checkpoint(request.ckpt_path)
@@ -241,7 +246,7 @@ def build_arguments(request: Request) -> Arguments:
     words = [word for text in texts if text is not None for word in ("--config", text)] + flags
     if request.ckpt_path is not None:
         words += ["--ckpt_path", request.ckpt_path]
-    return Arguments(words, sources, checkpoint)
+    return Arguments(words, sources, checkpoint, varied(request.recipes, layers, flags))
 
 
 def check_names(request: Request, layers: list[Layer] | None = None) -> None:
@@ -271,7 +276,7 @@ def _asks(request: Request) -> bool:
     )
 
 
-def _find_checkpoint(request: Request, layers: list[Layer]) -> None:
+def find_checkpoint(request: Request, layers: list[Layer]) -> None:
     """Replace ``last`` and ``best`` by the file that is meant.
 
     Raises:
@@ -288,7 +293,7 @@ def _find_checkpoint(request: Request, layers: list[Layer]) -> None:
             path = unfinished_run(root, str(recipe), layers, request.flags)
         else:
             path = newest_checkpoint(which, root, recipe)
-        if request.verb == "predict":
+        if request.verb in ("predict", "export"):
             print(f"checkpoint {nearby(path)}", file=sys.stderr)
         request.ckpt_path = str(path)
     if request.ckpt_path is None and not request.trains and not _asks(request):

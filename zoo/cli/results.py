@@ -133,7 +133,10 @@ def rows_of(run: Path, metrics: list[str] | None = None) -> Iterator[Row]:
             f"{str(path)!r} has no {wanted}; there are {', '.join(figures) or 'none of the test'}"
         )
     words = shlex.split(summary["command"])
-    recipe = words[words.index("--config") + 1] if "--config" in words else run.parent.name
+    named = words[2:3] if not "".join(words[2:3]).startswith("-") else []
+    if "--config" in words:
+        named.append(words[words.index("--config") + 1])
+    recipe = named[0] if named else run.parent.name
     data = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["data"]["class_path"]
     packages = ("python", "torch", "lightning", "torchvision")
     row = {

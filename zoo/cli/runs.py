@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from datamodules.core.errors import refuse
+from zoo.run.names import run_id
 
 #: What stands for a file of the newest run.
 NEWEST = {"last": "last", "best": "best", "@last": "last", "@best": "best"}
-#: When a run began, in its folder's name, behind what was varied.
-_BEGAN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}$")
 #: Folders of what is no training.
 _NO_TRAINING = ("validate", "test", "predict", "check")
 
@@ -36,7 +34,7 @@ def runs_of(root: Path, recipe: str | None, which: str) -> list[Path]:
         OptionError: If there is none.
     """
     recipes = (root / recipe).glob("*/recipe.yaml") if recipe else root.glob("*/*/recipe.yaml")
-    runs = sorted((path.parent for path in recipes), key=_began, reverse=True)
+    runs = sorted((path.parent for path in recipes), key=lambda run: run_id(run.name), reverse=True)
     if recipe is None:
         runs = [run for run in runs if run.parent.name not in _NO_TRAINING]
     if not runs:
@@ -47,11 +45,6 @@ def runs_of(root: Path, recipe: str | None, which: str) -> list[Path]:
         )
         raise refuse("ckpt_path", which, remedy)
     return runs
-
-
-def _began(run: Path) -> tuple[str, str]:
-    began = _BEGAN.search(run.name)
-    return (began[0] if began else "", run.name)
 
 
 def checkpoint_of(run: Path, which: str) -> Path:

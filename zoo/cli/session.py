@@ -55,7 +55,7 @@ class Session:
             uploads: Whether a checkpoint will be uploaded, which may be large.
         """
         assert self.folder is not None
-        name = f"{self.folder.recipe}-{self.folder.id}"
+        name = f"{self.folder.recipe}-{self.folder.path.name}"
         upload_s = 600 if uploads else 60
         self.wandb = RunWandb(self.folder.path, self.folder.id, name, asked, upload_s)
         if is_first_process():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.train_log import train_log
 from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
+from zoo.cli.json_output import document_of
 from zoo.cli.messages import refusal
 from zoo.cli.pictures import Pictures
 from zoo.cli.predictions import write_outcomes, write_predictions
@@ -100,6 +102,8 @@ def _check(cli: ZooCLI) -> int:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.request.ckpt_path)
     except TrialOver:
         print(cli.trial.findings.table(), flush=True)
+        understood = cli.telling.understood.plain() if cli.telling.understood else {}
+        cli.request.document = {**understood, **asdict(cli.trial.findings)}
     else:
         raise refuse("trainer.limit_train_batches", 0, "give more: there is no batch to try")
     return 1 if cli.trial.findings.problems else 0
@@ -164,7 +168,12 @@ def _run_verb(cli: ZooCLI) -> int:
         "predict": _predict,
     }
     try:
-        return verbs[cli.request.verb](cli) or 0
+        code = verbs[cli.request.verb](cli) or 0
+        if cli.request.as_json and cli.request.document is None and is_first_process():
+            cli.request.document = document_of(
+                cli.request.verb, cli.folder.path, cli.request.ckpt_path
+            )
+        return code
     except (ValueError, MisconfigurationException) as error:
         if not isinstance(error, UserError) and not _is_lightnings(error):
             raise

@@ -16,6 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.core.files import replaced
 from zoo.run.launch import is_first_process
+from zoo.run.names import run_id
 
 
 class MetricsCSV(Logger):
@@ -49,7 +50,7 @@ class MetricsCSV(Logger):
     @property
     def version(self) -> str:
         """The run's id."""
-        return self.path.parent.name
+        return run_id(self.path.parent.name)
 
     @property
     def root_dir(self) -> str:

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from datamodules.core.files import replaced, sweep
 from zoo.errors import UserError
 from zoo.run.launch import of_first_process
+from zoo.run.names import run_id
 
 
 @dataclass
@@ -29,7 +30,8 @@ class RunFolder:
     """A run's folder, which may not be there yet.
 
     Args:
-        path: ``<root>/<recipe>/<run id>``.
+        path: ``<root>/<recipe>/<run id>``, or with what was varied before the id:
+            ``<root>/<recipe>/norm=group-<run id>``.
         resumed: Whether the run goes on in a folder that is there already.
     """
 
@@ -41,7 +43,7 @@ class RunFolder:
     @property
     def id(self) -> str:
         """The run's id, which all loggers share."""
-        return self.path.name
+        return run_id(self.path.name)
 
     @property
     def recipe(self) -> str:
@@ -132,10 +134,16 @@ class RunFolder:
             (self.path / name).rename(self.path / f"{stem}.{count + 1}.{kind}")
 
 
-def new_run(root: Path, recipe: str) -> RunFolder:
-    """Return a folder for a new run; of several processes, all take the first one's."""
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    return RunFolder(root / recipe / of_first_process(run_id))
+def new_run(root: Path, recipe: str, varied: str = "") -> RunFolder:
+    """Return a folder for a new run; of several processes, all take the first one's.
+
+    Args:
+        root: Where runs are kept.
+        recipe: The recipe's name.
+        varied: What differs from the recipe, for the folder's name.
+    """
+    own = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return RunFolder(root / recipe / of_first_process("-".join(filter(None, [varied, own]))))
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:

@@ -1,0 +1,118 @@
+"""What a run's name says was varied: the options that differ from the recipe, shortened."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.cli.config import Layer
+from zoo.cli.sections import sections_of
+
+#: Longer names are cut between options, longer values within.
+_LONGEST_NAME, _LONGEST_VALUE = 80, 24
+#: Options about how and where a run runs, not what it learns from what.
+_ASIDE = {
+    "wandb",
+    "wandb_checkpoint",
+    "print_config",
+    "data.num_workers",
+    "data.resident",
+    "checkpoint.every_n_train_steps",
+    "checkpoint.stop_seconds",
+    "trainer.accelerator",
+    "trainer.barebones",
+    "trainer.benchmark",
+    "trainer.default_root_dir",
+    "trainer.devices",
+    "trainer.enable_autolog_hparams",
+    "trainer.enable_checkpointing",
+    "trainer.enable_model_summary",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.logger",
+    "trainer.model_registry",
+    "trainer.num_nodes",
+    "trainer.num_sanity_val_steps",
+    "trainer.profiler",
+    "trainer.strategy",
+}
+
+
+def varied(recipes: list[Path], layers: list[Layer], flags: list[str]) -> str:
+    """Return what differs from the first recipe, such as ``smoke,norm=group``; maybe nothing.
+
+    Args:
+        recipes: The files behind ``--config``; of those after the first the names are said.
+        layers: The layers of the configuration.
+        flags: The flags, with the short names of our classes written out.
+    """
+    parts = [path.stem for path in recipes[1:] if path.parent.name != "trainer"]
+    given = {name.removesuffix("_everything"): value for name, value in _different(layers, flags)}
+    count = Counter(name.rpartition(".")[2] for name in given)
+    for name, value in given.items():
+        *outer, last = name.split(".")
+        short = last if count[last] == 1 else ".".join([*outer[-1:], last])
+        parts.append(f"{short}={_shortened(value)}")
+    parts = [re.sub(r"[^\w.+=-]+", "_", part, flags=re.ASCII) for part in parts]
+    kept: list[str] = []
+    while parts and len(",".join([*kept, parts[0]])) <= _LONGEST_NAME:
+        kept.append(parts.pop(0))
+    return ",".join([*kept, *([f"+{len(parts)}"] if parts else [])])
+
+
+def _different(layers: list[Layer], flags: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield each option that a flag sets to something else than it would be without."""
+    before = {each.prefix: each for each in sections_of(layers, [])}
+    sections = {each.prefix: each for each in sections_of(layers, flags)}
+    for name, value in _values(flags):
+        if name in _ASIDE:
+            continue
+        if name in sections:
+            if value != before[name].path:
+                yield name, value
+            continue
+        prefix, _, last = name.rpartition(".")
+        section = sections.get(prefix)
+        option = section.options.get(last) if section else None
+        if name == "data.root" and option is not None and option.default is not None:
+            continue  # where a known set lies
+        was = before[prefix].now.get(last) if section else None
+        if was is None and option is not None:
+            was = option.default
+        if was is None or _read(was) != _read(value):
+            yield name, value
+
+
+def _values(flags: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of each flag."""
+    for place, flag in enumerate(flags):
+        name, equals, value = flag.partition("=")
+        if not flag.startswith("--"):
+            continue
+        if not equals:
+            following = flags[place + 1] if place + 1 < len(flags) else "--"
+            value = "true" if following.startswith("--") else following
+        yield name.removeprefix("--").rstrip("+").replace(".init_args", ""), value
+
+
+def _read(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if isinstance(value, str) else value  # 1e-3, to YAML a word
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def _shortened(value: str) -> str:
+    """Return a value without what a name does not need: folders, modules, brackets."""
+    value = value.strip("[]{} ").replace(" ", "")
+    if "/" in value or "\\" in value:
+        value = Path(value.replace("\\", "/")).name
+    elif re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", value):
+        value = value.rpartition(".")[2]
+    return value[:_LONGEST_VALUE]
