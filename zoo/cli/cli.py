@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import ParallelStrategy
@@ -107,7 +108,8 @@ class ZooCLI(LightningCLI):
             "--wandb",
             type=WandbMode,
             default="auto",
-            help="Weights & Biases: auto is online where this machine is logged in, else offline.",
+            help="Weights & Biases: auto is online where this machine is logged in, else offline; "
+            "a WandbLogger of trainer.logger takes its place.",
         )
         parser.add_argument(
             "--wandb_checkpoint",
@@ -231,8 +233,10 @@ class ZooCLI(LightningCLI):
             folder.open()
             folder.write_recipe(self._recipe_text(recipe))
         loggers: list[Logger] = [MetricsCSV(folder.path, step)]
-        loggers += [logger for logger in _as_list(extra) if isinstance(logger, Logger)]
-        trainer.loggers = loggers + self._wandb(recipe)
+        others = [logger for logger in _as_list(extra) if isinstance(logger, Logger)]
+        for logger in others:
+            logger.log_hyperparams(recipe)
+        trainer.loggers = [*loggers, *others, *self._wandb(recipe, others)]
         return trainer
 
     def _settle_precision(self, options: Any) -> None:
@@ -335,8 +339,10 @@ class ZooCLI(LightningCLI):
         words = " ".join(["zoo", *self.request.argv])
         return f"# {words}\n" + dump_yaml(recipe)
 
-    def _wandb(self, recipe: dict[str, Any]) -> list[Logger]:
+    def _wandb(self, recipe: dict[str, Any], others: list[Logger]) -> list[Logger]:
         options = self.config_init
+        if any(isinstance(logger, WandbLogger) for logger in others):
+            return []  # two loggers in one process share W&B's run, and would log all twice
         tried_out = self.request.verb == "predict" or options["trainer"]["fast_dev_run"]
         if options["wandb"] == "off" or tried_out:
             return []

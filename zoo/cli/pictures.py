@@ -26,6 +26,7 @@ from datamodules.core.protocols import (
 )
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.run.csv_logger import read_metrics
+from zoo.run.loggers import log_picture
 from zoo.run.wandb_logger import active_wandb
 from zoo.tasks.base import Task
 
@@ -41,7 +42,7 @@ class DrawnTask(Protocol):
 
 
 class Pictures:
-    """Writes PNG files into the run folder and hands the same to W&B.
+    """Writes PNG files into the run folder and hands the same to the loggers that can hold them.
 
     ``batch.png`` (the first training batch as the net sees it), ``curves.png``, and from the test
     ``confusion.png``, ``reliability.png`` and ``wrong.png`` of a classifier, ``scatter.png`` of a
@@ -104,9 +105,8 @@ class Pictures:
             if figure is None:
                 return
             figure.savefig(path, dpi=DPI)
-            for logger in active_wandb(self.trainer):
-                step = self.trainer.global_step
-                logger.log_image(f"pictures/{name}", [str(path)], step=step)
+            for logger in self.trainer.loggers:
+                log_picture(logger, name, path, self.trainer.global_step)
 
     # ---------------------------------------------------------------- of a test
 

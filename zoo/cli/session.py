@@ -26,6 +26,8 @@ def quiet() -> None:
     """Keep Lightning's tips and other libraries' deprecations out of a run's output."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A profiler's report is a log message, too, and was asked for.
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
