@@ -19,6 +19,7 @@ from zoo.nets.bag import BagOfEmbeddings
 from zoo.nets.layers.embeddings import TokenEmbedding, hash_pair, load_vectors, mix64
 from zoo.nets.layers.pooling import Pooling, PoolingName, prepare_texts
 from zoo.nets.rnn import CellName, RNNClassifier, RNNPooling
+from zoo.nets.text_cnn import TextCNN
 from zoo.nets.transformer import TransformerClassifier, TransformerPooling
 
 VOCAB, CLASSES, PAD = 50, 3, 2
@@ -50,6 +51,7 @@ NETS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),
     "bag-words": (BagOfEmbeddings, {**BAG, "ngrams": 1}),
     "bag": (BagOfEmbeddings, {**BAG, "ngrams": 3}),
+    "cnn": (TextCNN, {"embedding_dim": 6, "num_filters": 4}),
 }
 each_net = pytest.mark.parametrize("name", NETS)
 
@@ -151,6 +153,7 @@ def test_recorded_arguments_rebuild_the_net(name, tmp_path):
         ("gru-last", {"num_layers": 1}),
         ("transformer-cls", {}),
         ("bag", {}),
+        ("cnn", {}),
     ],
 )
 def test_exports_for_any_batch_and_length(name, options):
@@ -355,7 +358,7 @@ def test_word_dropout_scales_the_rest_and_stops_in_evaluation():
     assert torch.equal(embedding.eval()(words), embedding.weight[words])
 
 
-@pytest.mark.parametrize("name", ["lstm-last", "transformer-mean", "bag"])
+@pytest.mark.parametrize("name", ["lstm-last", "transformer-mean", "bag", "cnn"])
 def test_frozen_embeddings_are_not_trained(name):
     trained = {
         key: p.requires_grad for key, p in build(name, freeze_embeddings=True).named_parameters()

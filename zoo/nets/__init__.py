@@ -10,6 +10,7 @@ from zoo.nets.pretrained.encoder import PretrainedEncoder
 from zoo.nets.resnet import ResNet
 from zoo.nets.rnn import RNNClassifier
 from zoo.nets.rnn_lm import RNNLanguageModel
+from zoo.nets.text_cnn import TextCNN
 from zoo.nets.transformer import TransformerClassifier
 from zoo.nets.unet import UNet
 
@@ -24,6 +25,7 @@ __all__ = [
     "RNNClassifier",
     "RNNLanguageModel",
     "ResNet",
+    "TextCNN",
     "TransformerClassifier",
     "UNet",
 ]
