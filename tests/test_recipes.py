@@ -100,6 +100,10 @@ def write_texts(root: Path, data_set: str) -> None:
         for name in ("train", "test"):
             lines = [f"{k}\t{text} {name} 영화\t{y}\n" for k, (text, y) in enumerate(rows)]
             (root / f"ratings_{name}.txt").write_text("id\tdocument\tlabel\n" + "".join(lines))
+    elif data_set == "KoreanIntents":
+        for name in ("train_val", "test"):
+            lines = [f"{k % 7}\t{text} {name} 할래\n" for k, (text, _) in enumerate(rows)]
+            (root / f"fci_{name}.txt").write_text("".join(lines), encoding="utf-8")
     elif data_set == "AGNews":
         for name in ("train", "test"):
             columns = {"text": [f"{text} {name}" for text, _ in rows]}
@@ -185,7 +189,7 @@ def test_runs_through_the_smoke_overlay(
         write_cifar(tmp_path / "data", int(data_set.removeprefix("CIFAR")))
         arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
         arguments += ["--data.val_size", "100"]
-    elif data_set in ("SST2", "NSMC", "AGNews", "IMDB"):
+    elif data_set in ("SST2", "NSMC", "AGNews", "IMDB", "KoreanIntents"):
         write_texts(tmp_path / "data", data_set)
         arguments += ["--data.root", str(tmp_path / "data")]
         net = recipe["model"]["init_args"]["net"]

@@ -2,7 +2,7 @@
 
 from datamodules.text.classification import TextClassification
 from datamodules.text.inputs import TextInputs
-from datamodules.text.sets import IMDB, NSMC, SST2, YNAT, AGNews, MovieReviews
+from datamodules.text.sets import IMDB, NSMC, SST2, YNAT, AGNews, KoreanIntents, MovieReviews
 
 __all__ = [
     "IMDB",
@@ -10,6 +10,7 @@ __all__ = [
     "SST2",
     "YNAT",
     "AGNews",
+    "KoreanIntents",
     "MovieReviews",
     "TextClassification",
     "TextInputs",

@@ -257,3 +257,42 @@ class YNAT(_HubSet):
         if "val" in sources:
             sources["test"] = sources.pop("val")
         return sources
+
+
+class KoreanIntents(_HubSet):
+    """3i4K: 55,134 Korean utterances to train on and 6,121 to test, by what the speaker intends.
+
+    Seven intents; 17 characters on average, without punctuation. W. I. Cho, H. S. Lee, J. W. Yoon,
+    S. M. Kim and N. S. Kim, "Speech Intention Understanding in a Head-final Language", arXiv
+    1811.04231, https://github.com/warnikchow/3i4k; CC BY-SA 4.0. The official test split is the
+    test; validation is cut out of the training utterances by ``split_seed``. Of the test's
+    utterances 612 stand in the training file, too, where they are left out.
+
+    Args:
+        root: A folder with fci_train_val.txt and fci_test.txt: label, tabulator, utterance, no
+            header; by default the hub's copy, wicho/kor_3i4k, is downloaded.
+
+    Raises:
+        DataError: If the utterances cannot be had, or an option's value is not possible.
+    """
+
+    licence = "CC-BY-SA-4.0"
+    citation = "Cho et al., arXiv 1811.04231"
+    hub = "wicho/kor_3i4k"
+    splits: ClassVar = {"train": "train", "test": "test"}
+    layout = Layout(("text",), "label")
+    labels = (
+        "fragment",
+        "statement",
+        "question",
+        "command",
+        "rhetorical question",
+        "rhetorical command",
+        "intonation-dependent utterance",
+    )
+    files = "give one with fci_train_val.txt and fci_test.txt"
+
+    def _local(self, folder: Path) -> dict[Split, SplitSource]:
+        columns = ("label", "text")
+        layout = Layout(("text",), "label", columns=columns, delimiter="\t", quoted=False)
+        return self._tables(folder, layout, train="fci_train_val.txt", test="fci_test.txt")

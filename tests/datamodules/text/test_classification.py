@@ -26,7 +26,7 @@ from datamodules.text import tokenizer as tokenization
 from datamodules.text.classification import TextClassification, TextDataModule
 from datamodules.text.files import Layout
 from datamodules.text.inputs import TextInputs
-from datamodules.text.sets import IMDB, NSMC, SST2, YNAT, AGNews, MovieReviews
+from datamodules.text.sets import IMDB, NSMC, SST2, YNAT, AGNews, KoreanIntents, MovieReviews
 from datamodules.text.sources import find_sources
 from datamodules.text.survey import survey
 
@@ -763,7 +763,7 @@ def test_sets_in_folders(tmp_path) -> None:
     assert all(text.endswith(label) for text, label in chain.from_iterable(splits.values()))
 
 
-@pytest.mark.parametrize("kind", [MovieReviews, IMDB, AGNews, SST2, NSMC, YNAT])
+@pytest.mark.parametrize("kind", [MovieReviews, IMDB, AGNews, SST2, NSMC, YNAT, KoreanIntents])
 def test_licence_and_citation(kind: type[TextDataModule]) -> None:
     assert kind.licence
     assert kind.citation
@@ -808,6 +808,26 @@ def test_real_nsmc(real_texts, tmp_path) -> None:
     assert {"", '"좋아'} <= set(data.texts(data.split("test").rows))
     batch = data.split("test").__getitems__([4])
     assert batch.lengths.tolist() == [1]
+
+
+def test_korean_intents(tmp_path) -> None:
+    rows = [f'{k % 7}\t"말 {k}' for k in range(70)]  # a quotation mark that comes singly
+    (tmp_path / "fci_train_val.txt").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "fci_test.txt").write_text(f"{rows[3]}\n6\t뭐라고\n", encoding="utf-8")
+    data = KoreanIntents(str(tmp_path), tokenizer="char", val_fraction=0.1)
+    splits = rows_of(data)
+    assert splits["test"] == [('"말 3', "command"), ("뭐라고", "intonation-dependent utterance")]
+    assert data.duplicates == 1
+    assert len(splits["train"]) + len(splits["val"]) == 69
+    (tmp_path / "fci_test.txt").unlink()
+    with pytest.raises(UserError, match=r"holds no 'fci_test\.txt'; give one with fci_train_val"):
+        KoreanIntents(str(tmp_path))
+
+
+def test_real_korean_intents(real_texts) -> None:
+    data = KoreanIntents(str(real_texts / "korean_intents"), tokenizer="char")
+    assert len(data._rows["test"]) == 6121
+    assert sum(len(data._rows[split]) for split in ("train", "val")) + data.duplicates == 55_134
 
 
 def test_real_ag_news(real_texts) -> None:
