@@ -119,3 +119,22 @@ def need_every_class(
             f"{where!r} has no {counted} of class {absent[0]!r}{more} in its {split} split; add "
             f"some{option}"
         )
+
+
+def need_samples(classes: int, count: int, where: str, samples: str) -> None:
+    """Refuse more classes than there are samples to train on: their labels are something else.
+
+    Args:
+        classes: How many classes.
+        count: How many samples.
+        where: What they were read from.
+        samples: What several of them are called.
+
+    Raises:
+        DataError: Naming both counts.
+    """
+    if classes > count:
+        raise DataError(
+            f"{where!r} has more classes ({classes}) than {samples} to train on ({count}); check "
+            f"what its labels are, or add {samples}"
+        )

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.core.balance import need_every_class
+from datamodules.core.balance import need_every_class, need_samples
+from datamodules.core.copies import Copies, Part
 from datamodules.core.description import Description, Fact, SplitFacts
 from datamodules.core.errors import DataError, at_least, between, refuse
 from datamodules.core.options import plain, public_path, some
@@ -30,6 +31,7 @@ from datamodules.core.splits import (
     Partition,
     changes,
     divide,
+    known_share,
 )
 
 Rows = npt.NDArray[np.int64]
@@ -208,6 +210,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         self._marks: dict[Stage, str] = {}
         # Whether the splits are a checkpoint's.
         self._is_kept = partition is not None
+        self._copies: tuple[list[Stage], Copies] | None = None
+        self._told_copies: set[str] = set()
+        self._holds_others = False
+        self._whole: Stage | None = None
 
     def load_fit(self) -> tuple[DatasetT, DatasetT]:
         """Read the training and the validation split."""
@@ -242,6 +248,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             self._load_fit()
         if stage in ("test", "predict", None) and "test" not in self._splits:
             self._add("test", self.load_test())
+        self._tell_copies()
 
     def _load_fit(self) -> None:
         if "train" in self._splits:
@@ -263,6 +270,35 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
     def _class_counts(self, dataset: DatasetT) -> Rows:
         """Return how much of each class a split holds, (C,)."""
         raise NotImplementedError
+
+    def _part(self, stage: Stage, dataset: DatasetT) -> Part | None:
+        """Return what copies are found by; None where they are not looked for."""
+        return None
+
+    def copies(self) -> Copies | None:
+        """Return which samples of the splits that are loaded are copies; None if that is unknown.
+
+        A split that is loaded later is compared then.
+        """
+        order: list[Stage] = ["train", "val", "test"]
+        loaded = [stage for stage in order if stage in self._splits]
+        if self._copies is None or self._copies[0] != loaded:
+            parts = {str(stage): self._part(stage, self._splits[stage]) for stage in loaded}
+            known = {split: part for split, part in parts.items() if part is not None}
+            if not known:
+                return None
+            self._copies = loaded, Copies(known, getattr(self, "near_copies", None) or 0)
+        return self._copies[1]
+
+    def _tell_copies(self) -> None:
+        """Warn of samples that are trained on and evaluated as well, once for each split."""
+        copies = self.copies() if "train" in self._splits else None
+        if copies is None:
+            return
+        new = [s for s in ("val", "test") if s in self._splits and s not in self._told_copies]
+        self._told_copies.update(new)
+        if told := copies.trained_on(self.samples, new):
+            rank_zero_warn(f"{type(self).__name__}: {told}; copies.csv in the run's folder has all")
 
     def split(self, stage: Stage) -> DatasetT:
         """Return the dataset of a split that ``setup`` has loaded; "predict" means the test split.
@@ -298,7 +334,8 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 
     def _facts(self) -> list[Fact]:
         """Return what else is known of the samples."""
-        return []
+        copies = self.copies()
+        return [] if copies is None else [Fact("copies", copies.text(), copies.values())]
 
     def _source(self) -> str | None:
         """Return the file or folder that the samples lie in, if they lie in one."""
@@ -384,6 +421,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         *,
         groups: Keys | None = None,
         grouped_by: str = "",
+        contents: Keys | None = None,
         needed: int = 1,
     ) -> dict[str, Rows]:
         """Draw stratified splits, or go by those of the checkpoint; the rest is to train on.
@@ -394,12 +432,15 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             sizes: How many samples each split gets, by the option that sets it.
             groups: A hash of each sample's group, (N,), where a group shares a split.
             grouped_by: What says which group.
+            contents: A hash of what each sample holds, (N,), where copies share a split.
             needed: How many samples are needed to train on.
 
         Returns:
             Ascending rows of each split.
         """
         seed, kept = self.split_seed, self.partition
+        if kept and self._are_others(keys if contents is None else contents):
+            self._holds_others, kept = True, None
         drawn_by = {
             option.partition("_")[0]: f"split_seed {seed}, {option} {getattr(self, option)}"
             + (f", groups by {grouped_by}" if grouped_by else "")
@@ -416,15 +457,44 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
                 kept = None
         if kept is None:
             self._is_kept = False
+        if kept is None and not self._holds_others:
             self._check_sizes(sizes, len(keys), needed)
         wanted = dict(zip(drawn_by, sizes.values(), strict=True))
         rows, self.partition = divide(
-            keys, labels, wanted, seed, groups=groups, drawn_by=drawn_by, kept=kept
+            keys,
+            labels,
+            wanted,
+            seed,
+            groups=groups,
+            contents=contents,
+            source=self._source() or "",
+            drawn_by=drawn_by,
+            kept=kept,
         )
         told = kept and changes(kept, self.partition, self.samples)
         if told:
             rank_zero_warn(f"{type(self).__name__}: {told}")
         return rows
+
+    def _are_others(self, contents: Keys) -> bool:
+        """Return whether samples are others than those that the partition is of.
+
+        They come from another place, and hold less than half of what was trained on.
+
+        Args:
+            contents: A hash of what each sample holds, (N,).
+        """
+        assert self.partition is not None
+        train = self.partition["train"]
+        if train["source"] == (self._source() or ""):
+            return False
+        known = known_share(self.partition, contents)
+        if 0 < known < 0.5:
+            rank_zero_warn(
+                f"{type(self).__name__}: about {known * train['count']:.0f} {self.samples} of "
+                f"{self._source()!r} are copies of {self.samples} that the net was trained on"
+            )
+        return known < 0.5
 
     def _check_sizes(self, sizes: Mapping[str, int], count: int, needed: int = 1) -> None:
         """Refuse sizes of splits, by the options that set them, that leave too little to train on.
@@ -447,6 +517,9 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 class DrawnSplits(SplitDataModule[DatasetT]):
     """A data set of which those splits are drawn that it does not have.
 
+    Where a checkpoint's partition is of other samples, and nothing here is trained on, the split
+    that is asked for is all there is. A subclass implements ``load_all``.
+
     Args:
         val_fraction: Share of the samples for validation, where no split is.
         test_fraction: Share of the samples for the test, where no split is.
@@ -461,6 +534,44 @@ class DrawnSplits(SplitDataModule[DatasetT]):
         super().__init__(**kwargs)
         self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
         self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
+
+    def load_all(self, stage: Stage) -> DatasetT:
+        """Read all samples; of a set that has that split, the split."""
+        raise NotImplementedError
+
+    def _are_all_others(self) -> bool:
+        """Return whether the samples are others than those that the checkpoint's partition is of.
+
+        A subclass that draws its splits at set-up answers before it does.
+        """
+        return self._holds_others
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs; None loads everything.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict". Only the last two load the test split.
+
+        Raises:
+            DataError: If a split is empty.
+        """
+        splits: dict[str | None, Stage] = {"validate": "val", "test": "test", "predict": "test"}
+        split = splits.get(stage)
+        if split and "train" not in self._splits and self._are_all_others():
+            if self._whole != split:
+                self._splits.clear()
+                self._whole = split
+                self._add(split, self.load_all(split))
+            return
+        if self._whole:  # they are to be trained on now
+            self._whole = None
+            self._splits.clear()
+        super().setup(stage)
+
+    def _origin(self, split: Split) -> str:
+        if self._whole == split:
+            return "all of it, as the net was trained on others"
+        return super()._origin(split)
 
     def _draw_missing(
         self, keys: Keys, labels: Rows, given: Collection[str] = (), **options: Any
@@ -520,10 +631,13 @@ class FractionSplits(DrawnSplits[DatasetT]):
 class EveryClass(SplitDataModule[DatasetT]):
     """A data set that refuses a split without some class.
 
+    A validation or test split that was drawn may lack one: a class has fewer samples than there are
+    splits then.
+
     A subclass implements ``_source_name``, and gets ``_class_counts`` from its other base.
 
     Args:
-        allow_missing_classes: Let the validation or the test split lack a class.
+        allow_missing_classes: Let a validation or test split that the set comes with lack a class.
 
     Raises:
         OptionError: If an option's value is not possible.
@@ -540,7 +654,11 @@ class EveryClass(SplitDataModule[DatasetT]):
         raise NotImplementedError
 
     def _add(self, stage: Stage, dataset: DatasetT) -> None:
+        if stage == "train" and self.counted == "image":
+            need_samples(len(self.class_names), len(dataset), self._source_name(), self.samples)
         super()._add(stage, dataset)
-        if stage == "train" or not self.allow_missing_classes:
-            counts = self._class_counts(dataset)
+        counts = self._class_counts(dataset)
+        share = (self.partition or {}).get(stage)
+        given = self._whole != stage and not (share and share["drawn_by"])
+        if stage == "train" or (given and not self.allow_missing_classes):
             need_every_class(counts, self.class_names, stage, self._source_name(), self.counted)

@@ -54,22 +54,23 @@ class CsvFile:
 
     Args:
         path: The file.
-        delimiter: The character between two values.
+        delimiter: The character between two values; None for the one that the first line has most
+            of.
         option: The option that the file was named by.
 
     Raises:
         DataError: If the file cannot be read or has no rows.
     """
 
-    def __init__(self, path: str, delimiter: str, option: str) -> None:
-        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+    def __init__(self, path: str, delimiter: str | None, option: str) -> None:
+        if delimiter is not None and not _can_part(delimiter):
             raise refuse("delimiter", delimiter, "give one ASCII character")
         self.path = Path(path).expanduser()
         self.name = repr(str(path))
-        self.delimiter = delimiter
         if not self.path.is_file():
             fault = "is a folder" if self.path.is_dir() else "does not exist"
             raise refuse(option, str(path), f"give a csv file: this {fault}")
+        self.delimiter = delimiter or _guess_delimiter(self.path)
         self._texts: dict[str, Any] = {}
         self._parsed: dict[str, tuple[Numbers, Mask]] = {}
         self._read_header()
@@ -153,6 +154,15 @@ class CsvFile:
         for column, texts in zip(columns, self._read_texts(columns), strict=True):
             self._texts[column] = texts
         self._check_complete(columns)
+
+    def peek(self) -> dict[str, list[str | None]]:
+        """Return all columns as they are written, None where a value is missing.
+
+        Of two columns with one name the first.
+        """
+        names = list(dict.fromkeys(self.columns))
+        columns = self._read_texts(names)
+        return {name: own.to_pylist() for name, own in zip(names, columns, strict=True)}
 
     def _read_texts(self, columns: Sequence[str]) -> list[Any]:
         import pyarrow as pa
@@ -299,6 +309,18 @@ class CsvFile:
         values = pc.unique(texts)
         codes = pc.index_in(texts, value_set=values)
         return Texts(values.to_pylist(), pc.cast(codes, pa.int64()).to_numpy())
+
+
+def _can_part(delimiter: str) -> bool:
+    return len(delimiter) == 1 and delimiter.isascii() and delimiter not in '"\r\n'
+
+
+def _guess_delimiter(path: Path) -> str:
+    """Return the character that parts a table's columns, by its first line; else a comma."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = next((line for line in file if line.strip()), "")
+    counts = {mark: header.count(mark) for mark in ",;\t|"}
+    return max(counts, key=counts.__getitem__)
 
 
 def _many(count: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from datamodules.core.copies import Copies
 from datamodules.core.description import Description
 
 if TYPE_CHECKING:
@@ -210,6 +211,14 @@ class Described(Protocol):
 
     def describe(self) -> Description:
         """Return what is known of the splits that are loaded."""
+
+
+@runtime_checkable
+class SupportsCopies(Protocol):
+    """Data that look for copies among their samples."""
+
+    def copies(self) -> Copies | None:
+        """Return which samples are copies of others; None where that is not known."""
 
 
 @runtime_checkable

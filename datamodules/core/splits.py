@@ -5,6 +5,9 @@ group share it. From the lowest place up come the test, the validation and the t
 exactly they end is chosen so that sizes and classes come out as wanted; it is kept as the stretches
 of places that each split takes, a ``Partition``. By it a set that has changed since is divided just
 as before: what was there stays where it was, and what is new falls to the split around its place.
+
+Samples that are copies of each other share a split. Which of them do so against their own places is
+kept as well, so that none moves when its copies come or go.
 """
 
 import hashlib
@@ -32,12 +35,23 @@ class Share(TypedDict):
         ends: Where each stretch of places that it takes ends.
         count: How many samples it had.
         mark: A number that nearly every other set of samples would change.
+        moved: Which samples, or groups, are in it for their copies' sake, by their hashes.
+        sketch: Of the training split the lowest hashes of what its samples hold, by which they are
+            known again.
+        source: The file or folder that was divided, as the user named it.
     """
 
     drawn_by: str
     ends: list[float]
     count: int
     mark: int
+    moved: list[int]
+    sketch: list[int]
+    source: str
+
+
+#: How many hashes a sketch has at most: the shares that it tells are right to a few hundredths.
+SKETCH = 512
 
 
 #: The splits that were drawn, the training split among them.
@@ -98,6 +112,8 @@ def divide(
     seed: int,
     *,
     groups: Keys | None = None,
+    contents: Keys | None = None,
+    source: str = "",
     drawn_by: Mapping[str, str] | None = None,
     kept: Partition | None = None,
 ) -> tuple[dict[str, Rows], Partition]:
@@ -107,9 +123,12 @@ def divide(
         keys: A hash of each sample's name or content, (N,); equal samples are told apart by their
             number alone.
         labels: Each sample's class, (N,).
-        sizes: How many samples each split gets, from the lowest places up; the rest are "train".
+        sizes: How many samples each split gets, from the lowest places up; the rest are "train". A
+            split gets more where it would lack a class that has a sample for each split.
         seed: Chooses the places.
         groups: A hash of each sample's group, (N,), where a group shares a split.
+        contents: A hash of what each sample holds, (N,), where copies share a split.
+        source: What ``Share.source`` keeps.
         drawn_by: What ``Share.drawn_by`` keeps.
         kept: The partition to go by, in place of the sizes.
 
@@ -123,21 +142,31 @@ def divide(
     >>> all(set(rows[split]) <= set(more[split]) for split in rows)
     True
     """
+    held = keys if contents is None else contents
     keys = distinct(keys)
-    place = _places(keys if groups is None else groups, seed)
+    units = keys if groups is None else groups
+    joined = _joined(units, contents)
     ends: dict[str, list[float]] = {split: [] for split in (*sizes, "train")}
     if kept is None:
+        place = _places(joined, seed)
         drawn = (_draw if groups is None else _draw_groups)(place, labels, [*sizes.values()])
         for number, end in _stretches(place, drawn):
             [*ends.values()][number].append(end)
+        homes = _homes(place, ends)
+        if groups is None:
+            homes = _without_large(homes, joined, [*sizes.values()])
     else:
         for split, share in kept.items():
             ends[split if split in ends else "train"] += share["ends"]
-    bounds = sorted((end, number) for number, own in enumerate(ends.values()) for end in own)
-    if not bounds or bounds[-1][0] != 1:
-        raise refuse("partition", kept, "leave it out: only what a checkpoint keeps is one")
-    upper, takers = map(np.array, zip(*bounds, strict=True))
-    homes = takers[np.searchsorted(upper, place, side="right")]
+        bounds = sorted(end for own in ends.values() for end in own)
+        if not bounds or bounds[-1] != 1:
+            raise refuse("partition", kept, "leave it out: only what a checkpoint keeps is one")
+        homes = _homes(_places(units, seed), ends)
+        for split, share in kept.items():
+            home = [*ends].index(split if split in ends else "train")
+            homes[np.isin(units, np.array(share["moved"], dtype=np.int64))] = home
+        homes = _with_copies(homes, joined)
+    moved = homes != _homes(_places(units, seed), ends)
     rows = {split: np.flatnonzero(homes == number) for number, split in enumerate(ends)}
     return rows, {
         split: {
@@ -145,9 +174,23 @@ def divide(
             "ends": ends[split],
             "count": len(own),
             "mark": int(keys[own].sum()),
+            "moved": np.unique(units[own][moved[own]]).tolist(),
+            "sketch": np.unique(held[own])[:SKETCH].tolist() if split == "train" else [],
+            "source": source,
         }
         for split, own in rows.items()
     }
+
+
+def known_share(kept: Partition, contents: Keys) -> float:
+    """Return about which share of what was trained on is among some samples.
+
+    Args:
+        kept: What was kept of the samples that were divided.
+        contents: A hash of what each sample holds, (N,).
+    """
+    sketch = kept["train"]["sketch"]
+    return float(np.isin(sketch, contents).mean()) if sketch else 0.0
 
 
 def changes(before: Partition, now: Partition, samples: str) -> str | None:
@@ -181,6 +224,64 @@ def _places(keys: Keys, seed: int) -> Places:
     return top.astype(np.float64) * 2.0**-53
 
 
+def _homes(place: Places, ends: Mapping[str, Sequence[float]]) -> Rows:
+    """Return the number of the split that takes each place."""
+    bounds = sorted((end, number) for number, own in enumerate(ends.values()) for end in own)
+    upper, takers = map(np.array, zip(*bounds, strict=True))
+    homes: Rows = takers[np.searchsorted(upper, place, side="right")]
+    return homes
+
+
+def _joined(units: Keys, contents: Keys | None) -> Keys:
+    """Return a hash of those that each sample shares a split with, the lowest of their units'.
+
+    Args:
+        units: A hash of each sample, or of its group, (N,).
+        contents: A hash of what it holds, (N,).
+    """
+    if contents is None:
+        return units
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    own, unit = np.unique(units, return_inverse=True)
+    held, content = np.unique(contents, return_inverse=True)
+    if len(held) == len(contents):
+        return units
+    size = len(own) + len(held)
+    edges = coo_matrix((np.ones(len(unit), bool), (unit, len(own) + content)), (size, size))
+    _, part = connected_components(edges, directed=False)
+    lowest = np.full(size, np.iinfo(np.int64).max)
+    np.minimum.at(lowest, part[: len(own)], own)
+    joined: Keys = lowest[part[unit]]
+    return joined
+
+
+def _without_large(homes: Rows, joined: Keys, sizes: Sequence[int]) -> Rows:
+    """Return the splits where copies that would fill a drawn one, blank images say, train instead.
+
+    Args:
+        homes: The number of each sample's split, (N,); the last split is the training split.
+        joined: A hash of those that it shares a split with, (N,).
+        sizes: How many samples each other split is to get.
+    """
+    _, part, counts = np.unique(joined, return_inverse=True, return_counts=True)
+    most = np.array([*(max(size // 2, 2) for size in sizes), len(homes)])
+    return np.where(counts[part] > most[homes], len(sizes), homes)
+
+
+def _with_copies(homes: Rows, joined: Keys) -> Rows:
+    """Return the splits where copies share one: the training split where one of them has it.
+
+    So nothing that was trained on is ever tested.
+    """
+    _, part = np.unique(joined, return_inverse=True)
+    last = np.zeros(part.max(initial=0) + 1, dtype=np.int64)
+    np.maximum.at(last, part, homes)
+    shared: Rows = last[part]
+    return shared
+
+
 def _stretches(place: Places, homes: Rows) -> Iterator[tuple[int, float]]:
     """Yield each stretch of places that one split takes: the split's number, and where it ends."""
     found, first = np.unique(place, return_index=True)
@@ -208,7 +309,22 @@ def _draw(place: Places, labels: Rows, sizes: Sequence[int]) -> Rows:
     order = by_class[np.lexsort((place[by_class], (rank + 0.5) / np.repeat(counts, counts)))]
     homes = np.empty(len(labels), dtype=np.int64)
     homes[order] = np.repeat(np.arange(len(sizes) + 1), [*sizes, len(labels) - sum(sizes)])
+    # Along a class's places the splits' numbers rise, so that how many each takes says it all.
+    table = np.zeros((len(counts), len(sizes) + 1), dtype=np.int64)
+    np.add.at(table, (np.repeat(np.arange(len(counts)), counts), homes[by_class]), 1)
+    wanted = np.flatnonzero([*sizes, 1])
+    for own, count in zip(table, counts, strict=True):
+        _share_with_all(own, wanted if count >= len(wanted) else wanted[-1:])
+    homes[by_class] = np.repeat(np.tile(np.arange(len(sizes) + 1), len(counts)), table.ravel())
     return homes
+
+
+def _share_with_all(counts: Rows, wanted: Rows) -> None:
+    """Give each wanted split one of a class's samples at least, by their counts a split."""
+    for split in wanted:
+        if counts[split] == 0:
+            counts[counts.argmax()] -= 1
+            counts[split] = 1
 
 
 def _draw_groups(place: Places, labels: Rows, sizes: Sequence[int]) -> Rows:

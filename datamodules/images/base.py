@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datamodules.core.balance import balanced_rows, class_counts, class_weights
 from datamodules.core.base import GatheredDataset, Rows, Split, SplitDataModule, Stage
+from datamodules.core.copies import Part
 from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, between, refuse, shown
 from datamodules.core.options import plain
@@ -174,8 +175,8 @@ class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
         return np.zeros((0, 2), dtype=np.int64)
 
     def _facts(self) -> list[Fact]:
-        count = sum(map(len, self._splits.values()))
         sides = self._sides()
+        count = max(sum(map(len, self._splits.values())), len(sides))
         fact = images_fact(self.image_size, self.in_channels, sides, count, self._brought)
         return [fact, *super()._facts()]
 
@@ -203,6 +204,8 @@ class ImageDataModule(SplitImages[ArrayImages]):
         policy: Operations that are drawn from a list for each training image, before ``transform``:
             ``randaugment``, two of magnitude 9 (arXiv 1909.13719), or ``trivialaugment``, one of
             any magnitude (arXiv 2103.10158).
+        near_copies: In how many of 64 bits the perceptual hashes (pHash) of two images may differ
+            that count as copies of each other, 2 say; by default only those of equal pixels do.
 
     Raises:
         OptionError: If an option's value is not possible.
@@ -219,9 +222,13 @@ class ImageDataModule(SplitImages[ArrayImages]):
         cutout: int = 0,
         random_erasing: float = 0.0,
         policy: Literal["randaugment", "trivialaugment"] | None = None,
+        near_copies: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if near_copies is not None and not 0 <= near_copies <= 16:
+            raise refuse("near_copies", near_copies, "give 0 to 16 of the hash's 64 bits")
+        self.near_copies = near_copies
         self.resident = resident
         self.balanced = balanced
         self.crop_padding = at_least("crop_padding", crop_padding, 0)
@@ -271,6 +278,19 @@ class ImageDataModule(SplitImages[ArrayImages]):
 
     def _class_counts(self, dataset: ArrayImages) -> Rows:
         return class_counts(dataset.labels[dataset.rows], self.num_classes)
+
+    def _part(self, stage: Stage, dataset: ArrayImages) -> Part:
+        return Part(
+            dataset.contents(),
+            dataset.labels[dataset.rows],
+            partial(self._sample_name, dataset),
+            lambda label: self.label_text(torch.as_tensor(label)).replace("\n", "; "),
+            None if self.near_copies is None else dataset.looks(),
+        )
+
+    def _sample_name(self, dataset: ArrayImages, place: int) -> str:
+        """Return what a sample is called, here its number in its array."""
+        return str(dataset.rows[place])
 
     def label_text(self, label: Tensor) -> str:
         """Return a sample's class name, or those of its several classes."""

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.cache import build_once, need_space, warn_unwritable
+from datamodules.core.copies import array_keys
 from datamodules.core.errors import DataError
 from datamodules.core.options import height_and_width
+from datamodules.core.splits import Keys
 from datamodules.images.dataset import channel_sums
 from datamodules.images.decode import READER_VERSION
 
@@ -32,11 +34,13 @@ class DecodedImages:
     Attributes:
         images: Uint8 (N, H, W, C), mapped from the cache's file where there is one.
         sums: Int64 (N, 2, C), each image's sum and sum of squares per channel.
+        keys: Int64 (N,), a hash of each image's pixels.
         broken: What was wrong with each image that cannot be read, by row; such a row is black.
     """
 
     images: Array
     sums: npt.NDArray[np.int64]
+    keys: Keys
     broken: dict[int, str]
 
 
@@ -63,9 +67,10 @@ def decoded(
         images = np.lib.format.open_memmap(
             folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape
         )
-        sums, broken = _decode_into(images, reader())
+        sums, keys, broken = _decode_into(images, reader())
         images.flush()
         np.save(folder / "sums.npy", sums)
+        np.save(folder / "keys.npy", keys)
         (folder / "broken.json").write_text(json.dumps(broken), encoding="utf-8")
 
     try:
@@ -75,18 +80,17 @@ def decoded(
         instead = "the images are decoded into memory for this run alone"
         warn_unwritable("images", error, instead)
     images = np.zeros(shape, dtype=np.uint8)
-    sums, broken = _decode_into(images, reader())
-    return DecodedImages(images, sums, broken)
+    return DecodedImages(images, *_decode_into(images, reader()))
 
 
 def _load_decoded(shape: tuple[int, ...], folder: Path) -> DecodedImages:
     # "c", copy on write, because torch warns of arrays that cannot be written to.
     images = np.load(folder / "images.npy", mmap_mode="c" if shape[0] else None)
-    sums = np.load(folder / "sums.npy")
+    sums, keys = np.load(folder / "sums.npy"), np.load(folder / "keys.npy")
     broken = json.loads((folder / "broken.json").read_text(encoding="utf-8"))
     if images.shape != shape or len(sums) != shape[0]:
         raise ValueError("not whole")
-    return DecodedImages(images, sums, {int(row): why for row, why in broken.items()})
+    return DecodedImages(images, sums, keys, {int(row): why for row, why in broken.items()})
 
 
 #: What a damaged npz file makes zipfile and numpy raise.
@@ -147,11 +151,12 @@ def _unpack(archive: Path, member: str, shape: tuple[int, ...], folder: Path) ->
             shutil.copyfileobj(source, file, 2**20)
 
 
-def _decode_into(images: Array, read: Reader) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
+def _decode_into(images: Array, read: Reader) -> tuple[npt.NDArray[np.int64], Keys, dict[int, str]]:
     """Decode into the array by threads; on large images decoders release the interpreter's lock."""
     from tqdm import tqdm
 
     sums = np.zeros((len(images), 2, images.shape[-1]), dtype=np.int64)
+    keys = np.zeros(len(images), dtype=np.int64)
     broken: dict[int, str] = {}
 
     def some(start: int) -> int:
@@ -162,6 +167,7 @@ def _decode_into(images: Array, read: Reader) -> tuple[npt.NDArray[np.int64], di
             except DataError as error:
                 broken[row] = str(error)
         sums[start:stop] = channel_sums(images[start:stop])
+        keys[start:stop] = array_keys(images[start:stop])
         return stop - start
 
     # About a megabyte at once: handing out the work then costs nothing, and the bar still moves.
@@ -173,4 +179,4 @@ def _decode_into(images: Array, read: Reader) -> tuple[npt.NDArray[np.int64], di
     with bar, ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
         for count in threads.map(some, range(0, len(images), step)):
             bar.update(count)
-    return sums, dict(sorted(broken.items()))
+    return sums, keys, dict(sorted(broken.items()))

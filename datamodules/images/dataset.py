@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.core.copies import Hashes, array_keys
 from datamodules.core.randomness import REPEAT
+from datamodules.core.splits import Keys
+from datamodules.images.perceptual import perceptual_hashes
 
 
 class ImageBatch(NamedTuple):
@@ -53,6 +56,7 @@ class ArrayImages(Dataset[ImageBatch]):
         source: The array's name; splits of one array share it.
         sums: Int64 (N, 2, C), each image's sum and sum of squares per channel, where they are
             known.
+        keys: A hash of each image's pixels, int64 (N,), where they are known.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class ArrayImages(Dataset[ImageBatch]):
         first: int = 0,
         source: str = "fit",
         sums: npt.NDArray[np.int64] | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.images = images
         self.labels = np.asarray(labels, dtype=np.int64)
@@ -71,6 +76,7 @@ class ArrayImages(Dataset[ImageBatch]):
         self.first = first
         self.source = source
         self.sums = sums
+        self.keys = keys
         self.resident = False
         #: Channels of a batch, whatever the array has.
         self.channels = images.shape[-1]
@@ -111,6 +117,18 @@ class ArrayImages(Dataset[ImageBatch]):
         self.__dict__.update(state)
         if isinstance(self.images, str):
             self.images = np.load(self.images, mmap_mode="c")
+
+    def contents(self) -> Keys:
+        """Return a hash of each of the split's images, int64 (n,)."""
+        if self.keys is not None:
+            return self.keys[self.rows]
+        return array_keys(self.images, self.rows)
+
+    def looks(self) -> Hashes:
+        """Return a perceptual hash of each of the split's images, uint64 (n,)."""
+        chunks = [self.rows[i : i + 4096] for i in range(0, len(self.rows), 4096)]
+        found = [perceptual_hashes(np.take(self.images, rows, axis=0)) for rows in chunks]
+        return np.concatenate(found)
 
     def moments(self) -> tuple[list[float], list[float]]:
         """Return mean and standard deviation of the split per channel, on the scale 0 to 1.

@@ -1,6 +1,7 @@
 """From an image file of any kind to an array of one size."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from datamodules.core.errors import DataError, one_of, refuse, shown
 from datamodules.core.options import height_and_width
+from datamodules.images.dicom import is_dicom, read_dicom
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,8 +24,13 @@ Resize = Literal["crop", "pad", "squash"]
 _SUBFILE_TYPE, _NO_PAGE = 254, 1 | 4
 
 EXTENSIONS = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {
+        *(".bmp", ".dcm", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif"),
+        *(".tiff", ".webp"),
+    }
 )
+#: Volumes, of which a file is no image.
+_VOLUMES = (".nii", ".nii.gz")
 
 #: Part of a cache's key: raise it when the same file would give other pixels.
 READER_VERSION = 2
@@ -34,13 +41,43 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
-def list_images(folder: Path, *, some: bool = False) -> list[Path]:
-    """Return all image files under a folder, at any depth, sorted; hidden ones are skipped.
+def skipped_reason(path: Path) -> str | None:
+    """Return why a file or folder is passed over, in words for several; None for an image.
+
+    A folder is passed over only where it is hidden, or macOS's own.
 
     Raises:
-        DataError: If there are none, where ``some`` are wanted.
+        DataError: If it is a volume.
     """
-    found = sorted(_walk(folder))
+    if path.name == "__MACOSX":
+        return "folders __MACOSX"
+    if path.name.startswith("."):  # macOS's ._x.jpg among them
+        return "hidden files"
+    if path.is_symlink() and not path.exists():
+        return "links to nothing"
+    if path.name.lower().endswith(_VOLUMES):
+        raise DataError(f"{shown(path)} {_VOLUME}")
+    return None if is_image(path) or path.is_dir() else "other files"
+
+
+_VOLUME = "is a NIfTI volume, where an image is one file: save its slices as PNG or DICOM files"
+
+
+def list_images(
+    folder: Path, *, some: bool = False, skipped: Counter[str] | None = None
+) -> list[Path]:
+    """Return all image files under a folder, at any depth, sorted; hidden ones are skipped.
+
+    Args:
+        folder: The folder.
+        some: Refuse a folder that holds none.
+        skipped: Counts what is passed over, by the reason.
+
+    Raises:
+        DataError: If there are none, where ``some`` are wanted, or a file is a volume.
+    """
+    skipped = Counter() if skipped is None else skipped
+    found = sorted(_walk(folder, skipped))
     if some and not found:
         raise no_images(folder)
     return found
@@ -51,10 +88,12 @@ def no_images(folder: Path) -> DataError:
     return DataError(f"{shown(folder)} holds no images; add some or remove the folder")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
     for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (path for path in (Path(where, name) for name in files) if is_image(path))
+        reasons = {name: skipped_reason(Path(where, name)) for name in (*folders, *files)}
+        skipped.update(reason for reason in reasons.values() if reason is not None)
+        folders[:] = [name for name in folders if reasons[name] is None]
+        yield from (Path(where, name) for name in files if reasons[name] is None)
 
 
 def check_window(window: list[float] | None) -> list[float] | None:
@@ -137,6 +176,10 @@ def opened(file: Path | bytes, use: "Callable[[Image], Result]", name: str | Non
 
     name = name if name is not None else str(file)
     try:
+        if isinstance(file, Path) and is_dicom(file):
+            return use(read_dicom(file))
+        if name.lower().endswith(_VOLUMES):
+            raise DataError(f"{name!r} {_VOLUME}")
         with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
             _check_pages(image)
             ImageOps.exif_transpose(image, in_place=True)
@@ -145,7 +188,7 @@ def opened(file: Path | bytes, use: "Callable[[Image], Result]", name: str | Non
         raise DataError(
             f"{name!r} is too large to be decoded safely ({error}); shrink or remove it"
         ) from None
-    except MemoryError:
+    except (MemoryError, DataError):
         raise
     # Whatever else goes wrong in a decoder is a fault of the file: they raise OSError, SyntaxError,
     # ValueError, EOFError, struct.error and zlib.error.
@@ -189,6 +232,8 @@ def convert(image: "Image", mode: str, window: list[float] | None = None) -> "Im
     deep = image.mode.startswith("I;16") or image.mode in ("I", "F")
     if deep and window is not None:
         image = Image.fromarray(_windowed(np.asarray(image).astype(np.float64), window))
+    elif image.mode == "F" and "window" in image.info:
+        image = Image.fromarray(_between(np.asarray(image, np.float64), *image.info["window"]))
     elif image.mode == "F":
         raise ValueError(
             "floating-point pixels, whose range is not known; save it with 8 or 16 bits"
@@ -209,6 +254,11 @@ def _windowed(values: npt.NDArray[np.float64], window: list[float]) -> npt.NDArr
     if not np.isfinite(values).all():
         raise ValueError("some pixels are not finite numbers; save it without them")
     low, high = np.percentile(values, window)
+    return _between(values, low, high)
+
+
+def _between(values: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Map what lies between two values to 0 to 255, the rest to either end."""
     if high > low:
         scaled = (values - low) * (255 / (high - low))
     else:  # hardly any contrast: what is brighter than the rest stays so

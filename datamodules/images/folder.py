@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from datamodules.core.base import DatasetT, DrawnSplits, EveryClass, Split
 from datamodules.core.errors import DataError, refuse, shown
-from datamodules.core.splits import name_keys
+from datamodules.core.splits import Keys, name_keys
 from datamodules.images.decode import check_window
 from datamodules.images.groups import Groups
 from datamodules.images.prepared import PreparedImages
@@ -33,9 +33,11 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
             for grey files of more than 8 bits; by default their whole range does.
         groups: A csv file with each image's patient; all images of one patient get into one split,
             the classes, where a file has one, as evenly as that allows.
-        file_column: The csv file's column with the image's path below ``root``, or its name alone.
+        file_column: The csv file's column with the image's path below ``root``, or its name alone;
+            by default ``file`` of ``groups``.
         group_column: The csv file's column with the patient.
-        delimiter: The csv file's character between two values.
+        delimiter: The csv file's character between two values; by default the one that its first
+            line has most of.
         allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:
@@ -49,9 +51,9 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
         skip_broken: bool = False,
         window: list[float] | None = None,
         groups: str | None = None,
-        file_column: str = "file",
+        file_column: str | None = None,
         group_column: str = "patient",
-        delimiter: str = ",",
+        delimiter: str | None = None,
         allow_missing_classes: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -116,12 +118,16 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
         root = Path(self.root).expanduser()
         names = [path.relative_to(root).as_posix() for path in files]
         self._groups = Groups(
-            self.groups, names, self.file_column, self.group_column, self.delimiter
+            self.groups, names, self.file_column or "file", self.group_column, self.delimiter
         )
         self._groups.check_apart(given, names)
 
     def _share_out(
-        self, given: Mapping[str, Rows], names: Sequence[str], labels: Rows
+        self,
+        given: Mapping[str, Rows],
+        names: Sequence[str],
+        labels: Rows,
+        contents: Keys | None = None,
     ) -> dict[str, Rows]:
         """Return each split's rows, with those that have no folder cut out of the training files.
 
@@ -129,12 +135,14 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
             given: The rows of each split that has a folder, and those to train on.
             names: What each training file is called, wherever the folder lies.
             labels: Each file's class, by which a cut is stratified.
+            contents: A hash of what each file holds, where copies share a split.
         """
-        pool, options = given["train"], {}
+        pool = given["train"]
+        options: dict[str, Any] = {"contents": None if contents is None else contents[pool]}
         if self._groups is not None:
             codes = self._groups.codes[pool]
             self._check_group_count(len(np.unique(codes)), given)
-            options = {
+            options |= {
                 "groups": name_keys(self._groups.names)[codes],
                 "grouped_by": self.group_column,
             }

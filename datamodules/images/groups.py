@@ -22,7 +22,7 @@ class Groups:
             also give the name alone where only one file has it.
         file_column: The column that names the file.
         group_column: The column that names the group.
-        delimiter: The character between two values.
+        delimiter: The character between two values; None for a guess.
 
     Raises:
         DataError: If the csv file cannot be read, lacks a column or a file, or gives a file two
@@ -30,7 +30,12 @@ class Groups:
     """
 
     def __init__(
-        self, path: str, files: Sequence[str], file_column: str, group_column: str, delimiter: str
+        self,
+        path: str,
+        files: Sequence[str],
+        file_column: str,
+        group_column: str,
+        delimiter: str | None,
     ) -> None:
         table = CsvFile(path, delimiter, "groups")
         table.check_column("file_column", file_column)

@@ -1,31 +1,30 @@
-"""Images in folders, one folder per class."""
+"""Your own images: in a folder per class, or in a folder with a table of labels."""
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from datamodules.core.base import Split, Stage
+from datamodules.core.copies import near_groups
+from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, refuse, shown
-from datamodules.core.splits import composed
+from datamodules.core.splits import Keys, composed
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DecodedImages, decoded
 from datamodules.images.dataset import ArrayImages
-from datamodules.images.decode import (
-    Resize,
-    check_resize,
-    list_images,
-    no_images,
-    read_image,
-)
-from datamodules.images.folder import FolderDataModule, Rows, same_name
+from datamodules.images.decode import Resize, check_resize, read_image
+from datamodules.images.dicom import is_dicom, need_pydicom
+from datamodules.images.folder import FolderDataModule, Rows
+from datamodules.images.labels import Columns
+from datamodules.images.layout import ClassNames, Labelled, list_folder
 
 
 @dataclass
 class _Part:
-    """Files that are decoded together, each with its class's folder and number."""
+    """Files that are decoded together, each with its class's folder, and its class or classes."""
 
     files: list[Path]
     folders: list[Path]
@@ -33,15 +32,29 @@ class _Part:
 
 
 class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
-    """Your own images: a folder with one folder per class, `root/<class>/*.png`.
+    """Your own images: a folder with one folder per class, `root/<class>/*.png`, or a table.
 
     The size is whatever the folder holds, and the licence is the images' own. A folder for each
-    split, `root/{train,val,test}/<class>/*.png`, is taken as it is; a split without a folder is cut
-    out of the training images, stratified and chosen by ``split_seed``. Any size and kind of image
-    will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or ``window``),
-    EXIF orientation. ``resize`` says how an image is brought to ``image_size``. A TIFF of several
-    pages is refused; of an animation the first picture is taken. Hidden files and files without an
-    image's extension are ignored.
+    split, `root/{train,val,test}/<class>/*.png`, is taken as it is, be it called training, valid,
+    validation or testing, in any case of letters; a split without a folder is cut out of the
+    training images, stratified and chosen by ``split_seed``. A folder around all of it does no
+    harm. With ``test`` alone there is nothing to train on, but ``zoo test`` takes it.
+
+    Without class folders a csv file names the images and their labels: the only one beside them,
+    or ``labels``. It names an image by its path, the end of that, or its name, with its extension
+    or without. Its labels are one a row, several that a character parts, or a column of zeros and
+    ones for each class. A column ``split`` of train, val and test, or folders of these names, say
+    the splits.
+
+    Any size and kind of image will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the
+    whole range or ``window``), EXIF orientation; DICOM files by ``pip install
+    'lightning-zoo[dicom]'``. ``resize`` says how an image is brought to
+    ``image_size``. A TIFF of several pages is refused; of an animation the first picture is
+    taken. Hidden files, ``__MACOSX``, links to nothing and files without an image's extension are
+    passed over, and counted.
+
+    Images of equal pixels share a split where it is drawn; between splits that are given they are
+    counted and told.
 
     Several images of one patient (or slide, or machine) must not stand in two splits, or a net is
     tested on what it has learnt by heart: ``groups`` names a csv file that says whose each image
@@ -59,7 +72,17 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
             beside it (``pad``), or it is stretched (``squash``).
         in_channels: 1 for grey, 3 for colour.
         class_names: The classes in the order of their numbers; by default the folders' names,
-            sorted.
+            or the labels, sorted.
+        labels: A csv file with each image's name and label or labels; by default the only one in
+            the folder, where that has no class folders.
+        file_column: The column with the image's name or path, of ``labels`` and ``groups``; by
+            default the one that names most images.
+        label_column: The column with the labels, or a list of columns of zeros and ones; by
+            default the one that can be it.
+        label_separator: The character between several labels of a row; by default ``|``, ``;`` or
+            a comma where labels recur so.
+        label_kind: Whether an image has one label (multiclass) or may have several (multilabel);
+            by default what the table shows.
 
     Raises:
         UserError: If the folder does not hold classes with images, or an option's value is not
@@ -74,11 +97,20 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         resize: Resize = "crop",
         in_channels: Literal[1, 3] = 3,
         class_names: list[str] | None = None,
+        labels: str | None = None,
+        file_column: str | None = None,
+        label_column: str | list[str] | None = None,
+        label_separator: str | None = None,
+        label_kind: Literal["multiclass", "multilabel"] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(root, **kwargs)
+        super().__init__(root, file_column=file_column, **kwargs)
         self.resize = check_resize(resize)
-        self._list_files(class_names)
+        self.labels = None if labels is None else str(labels)
+        self.label_column = label_column
+        self.label_separator = label_separator
+        columns = Columns(file_column, label_column, label_separator, self.delimiter, label_kind)
+        self._list_files(columns, class_names)
         self._set_facts(self.class_names, in_channels, image_size)
 
     def inputs_spec(self) -> dict[str, Any]:
@@ -93,72 +125,59 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         files = [*self._fit.files, *(self._test.files if self._test is not None else [])]
         return [str(path) for path in files]
 
-    def _list_files(self, class_names: list[str] | None) -> None:
+    def _list_files(self, columns: Columns, class_names: list[str] | None) -> None:
         """List the files; nothing is read."""
         root = self._found_root()
-        folders = _folders(root)
-        split = "train" in folders
-        if folders and not split and set(folders) <= {"val", "test"}:
+        names = None if class_names is None else [*map(composed, class_names)]
+        if names is not None and len(set(names)) < len(names):
+            raise refuse("class_names", names, "name each class once")
+        known = None if names is None else ClassNames(names, of_net=self.partition is not None)
+        listing = list_folder(root, self._labels_file(root), columns, known)
+        self.listing = listing
+        self.class_names = listing.class_names
+        if len(self.class_names) == 1 and "train" in listing.splits:
             raise DataError(
-                f"{self.root!r} holds {' and '.join(folders)} but no folder 'train'; add it"
+                f"{shown(listing.root)} holds one class, {self.class_names[0]!r}, which leaves "
+                "nothing to learn; add the images of another"
             )
-        train = root / "train" if split else root
-        found = _folders(train)
-        if not found:
-            raise DataError(
-                f"{shown(train)} holds no class folders; put each class's images in one"
-            )
-        self.class_names = [*found] if class_names is None else [*map(composed, class_names)]
-        self._match_folders(found, train)
-        fit = self._list_split(train, every=True)
-        self._val_rows: Rows | None = None
-        self._test: _Part | None = None
-        given = {"train": np.arange(len(fit.files))}
-        if split and "val" in folders:
-            val = self._list_split(root / "val")
-            given["val"] = np.arange(len(fit.files), len(fit.files) + len(val.files))
-            self._val_rows = given["val"]
-            fit = _Part(
-                [*fit.files, *val.files],
-                [*fit.folders, *val.folders],
-                np.concatenate([fit.labels, val.labels]),
-            )
-        if split and "test" in folders:
-            self._test = self._list_split(root / "test")
-            given["test"] = len(fit.files) + np.arange(len(self._test.files))
-        self._fit, self._train_folder = fit, train
+        self.label_kind = "multilabel" if listing.several else "multiclass"
+        splits = listing.splits
+        train = splits.get("train", Labelled())
+        val = splits.get("val", Labelled())
+        self._fit = self._as_part(train, val)
+        self._test = self._as_part(splits["test"]) if "test" in splits else None
+        counts = np.cumsum([0, len(train.files), len(val.files)])
+        given = {"train": np.arange(counts[1])}
+        self._val_rows = np.arange(counts[1], counts[2]) if "val" in splits else None
+        if self._val_rows is not None:
+            given["val"] = self._val_rows
+        if self._test is not None:
+            given["test"] = counts[2] + np.arange(len(self._test.files))
+        for path in [file for file in (*train.files, *val.files) if is_dicom(file)][:1]:
+            need_pydicom(path)
         self._look_up_groups([Path(name) for name in self.names], given)
 
-    def _match_folders(self, found: Collection[str], folder: Path) -> None:
-        """Compare the classes with the folders."""
-        unnamed = [name for name in found if name not in self.class_names]
-        if unnamed:
-            remedy = f"add {unnamed[0]!r}, which {shown(folder)} holds"
-            raise refuse("class_names", self.class_names, remedy)
-        absent = [name for name in self.class_names if name not in found]
-        if absent:
-            remedy = f"remove {absent[0]!r}, which has no folder in {shown(folder)}"
-            raise refuse("class_names", self.class_names, remedy)
+    def _labels_file(self, root: Path) -> Path | None:
+        """Return the table that the user named, from here or from the folder."""
+        if self.labels is None:
+            return None
+        path = Path(self.labels).expanduser()
+        return path if path.is_file() or not (root / path).is_file() else root / path
 
-    def _list_split(self, folder: Path, *, every: bool = False) -> _Part:
-        """List the files of a folder that holds classes, or a part of them unless ``every``."""
-        files: list[Path] = []
-        folders: list[Path] = []
-        labels: list[int] = []
-        found = _folders(folder)
-        for name, own in found.items():
-            if name not in self.class_names:
-                raise DataError(
-                    f"{shown(own)} is a class that the training images lack; add some or remove it"
-                )
-        for label, name in enumerate(self.class_names):
-            images = list_images(found[name], some=every) if name in found else []
-            files += images
-            folders += [found[name]] * len(images) if images else []
-            labels += [label] * len(images)
-        if not files:
-            raise no_images(folder)
-        return _Part(files, folders, np.array(labels, dtype=np.int64))
+    def _as_part(self, *listed: Labelled) -> _Part:
+        places = {name: number for number, name in enumerate(self.class_names)}
+        classes = [own for each in listed for own in each.classes]
+        if self.listing.several:
+            labels = np.zeros((len(classes), len(places)), dtype=np.int64)
+            for row, names in enumerate(classes):
+                labels[row, [places[name] for name in names]] = 1
+        else:
+            labels = np.array([places[name] for (name,) in classes], dtype=np.int64)
+        return _Part(
+            [file for each in listed for file in each.files],
+            [folder for each in listed for folder in each.folders],
+            labels,
+        )
 
     def prepare_data(self) -> None:
         """Decode what the run will read, in one process while the others wait."""
@@ -214,45 +233,108 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         rows = np.setdiff1d(np.arange(len(part.files)), list(images.broken))
         return images, rows
 
-    def _split_usable(self, usable: Rows) -> dict[str, Rows]:
-        """Return each split's rows among the files that are not in a folder ``test``."""
+    def _contents(self, images: DecodedImages, usable: Rows) -> Keys:
+        """Return a hash of each image's pixels, equal for near copies where these count."""
+        if self.near_copies is None:
+            return images.keys
+        looks = ArrayImages(images.images, self._fit.labels, usable).looks()
+        groups = near_groups(looks, self.near_copies)
+        lowest = np.full(groups.max(initial=0) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(lowest, groups, images.keys[usable])
+        contents = images.keys.copy()
+        contents[usable] = lowest[groups]
+        return contents
+
+    def _split_usable(self, images: DecodedImages, usable: Rows) -> dict[str, Rows]:
+        """Return each split's rows among the files that are not the test split's."""
         given = {"train": usable}
         if self._val_rows is not None:
             given["train"] = np.setdiff1d(usable, self._val_rows)
             given["val"] = np.intersect1d(usable, self._val_rows)
         if self._test is not None:
             given["test"] = usable[:0]
-        names = [
-            self._fit.files[row].relative_to(self._train_folder).as_posix()
-            for row in given["train"]
-        ]
-        return self._share_out(given, names, self._fit.labels)
+        base = self.listing.base
+        names = [self._fit.files[row].relative_to(base).as_posix() for row in given["train"]]
+        strata = rarest_labels(self._fit.labels)
+        return self._share_out(given, names, strata, self._contents(images, usable))
 
     def load_fit(self) -> tuple[ArrayImages, ArrayImages]:
         """Read the training and the validation split."""
+        if "train" not in self.listing.splits:
+            held = " and ".join(self.listing.splits)
+            raise DataError(
+                f"{self.root!r} holds images for {held} but none to train on; add a folder 'train'"
+            )
         images, usable = self._usable(self._fit)
-        rows, labels = self._split_usable(usable), self._fit.labels
-        return (
-            ArrayImages(images.images, labels, rows["train"], sums=images.sums),
-            ArrayImages(images.images, labels, rows["val"], sums=images.sums),
-        )
+        rows = self._split_usable(images, usable)
+        return self._images(images, rows["train"]), self._images(images, rows["val"])
+
+    def _images(self, images: DecodedImages, rows: Rows) -> ArrayImages:
+        labels = self._fit.labels
+        return ArrayImages(images.images, labels, rows, sums=images.sums, keys=images.keys)
 
     def load_test(self) -> ArrayImages:
         """Read the test split."""
         if self._test is None:
             images, usable = self._usable(self._fit)
-            return ArrayImages(images.images, self._fit.labels, self._split_usable(usable)["test"])
+            return self._images(images, self._split_usable(images, usable)["test"])
         images, usable = self._usable(self._test)
-        first = len(self._fit.files)
-        return ArrayImages(images.images, self._test.labels, usable, first=first, source="test")
+        return ArrayImages(
+            images.images,
+            self._test.labels,
+            usable,
+            first=len(self._fit.files),
+            source="test",
+            sums=images.sums,
+            keys=images.keys,
+        )
+
+    def load_all(self, stage: Stage) -> ArrayImages:
+        """Read all images; those of the split, where the folder has it."""
+        if stage == "test" and self._test is not None:
+            return self.load_test()
+        images, usable = self._usable(self._fit)
+        if stage == "val" and self._val_rows is not None:
+            usable = np.intersect1d(usable, self._val_rows)
+        return self._images(images, usable)
+
+    def _are_all_others(self) -> bool:
+        if self._holds_others or self.partition is None:
+            return self._holds_others
+        if self.partition["train"]["source"] == self._source():
+            return False
+        if not self._fit.files:
+            return True
+        images, usable = self._usable(self._fit)
+        return self._are_others(self._contents(images, usable)[usable])
+
+    def _given_by(self, split: Split) -> str:
+        return self.listing.splits[split].given or "the rest"
+
+    def _facts(self) -> list[Fact]:
+        listing = self.listing
+        counts = {why: listing.skipped[why] for why in sorted(listing.skipped)}
+        passed_over = ", ".join(f"{count:,} {why}" for why, count in counts.items())
+        return [
+            *super()._facts(),
+            Fact("labels", listing.labelled_by, {"by": listing.labelled_by}),
+            Fact("passed_over", passed_over, counts),
+        ]
+
+    def _sample_name(self, dataset: ArrayImages, place: int) -> str:
+        path = self.names[dataset.first + int(dataset.rows[place])]
+        return Path(path).relative_to(Path(self.root).expanduser()).as_posix()
 
 
-def _folders(root: Path) -> dict[str, Path]:
-    """Return the folders in a folder by their names, sorted, in one form of Unicode."""
-    found: dict[str, Path] = {}
-    for path in sorted(root.iterdir()):
-        if path.is_dir() and not path.name.startswith("."):
-            other = found.setdefault(composed(path.name), path)
-            if other != path:
-                raise same_name(other, path)
-    return dict(sorted(found.items()))
+def rarest_labels(labels: Rows) -> Rows:
+    """Return a class for each sample to stratify by: of several that it has, the rarest.
+
+    Args:
+        labels: (N,), or zeros and ones (N, C); a sample without any is of a class of its own.
+    """
+    if labels.ndim == 1:
+        return labels
+    counts = labels.sum(axis=0)
+    rarity = np.where(labels == 1, counts, np.iinfo(np.int64).max)
+    rarest: Rows = np.where(labels.any(axis=1), rarity.argmin(axis=1), labels.shape[1])
+    return rarest

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from datamodules.core.base import DrawnSplits
+from datamodules.core.base import DrawnSplits, Stage
+from datamodules.core.copies import first_copies
 from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, one_of
 from datamodules.core.hub import SMALL_MODEL, find_model
@@ -18,7 +19,7 @@ from datamodules.language.tokenizer import LanguageTokenizer, named_end
 from datamodules.text.buckets import BucketBatches
 from datamodules.text.files import Split
 from datamodules.text.lengths import lengths_fact
-from datamodules.text.survey import Rows, first_copies
+from datamodules.text.survey import Rows
 from datamodules.text.tokenizer import pretrained
 
 TooLong = Literal["cut", "drop"]
@@ -145,6 +146,7 @@ class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
         pool = rows["train"]
         keys = store.digests[pool, 0].view(np.int64)
         drawn = self._draw_missing(keys, np.zeros(len(pool), dtype=np.int64), rows)
+        self._given_rows = dict(rows)
         return {**rows, **{split: pool[own] for split, own in drawn.items()}}
 
     def _usable(self, store: ChatStore, rows: Rows) -> Rows:
@@ -160,7 +162,10 @@ class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
 
     def load_fit(self) -> tuple[ChatRows, ChatRows]:
         """Read the training and the validation split."""
-        train_split, val_split = self._dataset("train"), self._dataset("val")
+        train_split, val_split = (
+            self._dataset(self._rows["train"]),
+            self._dataset(self._rows["val"]),
+        )
         for dataset in (train_split, val_split):
             self._batches(
                 dataset, training=False
@@ -169,13 +174,19 @@ class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
 
     def load_test(self) -> ChatRows:
         """Read the test split."""
-        return self._dataset("test")
+        return self._dataset(self._rows["test"])
 
-    def _dataset(self, split: Split) -> ChatRows:
+    def load_all(self, stage: Stage) -> ChatRows:
+        """Read all samples; those of the split, where the set has it."""
+        given = self._given_rows
+        every = given[stage] if stage in given else np.sort(np.concatenate([*given.values()]))
+        return self._dataset(every)
+
+    def _dataset(self, rows: Rows) -> ChatRows:
         raise NotImplementedError
 
     def _size(self, split: Split) -> int:
-        return len(self._rows[split])
+        return len(self.split(split).chats) // self.chats_per_sample
 
     def _given_by(self, split: Split) -> str:
         return self._sources[split].name

@@ -11,6 +11,7 @@ import numpy as np
 
 from datamodules.core.base import DrawnSplits
 from datamodules.core.cache import cached
+from datamodules.core.copies import first_copies
 from datamodules.core.description import Description, Fact
 from datamodules.core.errors import DataError, at_least, one_of, refuse
 from datamodules.core.options import some
@@ -29,7 +30,6 @@ from datamodules.language.windows import (
 from datamodules.text.classification import VOCABULARY_BYTES
 from datamodules.text.files import Layout, Split, Table
 from datamodules.text.sources import packaged_reviews
-from datamodules.text.survey import first_copies
 from datamodules.text.token_store import TokenStore
 from datamodules.text.tokenizer import (
     SPECIAL_TOKENS,

@@ -9,13 +9,13 @@ import numpy as np
 from datamodules.core.description import Fact
 from datamodules.core.errors import refuse
 from datamodules.core.sampling import EpochBatches
-from datamodules.core.splits import divide, name_keys
+from datamodules.core.splits import Rows, divide, name_keys
 from datamodules.language.chat_store import ChatRows, Reader, chat_lengths
 from datamodules.language.chats import ChatDataModule
 from datamodules.language.conversations import instructions
 from datamodules.language.packing import best_fit
 from datamodules.language.records import Record, find_records
-from datamodules.text.files import Layout, Split, Table, stamp
+from datamodules.text.files import Layout, Table, stamp
 from datamodules.text.sources import packaged_reviews
 
 #: Sentences in the built-in set.
@@ -95,9 +95,8 @@ class Instructions(ChatDataModule):
     def _reader(self) -> Reader:
         return instructions
 
-    def _dataset(self, split: Split) -> ChatRows:
+    def _dataset(self, rows: Rows) -> ChatRows:
         assert self._store is not None
-        rows = self._rows[split]
         if not self.packing:
             return ChatRows(self._store, rows, np.ones_like(rows), self.max_length, self.pad_id)
         shared_prefix_len = self._store.common_start(rows) if self.share_prefix else 0

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.core.splits import Rows
 from datamodules.language.chat_store import ChatRows, Reader
 from datamodules.language.chats import ChatDataModule
 from datamodules.language.conversations import preferences
 from datamodules.language.records import find_records
-from datamodules.text.files import Split
 
 
 class Preferences(ChatDataModule):
@@ -59,9 +59,8 @@ class Preferences(ChatDataModule):
     def _reader(self) -> Reader:
         return preferences
 
-    def _dataset(self, split: Split) -> ChatRows:
+    def _dataset(self, rows: Rows) -> ChatRows:
         assert self._store is not None
-        rows = self._rows[split]
         pairs = (rows[:, None] * 2 + np.arange(2)).ravel()
         sizes = np.full_like(rows, 2)
         return ChatRows(self._store, pairs, sizes, self.max_length, self.pad_id, paired=True)

@@ -10,10 +10,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.core.base import ArrayDataModule, FractionSplits
+from datamodules.core.base import ArrayDataModule, FractionSplits, Stage
 from datamodules.core.csv_file import CsvFile, Numbers, Texts
 from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.options import some
 from datamodules.core.splits import composed, name_keys, row_keys
 
 Rows = npt.NDArray[np.int64]
@@ -209,7 +210,10 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
         """
         codes = {column: name_keys(of.values)[of.codes] for column, of in texts.items()}
         keys = row_keys({**numbers, **codes, target_name: target})
-        drawn = self._draw_missing(keys, np.zeros(len(target), dtype=np.int64), needed=2)
+        fractions = [each for each in (self.val_fraction, self.test_fraction) if each > 0]
+        # No more parts than the smallest split has rows, so that each can have its share of it.
+        parts = min([10, *(some(fraction, len(target)) for fraction in fractions)])
+        drawn = self._draw_missing(keys, _strata(target, parts), needed=2)
         train = drawn["train"]
         if not self._given:
             for column, values in numbers.items():
@@ -227,6 +231,7 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
         self._set_facts(target_name)
         features = self._encode(numbers, texts, len(target), source)
         self._parts = {split: ArrayTable(features, target, rows) for split, rows in drawn.items()}
+        self._all = ArrayTable(features, target)
 
     def load_splits(self) -> dict[str, ArrayTable]:
         """Return "test", "val" and "train"."""
@@ -254,6 +259,10 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
             Fact("target", f"{self.target_name!r}, {span}, {moments}", target),
         ]
 
+    def load_all(self, stage: Stage) -> ArrayTable:
+        """Return all rows."""
+        return self._all
+
 
 class CSVTable(TableDataModule):
     """Your own table: a csv file with a header, of which one column is to be predicted.
@@ -263,7 +272,8 @@ class CSVTable(TableDataModule):
     encoded. Numbers have a decimal point and nothing between thousands: those with a comma, dates
     and times are refused, unless ``categorical`` names their columns. Values must not be missing:
     an empty value is, and so are NA, N/A, NaN, null and their like. Training, validation and test
-    rows are chosen by ``split_seed``.
+    rows are chosen by ``split_seed``, stratified by the tenth
+    of all values that the target lies in.
 
     Args:
         path: The file, in UTF-8.
@@ -397,6 +407,13 @@ class Diabetes(TableDataModule):
             remedy = f"remove {absent[0]!r}, which is no numeric column of Diabetes"
             raise refuse("means", self.means, remedy)
         self._encode_splits(columns, {}, "progression", data.target, "the diabetes data")
+
+
+def _strata(target: Numbers, count: int) -> Rows:
+    """Return in which of so many equal parts of all values each one lies."""
+    edges = np.quantile(target, np.arange(1, count) / count)
+    strata: Rows = np.searchsorted(edges, target, side="right")
+    return strata
 
 
 def _moments(values: Numbers) -> tuple[float, float]:

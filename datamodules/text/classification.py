@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from datamodules.core.balance import class_counts
+from datamodules.core.balance import class_counts, need_samples
 from datamodules.core.base import DrawnSplits, Stage
 from datamodules.core.cache import cached
+from datamodules.core.copies import Copies, Part, first_copies
 from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, refuse
 from datamodules.core.options import plain
@@ -24,7 +25,6 @@ from datamodules.text.survey import (
     Corpus,
     Rows,
     classes,
-    first_copies,
     selected,
     source_keys,
     survey,
@@ -124,6 +124,7 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         names = self._given_names or self._sources[0].label_names
         class_names, numbers = classes(corpus, names, self._sources[0].name)
         self._labels: Rows = numbers[corpus.codes]
+        self._corpus = corpus
         bounds = np.cumsum([0, *corpus.sizes])
         rows: dict[str, Rows] = {
             s: np.arange(bounds[i], bounds[i + 1]) for i, s in enumerate(self._splits_given)
@@ -133,6 +134,7 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         if self.deduplicate:
             rows = self._first_copies(rows, corpus)
         self._rows = self._draw_splits(rows, corpus)
+        need_samples(len(class_names), len(self._rows["train"]), self._sources[0].name, "texts")
         self._set_facts(class_names, self._load_or_train_tokenizer(corpus))
 
     def _check_labels(self, rows: Mapping[str, Rows], corpus: Corpus) -> None:
@@ -169,7 +171,8 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
                 "other texts, or set deduplicate: false"
             )
         keys = corpus.digests[pool, 0].view(np.int64)
-        drawn = self._draw_missing(keys, self._labels[pool], rows)
+        drawn = self._draw_missing(keys, self._labels[pool], rows, contents=keys)
+        self._given_rows = dict(rows)
         return {**rows, **{split: pool[own] for split, own in drawn.items()}}
 
     def _load_or_train_tokenizer(self, corpus: Corpus) -> TextTokenizer:
@@ -210,13 +213,13 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         """Tokenise all texts, in one process while the others wait."""
         tokenised(self._sources, self.text_tokenizer, len(self._labels))
 
-    def _dataset(self, split: Split) -> ArrayTexts:
+    def _dataset(self, rows: Rows) -> ArrayTexts:
         if self._store is None:
             self._store = tokenised(self._sources, self.text_tokenizer, len(self._labels))
         dataset = ArrayTexts(
             self._store,
             self._labels,
-            self._rows[split],
+            rows,
             self.text_tokenizer,
             self.max_length,
             self.truncate,
@@ -226,7 +229,10 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
 
     def load_fit(self) -> tuple[ArrayTexts, ArrayTexts]:
         """Read the training and the validation split."""
-        train_split, val_split = self._dataset("train"), self._dataset("val")
+        train_split, val_split = (
+            self._dataset(self._rows["train"]),
+            self._dataset(self._rows["val"]),
+        )
         self.cut_share = (train_split.cut + val_split.cut) / (len(train_split) + len(val_split))
         return train_split, val_split
 
@@ -249,7 +255,7 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         return [Fact("repeated", text if self.duplicates else "", values)]
 
     def _classes(self, split: Split) -> dict[str, int] | None:
-        counts = class_counts(self._labels[self._rows[split]], self.num_classes)
+        counts = class_counts(self._labels[self.split(split).rows], self.num_classes)
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
     def _given_by(self, split: Split) -> str:
@@ -257,7 +263,36 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
 
     def load_test(self) -> ArrayTexts:
         """Read the test split."""
-        return self._dataset("test")
+        return self._dataset(self._rows["test"])
+
+    def load_all(self, stage: Stage) -> ArrayTexts:
+        """Read all texts; those of the split, where the set has it."""
+        given = self._given_rows
+        every = given[stage] if stage in given else np.sort(np.concatenate([*given.values()]))
+        return self._dataset(every)
+
+    def copies(self) -> Copies:
+        """Return which texts are copies, those included that are left out for it."""
+        if self._copies is None:
+            bounds = np.cumsum([0, *self._corpus.sizes])
+            parts = {
+                str(split): self._part_of(self._sources[number], slice(*bounds[number:][:2]))
+                for number, split in enumerate(self._splits_given)
+            }
+            self._copies = [], Copies({s: parts[s] for s in ("train", "val", "test") if s in parts})
+        return self._copies[1]
+
+    def _part_of(self, source: SplitSource, rows: slice) -> Part:
+        return Part(
+            self._corpus.digests[rows, 0].view(np.int64),
+            self._labels[rows],
+            lambda place: f"{source.name}, row {place + 1}",
+            lambda label: self.class_names[int(label)],
+        )
+
+    def _tell_copies(self) -> None:
+        if not self.deduplicate:  # else none of them is trained on
+            super()._tell_copies()
 
     def _buckets(
         self, dataset: ArrayTexts, *, training: bool, spread: bool = False

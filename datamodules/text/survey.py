@@ -109,17 +109,6 @@ def classes(corpus: Corpus, names: Sequence[str] | None, source: str) -> tuple[l
     return names, numbers
 
 
-def first_copies(digests: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_], Rows]:
-    """Return whether each text is the first of its kind, and where that first one stands."""
-    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: equal texts keep their order
-    ordered = digests[order]
-    new = np.ones(len(order), dtype=np.bool_)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    leader = np.empty(len(order), dtype=np.int64)
-    leader[order] = order[new][np.cumsum(new) - 1]
-    return leader == np.arange(len(order)), leader
-
-
 def selected(sources: Sequence[SplitSource], rows: Rows, what: str) -> Iterator[list[str]]:
     """Return the text of each of some ascending rows, or both of a pair."""
     first = 0

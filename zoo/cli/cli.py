@@ -37,6 +37,7 @@ from zoo.cli.inside import write_inside
 from zoo.cli.messages import refusal
 from zoo.cli.parser import LayerAction, ZooParser
 from zoo.cli.precision import Trainer, allow_tf32, choose_precision
+from zoo.cli.report import write_copies
 from zoo.cli.request import Arguments, Request
 from zoo.cli.resume import check_same_run
 from zoo.cli.session import Session
@@ -232,6 +233,7 @@ class ZooCLI(LightningCLI):
         if trainer.is_global_zero:
             folder.open()
             folder.write_recipe(self._recipe_text(recipe))
+            write_copies(folder, self.datamodule)
         loggers: list[Logger] = [MetricsCSV(folder.path, step)]
         others = [logger for logger in _as_list(extra) if isinstance(logger, Logger)]
         for logger in others:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from typing import Any
 
 import lightning as L
 
+from datamodules.core.copies import Copy
 from datamodules.core.files import nearby
-from datamodules.core.protocols import SupportsMarks
+from datamodules.core.protocols import SupportsCopies, SupportsMarks
 from zoo.callbacks.progress import digits
 from zoo.metrics.intervals import LEVEL, Intervals
 from zoo.nets.cost import Cost
@@ -107,3 +109,14 @@ def _chosen(chosen: dict[str, Any]) -> str:
     if value is None:
         return f"the last epoch, as there was no {by} to choose by"
     return f"epoch {chosen['epoch']}, step {chosen['step']}: {by} {digits(value)}"
+
+
+def write_copies(folder: RunFolder, data: object) -> None:
+    """Write ``copies.csv``: the samples that are copies of others, if there are any."""
+    copies = data.copies() if isinstance(data, SupportsCopies) else None
+    if not copies:
+        return
+    with (folder.path / "copies.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(Copy._fields)
+        writer.writerows(copies)

@@ -347,8 +347,9 @@ def in_lines(rows: list[tuple[str, str]]) -> list[str]:
     Returns:
         A text for each row, which may have several lines.
     """
-    width = max(len(name) for name, _ in rows)
-    return ["\n".join(_hanging(f"{name:<{width}}  ", text)) for name, text in rows if text]
+    rows = [(name, text) for name, text in rows if text]
+    width = max((len(name) for name, _ in rows), default=0)
+    return ["\n".join(_hanging(f"{name:<{width}}  ", text)) for name, text in rows]
 
 
 def _hanging(head: str, text: str) -> list[str]:

@@ -17,6 +17,7 @@ OF_IMAGES = {
     "HasLabelKind",
     "HasNumClasses",
     "SupportsClassWeights",
+    "SupportsCopies",
     "SupportsDenormalize",
     "SupportsDrawBatch",
     "SupportsMarks",
@@ -28,6 +29,7 @@ OF_TABLES = {
     "HasLabelKind",
     "HasNumClasses",
     "HasTargetName",
+    "SupportsCopies",
     "SupportsMarks",
     "SupportsRebuilding",
 }

@@ -1,10 +1,18 @@
+import json
 import unicodedata
 
 import numpy as np
 import pytest
 
 from datamodules.core.errors import OptionError
-from datamodules.core.splits import Partition, distinct, divide, name_keys, row_keys
+from datamodules.core.splits import (
+    Partition,
+    distinct,
+    divide,
+    known_share,
+    name_keys,
+    row_keys,
+)
 
 
 def homes(names: list[str], rows: dict[str, np.ndarray]) -> dict[str, str]:
@@ -166,3 +174,97 @@ def test_keys_are_of_names_and_contents() -> None:
     apart = distinct(keys)
     assert len(set(apart.tolist())) == 4
     assert apart[:3].tolist() == keys[:3].tolist()
+
+
+@pytest.mark.parametrize("per_class", [3, 6, 7])
+@pytest.mark.parametrize("classes", [2, 5, 40])
+def test_a_few_samples_a_class_are_enough_for_all_splits(per_class: int, classes: int) -> None:
+    labels = np.repeat(np.arange(classes), per_class)
+    keys = name_keys(map(str, range(len(labels))))
+    for seed in range(3):
+        sizes = {split: share(len(labels), 0.1) for split in ("test", "val")}
+        rows, kept = divide(keys, labels, sizes, seed)
+        for own in rows.values():
+            assert len(set(labels[own])) == classes
+        if per_class > 5:
+            assert len(rows["train"]) >= len(labels) / 2
+        again, _ = divide(keys, labels, sizes, seed, kept=kept)
+        assert all(np.array_equal(rows[split], again[split]) for split in rows)
+    # A split that nobody wants gets none, and a class of one or two is learnt from.
+    rows, _ = divide(keys, labels, {"test": 0, "val": 2}, 0)
+    assert not len(rows["test"])
+    few = np.array([0] * 40 + [1, 2, 2])
+    rows, _ = divide(name_keys(map(str, range(43))), few, {"test": 4, "val": 4}, 0)
+    assert {1, 2} <= set(few[rows["train"]])
+
+
+def with_copies(count: int = 300) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Samples of which every third is a copy of another, some of them with another label."""
+    names, labels = samples(count)
+    contents = np.arange(count, dtype=np.int64) * 7919
+    contents[::3] = contents[np.random.default_rng(1).permutation(count)[: len(contents[::3])]]
+    return names, labels, contents
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_copies_share_a_split_and_none_moves_when_they_come_or_go(grouped: bool) -> None:
+    names, labels, contents = with_copies()
+    owners = name_keys(f"P{number // 3}" for number in range(len(names))) if grouped else None
+
+    def drawn(picked: np.ndarray, kept: Partition | None = None, **options):
+        own = [names[i] for i in picked]
+        groups = None if owners is None else owners[picked]
+        options = {"contents": contents[picked], **options}
+        sizes = {split: share(len(own), 0.15) for split in ("test", "val")}
+        rows, partition = divide(
+            name_keys(own), labels[picked], sizes, 0, groups=groups, kept=kept, **options
+        )
+        return homes(own, rows), json.loads(json.dumps(partition))
+
+    everyone = np.arange(len(names))
+    before, kept = drawn(everyone)
+
+    def apart(found: dict[str, str]) -> int:
+        by_content: dict[int, set[str]] = {}
+        for name, content in zip(names, contents.tolist(), strict=True):
+            if name in found:
+                by_content.setdefault(content, set()).add(found[name])
+        return sum(len(splits) > 1 for splits in by_content.values())
+
+    assert apart(before) == 0
+    assert apart(drawn(everyone, contents=None)[0]) > 5
+    if not grouped:  # copies of patients' images make larger groups than 15 % divides well
+        sizes = [list(before.values()).count(split) for split in ("test", "val")]
+        assert all(abs(size - 45) <= 12 for size in sizes)
+    assert any(kept[split]["moved"] for split in kept)
+    # Without the half of all copies, and with all of them again: nothing leaves its split.
+    fewer = np.delete(everyone, np.arange(0, len(names), 6))
+    after, partition = drawn(fewer, kept)
+    assert after == {name: before[name] for name in after}
+    again, _ = drawn(everyone, partition)
+    assert apart(again) == 0
+    assert not any(
+        after[name] == "train" and again[name] != "train" for name in after
+    )  # what was trained on stays there
+
+
+def test_many_copies_of_one_are_trained_on() -> None:
+    contents = np.arange(200, dtype=np.int64)
+    contents[:60] = 7  # blank images, say
+    for seed in range(5):
+        keys = name_keys(map(str, range(200)))
+        sizes = {"test": 20, "val": 20}
+        rows, kept = divide(keys, contents * 0, sizes, seed, contents=contents)
+        assert set(range(60)) <= set(rows["train"])
+        again, _ = divide(keys, contents * 0, sizes, seed, contents=contents, kept=kept)
+        assert all(np.array_equal(rows[split], again[split]) for split in rows)
+
+
+def test_a_set_is_known_again_by_what_it_holds() -> None:
+    keys = name_keys(map(str, range(3000)))
+    _, kept = divide(keys, np.zeros(3000, dtype=np.int64), {"test": 300, "val": 300}, 0, source="x")
+    assert kept["train"]["source"] == "x"
+    assert len(kept["train"]["sketch"]) == 512
+    assert known_share(kept, keys) == 1
+    assert known_share(kept, name_keys(map(str, range(3000, 6000)))) == 0
+    assert abs(known_share(kept, keys[:750]) - 0.25) < 0.05

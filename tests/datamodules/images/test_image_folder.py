@@ -98,7 +98,7 @@ def test_folders_for_splits(root, tmp_path) -> None:
     data = build(split, allow_missing_classes=True)
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [27, 3, 4]
     save(split / "test" / "cow" / "0.png")
-    with pytest.raises(DataError, match=r"test/cow' is a class that the training images lack"):
+    with pytest.raises(DataError, match=r"test' has the classes 'cat', 'cow', but the "):
         ImageFolder(str(split))
 
 
@@ -110,7 +110,7 @@ def test_class_names(root) -> None:
     assert first.label[0] == 0
     for names, words in (
         (["cat"], "add 'dog'"),
-        (["cat", "dog", "cow"], "remove 'cow', which has no folder"),
+        (["cat", "dog", "cow"], "remove 'cow', which has no images"),
         (["cat", "dog", "cat"], "name each class once"),
     ):
         with pytest.raises(OptionError, match=f"class_names is .*{words}"):
@@ -133,7 +133,7 @@ def test_wrong_folders(tmp_path, root) -> None:
         ImageFolder(str(root))
     (empty / "val").mkdir()
     (empty / "test").mkdir()
-    with pytest.raises(DataError, match="test and val but no folder 'train'"):
+    with pytest.raises(DataError, match=r"test' holds no class folders"):
         ImageFolder(str(empty))
     (empty / "train").mkdir()
     with pytest.raises(DataError, match=r"train' holds no class folders"):
@@ -175,11 +175,9 @@ def test_folder_in_which_every_file_is_broken(root, skip_broken) -> None:
 def test_class_that_a_split_lacks(root, tmp_path) -> None:
     for path in sorted((root / "dog").iterdir())[2:]:
         path.unlink()
-    for options in ({"val_fraction": 0.1}, {"val_fraction": 0.3, "test_fraction": 0.3}):
-        with pytest.raises(DataError, match=r"no image of class 'dog' in its \w+ split; add some"):
-            build(root, **options)
-    data = build(root, allow_missing_classes=True)
-    assert set(data.split("test").labels[data.split("test").rows]) == {0}
+    data = build(root)  # two dogs cannot stand in three splits
+    counts = {s: data._class_counts(data.split(s)).tolist() for s in ("train", "val", "test")}
+    assert counts == {"train": [16, 1], "val": [2, 0], "test": [2, 1]}
     # There is nothing to learn of a class that the training split lacks.
     split = tmp_path / "split"
     for name in ("train", "val", "test"):
@@ -221,7 +219,7 @@ def test_second_run_decodes_nothing(root, monkeypatch) -> None:
     os.utime(root / "cat" / "00.png", ns=(5, 5))
     build(root, "fit")
     assert len(calls) == 30
-    save(root / "cat" / "new.png")
+    save(root / "cat" / "new.png", seed=99)
     assert len(build(root, "fit").split("train")) == 25
 
 
@@ -499,7 +497,7 @@ def test_patient_in_two_folders(root, tmp_path, patients) -> None:
         (split / part).mkdir(parents=True)
         for name in ("cat", "dog"):
             for i in range(first, first + 10):
-                save(split / part / name / f"{i}.png")
+                save(split / part / name / f"{i}.png", seed=2 * i + (name == "dog"))
     owners = {
         path.relative_to(split).as_posix(): f"P{int(path.stem)}" for path in split.rglob("*.png")
     }

@@ -134,7 +134,8 @@ def test_a_folders_images_and_later_inputs_have_one_shape(
         folder = tmp_path / "images" / label
         folder.mkdir(parents=True)
         for number in range(12):
-            Image.new("RGB", (30 + number, 20)).save(folder / f"{number}.png")
+            colour = (9 * number, 0, 200 if label == "a" else 0)  # no two are copies
+            Image.new("RGB", (30 + number, 20), colour).save(folder / f"{number}.png")
     root = str(tmp_path / "images")
     data = ImageFolder(root, image_size=[8, 12], resize="pad", batch_size=4, rotation=10)
     data.setup("fit")

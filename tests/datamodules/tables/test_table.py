@@ -128,7 +128,9 @@ def test_nothing_is_learnt_from_validation_and_test_rows(csv_path, tmp_path, by_
         changed["flat"][row] = 7
         changed["city"][row] = "Atlantis"
         changed["price"][row] = -1e6
-    other = CSVTable(write(tmp_path / "other.csv", changed), target="price")
+    other = CSVTable(
+        write(tmp_path / "other.csv", changed), target="price", partition=data.partition
+    )
     theirs = features(other)
     keep = ("means", "stds", "categories", "target_mean", "target_std", "feature_names")
     assert {name: getattr(other, name) for name in keep} == {

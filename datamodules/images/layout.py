@@ -1,0 +1,278 @@
+"""What a folder of images with labels holds: its splits, and each image's class or classes."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.splits import composed
+from datamodules.images.decode import list_images, no_images, skipped_reason
+from datamodules.images.folder import same_name
+from datamodules.images.labels import Columns, LabelTable
+
+#: What a split's folder may be called, in any case.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_TABLES = (".csv", ".tsv")
+
+
+@dataclass
+class Labelled:
+    """Images of a split, or of all that are to be divided.
+
+    Attributes:
+        files: Their paths.
+        classes: The names of each one's classes; one, unless an image may have several.
+        folders: Each one's folder of its class, or of all where a table says the classes.
+        given: What says that they are the split's; empty where they are to be divided.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    classes: list[tuple[str, ...]] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    given: str = ""
+
+
+@dataclass
+class Listing:
+    """What a folder holds.
+
+    Attributes:
+        root: The folder that holds the splits or classes, below a wrapper if there is one.
+        base: The folder below which training images are named.
+        splits: The images of "train", "val" and "test", as far as they are there.
+        class_names: The classes of all splits, in their order.
+        several: Whether an image may have several classes.
+        labelled_by: The table that the classes were read from; empty for folders.
+        skipped: How many files were passed over, by the reason.
+    """
+
+    root: Path
+    base: Path
+    splits: dict[str, Labelled]
+    class_names: list[str]
+    several: bool = False
+    labelled_by: str = ""
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """The classes in their order, where they are known before.
+
+    Attributes:
+        names: The classes.
+        of_net: Whether a net has learnt them, so that not all need be there.
+    """
+
+    names: list[str]
+    of_net: bool
+
+    def check(self, where: Path, found: Collection[str]) -> None:
+        """Compare them with those that there are.
+
+        Raises:
+            UserError: If there are others, or, of those that a user names, not all.
+        """
+        if self.of_net:
+            _check_classes(where, found, self.names, "the net knows")
+            return
+        unnamed = [name for name in found if name not in self.names]
+        if unnamed:
+            remedy = f"add {unnamed[0]!r}, which {shown(where)} holds"
+            raise refuse("class_names", self.names, remedy)
+        absent = [name for name in self.names if name not in found]
+        if absent:
+            remedy = f"remove {absent[0]!r}, which has no images in {shown(where)}"
+            raise refuse("class_names", self.names, remedy)
+
+
+def list_folder(
+    root: Path, labels: Path | None, columns: Columns, class_names: ClassNames | None
+) -> Listing:
+    """List images and their classes; of the images nothing is read.
+
+    Args:
+        root: The folder.
+        labels: A table of names and labels; None looks for one where there are no class folders.
+        columns: Which of its columns are what.
+        class_names: The classes, if they are known.
+
+    Raises:
+        UserError: If classes or images are not there.
+    """
+    skipped: Counter[str] = Counter()
+    inner = _unwrapped(root)
+    splits = _split_folders(inner)
+    table = labels if labels is not None else _own_table(inner, splits)
+    if table is not None:
+        listing = _by_table(inner, table, columns, class_names, skipped)
+    else:
+        listing = _by_folders(inner, splits, class_names, skipped)
+    return listing
+
+
+def folders_in(root: Path) -> dict[str, Path]:
+    """Return the folders in a folder by their names, sorted, in one form of Unicode."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        if path.is_dir() and skipped_reason(path) is None:
+            other = found.setdefault(composed(path.name), path)
+            if other != path:
+                raise same_name(other, path)
+    return dict(sorted(found.items()))
+
+
+def _holds_images(folder: Path) -> bool:
+    """Return whether images lie in a folder, not in a folder of it."""
+    return any(skipped_reason(path) is None and path.is_file() for path in folder.iterdir())
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _TABLES)
+    return [path for path in files if path.is_file() and not path.name.startswith(".")]
+
+
+def _unwrapped(root: Path) -> Path:
+    """Return the folder in a folder that holds nothing else, if splits or classes are in it."""
+    while True:
+        folders = folders_in(root)
+        if len(folders) != 1 or _holds_images(root) or _tables_in(root):
+            return root
+        [(name, inner)] = folders.items()
+        if name.lower() in SPLIT_NAMES or not (folders_in(inner) or _tables_in(inner)):
+            return root
+        root = inner
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Return the folders that are named after splits and hold no images themselves."""
+    found: dict[str, Path] = {}
+    for name, folder in folders_in(root).items():
+        split = SPLIT_NAMES.get(name.lower())
+        if split is None or _holds_images(folder):
+            continue
+        other = found.setdefault(split, folder)
+        if other != folder:
+            raise DataError(
+                f"{shown(other)} and {shown(folder)} are both the {split} split's by their names; "
+                "merge them or rename one"
+            )
+    return found
+
+
+def _own_table(root: Path, splits: Mapping[str, Path]) -> Path | None:
+    """Return the only table in a folder that has no class folders."""
+    tables = _tables_in(root)
+    if len(tables) != 1 or any(folders_in(folder) for folder in splits.values()):
+        return None
+    with_images = [name for name, folder in folders_in(root).items() if _holds_images(folder)]
+    classes = [name for name in with_images if name.lower() not in SPLIT_NAMES]
+    return tables[0] if len(classes) < 2 else None
+
+
+# ---------------------------------------------------------------- class folders
+
+
+def _by_folders(
+    root: Path, splits: dict[str, Path], class_names: ClassNames | None, skipped: Counter[str]
+) -> Listing:
+    others = [name for name, folder in folders_in(root).items() if folder not in splits.values()]
+    if "train" not in splits and others:
+        splits = {}  # classes of such names
+    elif splits and others:
+        skipped["folders beside the splits"] += len(others)
+    base = splits.get("train", root)
+    if splits and "train" not in splits:
+        base = next(iter(splits.values()))
+    found = folders_in(base)
+    if not found:
+        raise DataError(f"{shown(base)} holds no class folders; put each class's images in one")
+    if class_names is not None:
+        class_names.check(base, found)
+    names = [*found] if class_names is None else class_names.names
+    listed = {
+        split: _by_classes(folder, names, skipped, every=split == "train")
+        for split, folder in (splits or {"train": root}).items()
+    }
+    for split, folder in splits.items():
+        listed[split].given = f"folder {folder.name}"
+    return Listing(root, base, listed, names, skipped=skipped)
+
+
+def _by_classes(
+    folder: Path, names: Collection[str], skipped: Counter[str], *, every: bool
+) -> Labelled:
+    """List the images of a folder that holds classes."""
+    found = folders_in(folder)
+    _check_classes(folder, found, names, "the training images have")
+    listed = Labelled()
+    for name in names:
+        images = list_images(found[name], some=every, skipped=skipped) if name in found else []
+        listed.files += images
+        listed.classes += [(name,)] * len(images)
+        listed.folders += [found[name]] * len(images) if images else []
+    if not listed.files:
+        raise no_images(folder)
+    return listed
+
+
+def _check_classes(where: Path, found: Collection[str], names: Collection[str], whose: str) -> None:
+    """Refuse classes that are not among those that are known, naming both lists.
+
+    Raises:
+        DataError: If some are not.
+    """
+    others = [name for name in found if name not in names]
+    if others:
+        raise DataError(
+            f"{shown(where)} has the classes {_list(found)}, but {whose} {_list(names)}; train "
+            f"on images of {others[0]!r} too, or remove it there"
+        )
+
+
+def _list(names: Collection[str]) -> str:
+    shown_names = [repr(name) for name in [*names][:10]]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(shown_names) + more
+
+
+# ---------------------------------------------------------------- a table of labels
+
+
+def _by_table(
+    root: Path,
+    path: Path,
+    columns: Columns,
+    class_names: ClassNames | None,
+    skipped: Counter[str],
+) -> Listing:
+    files = list_images(root, some=True, skipped=skipped)
+    table = LabelTable(path, root, files, columns)
+    splits: dict[str, Labelled] = {}
+    for file, classes, of_row in zip(files, table.classes, table.splits, strict=True):
+        first = file.relative_to(root).parts[0]
+        folder = SPLIT_NAMES.get(first.lower())
+        if classes is None:  # it has no row, and neither has any other file of its folder
+            skipped["images without a label"] += 1
+            continue
+        split = SPLIT_NAMES[of_row.lower()] if of_row else folder or "train"
+        given = f"column {table.split_column}" if of_row else f"folder {first}" if folder else ""
+        listed = splits.setdefault(split, Labelled(given=given))
+        listed.files.append(file)
+        listed.classes.append(classes)
+        listed.folders.append(root)
+    if class_names is not None:
+        class_names.check(path, table.class_names)
+    names = table.class_names if class_names is None else class_names.names
+    return Listing(
+        root, root, splits, names, table.several, f"{shown(path)}, {table.read_from}", skipped
+    )

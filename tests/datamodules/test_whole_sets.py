@@ -1,0 +1,107 @@
+"""Other data than a net was trained on is tested whole; what it was trained on is known again."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules import CSVTable, ImageFolder, TextClassification
+from datamodules.core.errors import DataError
+
+COUNT = 60
+
+
+def images(place: Path, numbers: list[int]) -> dict[str, str]:
+    for number in numbers:
+        path = place / "ab"[number % 2] / f"{number % 97}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return {"root": str(place)}
+
+
+def table(place: Path, numbers: list[int]) -> dict[str, str]:
+    place.mkdir()
+    rows = [f"{number % 7},{number}" for number in numbers]
+    (place / "t.csv").write_text("\n".join(["a,y", *rows]))
+    return {"path": str(place / "t.csv")}
+
+
+def texts(place: Path, numbers: list[int]) -> dict[str, str]:
+    place.mkdir()
+    rows = [f"the text of number {number},{number % 2}" for number in numbers]
+    (place / "t.csv").write_text("\n".join(["text,label", *rows]))
+    return {"path": str(place / "t.csv")}
+
+
+KINDS = {
+    images: (ImageFolder, {"image_size": 8, "in_channels": 1}),
+    table: (CSVTable, {"target": "y"}),
+    texts: (TextClassification, {"tokenizer": "word", "min_frequency": 1}),
+}
+
+
+@pytest.mark.parametrize("write", KINDS, ids=lambda kind: kind.__name__)
+def test_other_data_is_tested_whole(tmp_path: Path, write: Callable[..., dict[str, str]]) -> None:
+    kind, options = KINDS[write]
+    data = kind(**write(tmp_path / "old", [*range(COUNT)]), **options)
+    data.setup()
+    sizes = {split: len(data.split(split)) for split in ("train", "val", "test")}
+    spec = json.loads(json.dumps(data.resolved()))["init_args"]
+
+    def evaluated(place: dict[str, str], stage: str) -> int:
+        other = kind(**{**spec, **place})
+        for _ in range(2):  # as the command line and Lightning each do
+            other.setup(stage)
+        assert list(other._splits) == ["val" if stage == "validate" else "test"]
+        return len(other.split("val" if stage == "validate" else "test"))
+
+    # Others, of the same names even: all of them.
+    new = write(tmp_path / "new", [*range(1000, 1000 + COUNT // 2)])
+    assert evaluated(new, "test") == COUNT // 2
+    assert evaluated(new, "validate") == COUNT // 2
+    other = kind(**{**spec, **new})
+    other.setup("test")
+    assert other.describe().splits["test"].origin == "all of it, as the net was trained on others"
+    # To be trained on, they are divided.
+    other.setup("fit")
+    other.setup("test")
+    assert sum(len(other.split(split)) for split in sizes) == COUNT // 2
+    # What was trained on, elsewhere and with a few more: the checkpoint's split.
+    moved = write(tmp_path / "moved", [*range(COUNT + 6)])
+    with pytest.warns(UserWarning, match="have changed since the checkpoint was made"):
+        count = evaluated(moved, "test")
+    assert sizes["test"] <= count <= sizes["test"] + 6
+    # In its own place it is the same set, whatever has become of it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = kind(**spec)
+        again.setup("test")
+    assert len(again.split("test")) == sizes["test"]
+    # A few among others that the net has seen are told.
+    mixed = write(tmp_path / "mixed", [*range(1000, 1060), *range(12)])
+    with pytest.warns(UserWarning, match=r"about 1?[0-9] \w+ of .* that the net was trained on"):
+        count = evaluated(mixed, "test")
+    assert count == COUNT + 12
+
+
+def test_a_test_folder_alone_and_other_classes(tmp_path: Path) -> None:
+    spec = {**images(tmp_path / "old", [*range(COUNT)]), "image_size": 8, "in_channels": 1}
+    data = ImageFolder(**spec)
+    data.setup()
+    spec = json.loads(json.dumps(data.resolved()))["init_args"]
+    for numbers, folder in (([*range(1000, 1030)], "both"), ([*range(1000, 1030, 2)], "one")):
+        images(tmp_path / folder / "test", numbers)
+        other = ImageFolder(**{**spec, "root": str(tmp_path / folder)})
+        other.setup("test")
+        assert len(other.split("test")) == len(numbers)
+        assert other.class_names == ["a", "b"]
+    (tmp_path / "both" / "test" / "a").rename(tmp_path / "both" / "test" / "c")
+    with pytest.raises(
+        DataError, match="test' has the classes 'b', 'c', but the net knows 'a', 'b'; train on"
+    ):
+        ImageFolder(**{**spec, "root": str(tmp_path / "both")})
