@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from datamodules.core.plot import DPI, draw_images
+from zoo.cli.mask_plots import MaskPicture, draw_masks, error_map
 from zoo.cli.plots import (
     draw_attention,
     draw_confusion,
     draw_curves,
-    draw_masks,
     draw_reliability,
     draw_scatter,
 )
@@ -24,6 +24,14 @@ def rows_of(scale: float) -> list[dict[str, str]]:
     return [{"step": step, "train/loss": y, "val/loss": y, "val/acc": y} for step, y in figures]
 
 
+MASKS = MaskPicture(
+    "a name that is longer than what there is room for.png: Dice 0.12",
+    np.zeros((8, 12, 1), np.uint8),
+    np.tile(np.array([0, 1, 2, 255], np.uint8), (8, 3)),
+    np.tile(np.array([0, 1, 1, 0, 2, 0], np.uint8), (8, 2)),
+)
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -36,7 +44,8 @@ def rows_of(scale: float) -> list[dict[str, str]]:
         lambda: draw_scatter(NUMBERS, NUMBERS[::-1], "median house value in dollars", 0.512),
         lambda: draw_scatter(NUMBERS / 1e9, NUMBERS[::-1] / 1e9, "y", 0.5),
         lambda: draw_attention([(["internationalisation", "a"] * 9, np.ones(18) / 18)] * 3),
-        lambda: draw_masks([[np.zeros((8, 12, 3), np.uint8)] * 3] * 2),
+        lambda: draw_masks([MASKS] * 2, LONG),
+        lambda: draw_masks([MASKS], ["background", "cell"]),
         lambda: draw_images(
             torch.zeros(1, 1, 8, 8, dtype=torch.uint8), ["a\nb"], "a long headline"
         ),
@@ -105,3 +114,11 @@ def test_scatter_shows_predictions_over_targets() -> None:
     assert list(points.lines[0].get_ydata()) == [1, 4]
     assert points.get_xlabel() == "true age"
     assert sum(bar.get_height() for bar in errors.patches) == 2
+
+
+def test_errors_have_the_colours_of_their_kinds() -> None:
+    truth = np.array([[0, 1, 0, 1, 255, 2]], np.uint8)
+    guess = np.array([[0, 1, 1, 0, 1, 1]], np.uint8)
+    colours = error_map(np.full((1, 6, 3), 255, np.uint8), truth, guess)[0].tolist()
+    pale = [224, 224, 224]
+    assert colours == [pale, pale, [255, 60, 60], [60, 120, 255], pale, [255, 80, 255]]

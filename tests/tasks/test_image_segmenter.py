@@ -7,8 +7,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import SyntheticCells
 from zoo import ImageSegmenter, UNet
+from zoo.cli.predictions import worst_images
 from zoo.errors import UserError
 from zoo.losses.segmentation import segmentation_loss
+from zoo.metrics.classes import dice_of_images
 
 
 class Bright(nn.Module):
@@ -54,6 +56,19 @@ def test_figures_by_hand(trainer, sample):
         assert found[f"test/iou_{name}"] == pytest.approx(iou[number])
     assert found["test/dice"] == pytest.approx((dice[1] + dice[2]) / 2)
     assert found["test/iou"] == pytest.approx((iou[1] + iou[2]) / 2)
+    of_images = []
+    for said, true, there in zip(predicted, masks, counted, strict=True):
+        own = [
+            2 * (said[there] == number).logical_and(true[there] == number).sum().item() / both
+            for number in (1, 2)
+            if (both := ((said[there] == number).sum() + (true[there] == number).sum()).item())
+        ]
+        of_images.append(sum(own) / len(own) if own else 1.0)
+    assert found["test/dice_of_images"] == pytest.approx(sum(of_images) / len(of_images))
+    # The worst image comes first, and each with its number, which this data does not have.
+    kept = task.test_artifacts["masks"]
+    assert [each.dice for each in kept] == pytest.approx(sorted(of_images))
+    assert {each.number for each in kept} == {-1}
     right = ((predicted == masks) & counted).sum() / counted.sum()
     assert found["test/acc"] == pytest.approx(right.item())
     losses = segmentation_loss("dice_cross_entropy", ignore_index=255)(
@@ -92,14 +107,23 @@ def test_learns_synthetic_cells(trainer):
     data = SyntheticCells(count=120, image_size=32, batch_size=16, rotate90=True)
     torch.manual_seed(0)
     net = UNet(data.in_channels, data.num_classes, depth=2, width=8)
-    task = ImageSegmenter(net, lr=0.01, class_weights="auto")
+    names = data.class_names
+    task = ImageSegmenter(net, lr=0.01, class_weights="auto", class_names=names)
     runner = trainer(max_epochs=5)
     runner.fit(task, data)
     (found,) = runner.test(task, data, verbose=False)
     assert found["test/dice"] > 0.7
     background, cell = task.loss.class_weights.tolist()
     assert background < 1 < cell
-    assert len(task.test_artifacts["masks"]) == 6
+    worst = task.test_artifacts["masks"]
+    assert len(worst) == 6
+    of_images = task.test_artifacts["images"]
+    dice = dice_of_images(of_images["counts"])
+    lowest = of_images["index"][dice.argsort(stable=True)[:6]].tolist()
+    assert sorted(each.number for each in worst) == sorted(lowest)
+    assert {"test/dice_background", "test/iou_cell"} <= found.keys()
+    told = worst_images(task.test_artifacts, data)
+    assert told.startswith(f"{worst[0].number} {worst[0].dice:.3f}, ")
 
 
 def test_auto_weights_need_data_that_counts(trainer, sample):

@@ -17,6 +17,7 @@ from torch import Tensor
 from datamodules.core.plot import DPI
 from datamodules.core.protocols import (
     HasClassNames,
+    HasNames,
     HasTargetName,
     HasTokenizer,
     SupportsDenormalize,
@@ -29,6 +30,7 @@ from zoo.run.csv_logger import read_metrics
 from zoo.run.loggers import log_picture
 from zoo.run.wandb_logger import active_wandb
 from zoo.tasks.base import Task
+from zoo.tasks.image_segmenter import ShownMask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +48,8 @@ class Pictures:
 
     ``batch.png`` (the first training batch as the net sees it), ``curves.png``, and from the test
     ``confusion.png``, ``reliability.png`` and ``wrong.png`` of a classifier, ``scatter.png`` of a
-    regressor, ``confusion.png`` and ``masks.png`` of a segmenter; of a text classifier also
-    ``wrong_texts.csv`` and, where it pools by attention, ``attention.png``.
+    regressor, ``confusion.png`` and ``masks.png`` (the worst images) of a segmenter; of a text
+    classifier also ``wrong_texts.csv`` and, where it pools by attention, ``attention.png``.
 
     They are drawn once the run's figures are written, and one that cannot be drawn costs a line on
     stderr and nothing else.
@@ -148,17 +150,18 @@ class Pictures:
             [([token(each) for each in row.tolist()], _array(weights)) for row, weights in texts]
         )
 
-    def _masks(self, samples: list[tuple[Tensor, Tensor, Tensor]]) -> Figure | None:
-        from datamodules.core.plot import overlay
-        from zoo.cli.plots import draw_masks
+    def _masks(self, samples: list[ShownMask]) -> Figure | None:
+        from zoo.cli.mask_plots import MaskPicture, draw_masks
 
+        names = self.data.names if isinstance(self.data, HasNames) else None
         drawn = []
-        for image, mask, predicted in samples:
-            shown = self._visible(image[None])
-            plain = shown.expand(1, 3, -1, -1)
-            truth, guess = overlay(shown, mask[None]), overlay(shown, predicted[None])
-            drawn.append([picture[0].permute(1, 2, 0).numpy() for picture in (plain, truth, guess)])
-        return draw_masks(drawn) if drawn else None
+        for sample in samples:
+            image = self._visible(sample.image[None])[0].permute(1, 2, 0).numpy()
+            name = Path(names[sample.number]).name if names else f"image {sample.number}"
+            title = f"{name}: Dice {sample.dice:.2f}"
+            masks = [each.numpy().astype("uint8") for each in (sample.mask, sample.predicted)]
+            drawn.append(MaskPicture(title, image, *masks))
+        return draw_masks(drawn, self._class_names()) if drawn else None
 
     def _wrong(self, found: dict[str, Tensor]) -> Figure | None:
         from datamodules.core.plot import draw_images

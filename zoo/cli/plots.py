@@ -179,26 +179,6 @@ def draw_reliability(stages: Mapping[str, tuple[NDArray[Any], float]]) -> Figure
     return figure
 
 
-def draw_masks(samples: Sequence[Sequence[NDArray[Any]]]) -> Figure:
-    """Images beside themselves under the true and under the predicted mask.
-
-    Args:
-        samples: Image, image under truth, image under prediction, each ``(H, W, 3)``.
-    """
-    figure = new_figure(7.5, 2.6 * len(samples))
-    for row, sample in enumerate(samples):
-        for column, (title, picture) in enumerate(
-            zip(("image", "truth", "prediction"), sample, strict=True)
-        ):
-            axes = figure.add_subplot(len(samples), 3, 3 * row + column + 1)
-            axes.imshow(picture)
-            axes.axis("off")
-            if row == 0:
-                axes.set_title(title)
-    set_margins(figure, len(samples), 3, top=0.35, between_columns=0.1, between_rows=0.1)
-    return figure
-
-
 def draw_attention(texts: Sequence[tuple[Sequence[str], NDArray[Any]]]) -> Figure:
     """Return what attention pooling looks at: tokens of texts over the weight of each.
 

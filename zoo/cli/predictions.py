@@ -21,11 +21,13 @@ from datamodules.core.protocols import (
     SupportsTexts,
 )
 from zoo.errors import UserError
-from zoo.metrics.classes import f1
+from zoo.metrics.classes import dice_of_images, f1
 from zoo.run.folder import RunFolder
 
 #: Inputs that could not be read that are named, and classes whose probabilities a test writes.
 _MOST_NAMED, _MOST_CLASSES = 50, 100
+#: Worst images that a test names.
+_MOST_WORST = 3
 #: Characters of a text that stand for it.
 _TEXT_LENGTH = 60
 
@@ -168,6 +170,20 @@ def write_outcomes(folder: RunFolder, artifacts: Mapping[str, Any], data: object
         writer.writerows([*name, *row] for name, row in zip(named, rows, strict=True))
 
 
+def worst_images(artifacts: Mapping[str, Any], data: object) -> str | None:
+    """Return the three images whose masks were predicted worst, with their Dice; None if none."""
+    if "images" not in artifacts:
+        return None
+    of_images = artifacts["images"]
+    dice = dice_of_images(of_images["counts"])
+    worst = dice.argsort(stable=True)[:_MOST_WORST]
+    names = _named(of_images["index"][worst].tolist(), data)
+    return ", ".join(
+        f"{Path(name[0]).name} {value:.3f}"
+        for name, value in zip(names, dice[worst].tolist(), strict=True)
+    )
+
+
 def _named(numbers: list[int], data: object) -> list[list[str]]:
     """Return what each sample is called."""
     if isinstance(data, HasNames):
@@ -212,7 +228,7 @@ def _images(of_images: Mapping[str, Tensor], data: object) -> _Rows:
     hits, predicted, true = of_images["counts"].unbind(1)
     dice = f1(hits, predicted, true)  # (N, C)
     classes = _class_names(data, dice.shape[1])
-    means = dice[:, 1:].nanmean(1).nan_to_num(1.0)
+    means = dice_of_images(of_images["counts"])
     columns = ["dice", *(f"dice({name})" for name in classes), "loss"]
     table = torch.cat([means[:, None], dice, of_images["loss"][:, None].double()], dim=1)
     shown = ([f"{value:.6f}" if value == value else "" for value in row] for row in table.tolist())

@@ -42,6 +42,7 @@ def write_report(
     cost: Cost | None,
     seed: int | bool,
     intervals: Intervals | None = None,
+    worst: str | None = None,
 ) -> None:
     """Print the short table and write ``summary.json``.
 
@@ -51,6 +52,7 @@ def write_report(
         cost: Of its net.
         seed: Of the run.
         intervals: Of the test's figures.
+        worst: The samples of the test that came out worst, where it tells them.
     """
     of_test = {"intervals": intervals.plain()} if intervals is not None else {}
     folder.write_summary(
@@ -73,6 +75,8 @@ def write_report(
         ]
     if stage == "test" and report["test"]:
         lines.append(("intervals", _told(intervals)))
+    if worst:
+        lines.append(("worst images", worst))
     if chosen := report.get("chosen"):
         lines.append(("chosen", _chosen(chosen)))
     seconds = report.get("fit_seconds", report.get("seconds"))

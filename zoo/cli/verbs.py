@@ -21,7 +21,7 @@ from zoo.cli.cli import ZooCLI
 from zoo.cli.json_output import document_of
 from zoo.cli.messages import refusal
 from zoo.cli.pictures import Pictures
-from zoo.cli.predictions import write_outcomes, write_predictions
+from zoo.cli.predictions import worst_images, write_outcomes, write_predictions
 from zoo.cli.report import data_mark, test_figures, write_report
 from zoo.cli.request import Request, build_arguments
 from zoo.cli.session import Session, quiet
@@ -117,7 +117,9 @@ def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
         report["data_mark"] = data_mark(cli.datamodule)
         task = cli.model if report.get("test") and isinstance(cli.model, Task) else None
         intervals = task.test_intervals if task is not None else None
-        write_report(cli.folder, report, cli.cost, cli.config["seed_everything"], intervals)
+        worst = worst_images(task.test_artifacts, cli.datamodule) if task is not None else None
+        seed = cli.config["seed_everything"]
+        write_report(cli.folder, report, cli.cost, seed, intervals, worst)
         if task is not None:
             write_outcomes(cli.folder, task.test_artifacts, cli.datamodule)
 

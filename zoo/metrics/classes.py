@@ -73,6 +73,19 @@ def f1(hits: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     return 2 * hits.double() / (predicted + true)
 
 
+def dice_of_images(counts: Tensor) -> Tensor:
+    """Return each image's Dice, a mean over its classes but the first, ``(N,)``.
+
+    Args:
+        counts: Pixels of each image and class, ``(N, 3, C)``: rightly predicted, predicted, true.
+
+    >>> dice_of_images(torch.tensor([[[5, 1], [6, 2], [5, 3]], [[9, 0], [9, 0], [9, 0]]]))
+    tensor([0.4000, 1.0000], dtype=torch.float64)
+    """
+    means: Tensor = f1(*counts.unbind(1))[:, 1:].nanmean(1).nan_to_num(1.0)
+    return means
+
+
 def iou(hits: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     """Return ``TP / (TP + FP + FN)`` of each class; see :func:`recall`."""
     return hits.double() / (predicted + true - hits)

@@ -44,6 +44,7 @@ Names:
     entropy_scaled: As entropy, at that temperature.
     dice: Overlap of masks over their mean size; the mean over classes, background left out.
     iou: Overlap of masks over their union, likewise.
+    dice_of_images: The mean over images of each one's own Dice.
     mse: Mean squared error, in the target's own unit.
     mae: Mean absolute error, in the target's own unit.
     r2: R²: the share of the targets' variance that is explained.

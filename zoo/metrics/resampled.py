@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zoo.losses.base import LabelKind
 from zoo.metrics.calibration import BINS, bin_of, entropy
+from zoo.metrics.classes import dice_of_images
 from zoo.metrics.intervals import Figures, Floats
 
 Rows = npt.NDArray[np.int64]
@@ -209,6 +210,7 @@ def masks(counts: Tensor, losses: Tensor, class_names: list[str]) -> Figures:
     count, _, classes = counts.shape
     table = counts.double().reshape(count, -1).numpy()
     of_images = losses.double().numpy()
+    dice = dice_of_images(counts.cpu()).numpy()
 
     def figures_of(weights: Floats) -> dict[str, Floats]:
         hits, predicted, true = (weights @ table).reshape(-1, 3, classes).transpose(1, 0, 2)
@@ -216,7 +218,7 @@ def masks(counts: Tensor, losses: Tensor, class_names: list[str]) -> Figures:
             "dice": (2 * hits, predicted + true),
             "iou": (hits, predicted + true - hits),
         }
-        figures = {"loss": weights @ of_images / count}
+        figures = {"loss": weights @ of_images / count, "dice_of_images": weights @ dice / count}
         with np.errstate(divide="ignore", invalid="ignore"):
             figures["acc"] = hits.sum(axis=1) / true.sum(axis=1)
             for name, (above, below) in fractions.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,14 @@ from zoo.errors import UserError
 from zoo.inference.tiling import predict_tiled, reach
 from zoo.losses.base import TargetKind
 from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
-from zoo.metrics.classes import Confusion, confusion_counts, f1, iou, mean_over_classes
+from zoo.metrics.classes import (
+    Confusion,
+    confusion_counts,
+    dice_of_images,
+    f1,
+    iou,
+    mean_over_classes,
+)
 from zoo.metrics.collectors import Collected, in_order
 from zoo.metrics.intervals import Intervals, intervals
 from zoo.metrics.resampled import masks as masks_of_resamples
@@ -25,6 +32,24 @@ from zoo.tasks.net_spec import known_classes
 
 _MOST_PICTURES = 6
 _GUESSED_OVERLAP = 64
+
+
+class ShownMask(NamedTuple):
+    """An image of a test that is drawn.
+
+    Attributes:
+        dice: How well its mask was predicted.
+        number: Its number in the data set; -1 where it has none.
+        image: As the net got it, (C, H, W).
+        mask: Each pixel's class, (H, W).
+        predicted: The same as predicted.
+    """
+
+    dice: float
+    number: int
+    image: Tensor
+    mask: Tensor
+    predicted: Tensor
 
 
 class ImageSegmenter(Task):
@@ -39,7 +64,8 @@ class ImageSegmenter(Task):
     ``dice = 2 TP / (2 TP + FP + FN)``, ``iou = TP / (TP + FP + FN)``
 
     A class that neither occurs nor is predicted has none. ``dice`` and ``iou`` without a class are
-    means over the others but the first, which is the background; see :mod:`zoo.metrics.classes`.
+    means over the others but the first, which is the background; see :mod:`zoo.metrics.classes`. At
+    test ``dice_of_images`` is the mean over the images of each one's own Dice.
 
     Args:
         net: The network.
@@ -118,7 +144,7 @@ class ImageSegmenter(Task):
         self.channels_last = channels_last
         if channels_last:
             net.to(memory_format=torch.channels_last)
-        self._shown: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._worst: list[ShownMask] = []
 
     def training_loss_options(self) -> list[str]:
         """Return the weights of classes, where there are any."""
@@ -140,15 +166,16 @@ class ImageSegmenter(Task):
         figures = {f"{stage}/acc": float(counts.trace() / counts.sum().clamp(min=1))}
         for name, values in (("dice", f1(*of_classes)), ("iou", iou(*of_classes))):
             figures[f"{stage}/{name}"] = mean_over_classes(values[1:])
-            if stage == "test" and self.num_classes > 2:
+            if stage == "test":
                 for of, value in zip(self.class_names, values.tolist(), strict=True):
                     if not math.isnan(value):
                         figures[f"test/{name}_{of}"] = value
         if stage == "test":
-            artifacts["masks"], self._shown = self._shown, []
+            artifacts["masks"], self._worst = self._worst, []
             counts, losses, numbers = artifacts.pop("of_images")
             numbers, counts, losses = in_order(numbers, counts, losses.reshape(-1))
             artifacts["images"] = {"index": numbers, "counts": counts, "loss": losses}
+            figures["test/dice_of_images"] = float(dice_of_images(counts).mean())
         return figures
 
     def intervals(self, figures: dict[str, float], artifacts: dict[str, Any]) -> Intervals:
@@ -192,15 +219,6 @@ class ImageSegmenter(Task):
                 f"classes run from 0 to {self.num_classes - 1}, and {MASK_IGNORE_INDEX} is left out"
             )
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the test figures, and keeps a few images for the picture."""
-        predicted = self.evaluate("test", batch)
-        room = _MOST_PICTURES - len(self._shown)
-        self._shown += [
-            (image.float().cpu(), mask.cpu(), guess.cpu())
-            for image, mask, guess in list(zip(batch[0], batch[1], predicted, strict=True))[:room]
-        ]
-
     def evaluate(self, stage: Stage, batch: Any) -> Tensor:
         """Add one batch to the figures of a stage, and return the predicted masks."""
         masks, meters = batch[1], self.meters[stage]
@@ -213,8 +231,22 @@ class ImageSegmenter(Task):
             counts = torch.stack(
                 [self._pixels(*pair) for pair in zip(predicted, masks, strict=True)]
             )
-            meters.collectors["of_images"].update(counts, losses, numbers_of(batch, masks))
+            numbers = numbers_of(batch, masks)
+            meters.collectors["of_images"].update(counts, losses, numbers)
+            self._keep_worst(batch, predicted, dice_of_images(counts).tolist(), numbers.tolist())
         return predicted
+
+    def _keep_worst(
+        self, batch: Any, predicted: Tensor, dice: list[float], numbers: list[int]
+    ) -> None:
+        """Keep the worst images for the picture; of several processes the first draws its own."""
+        worst = self._worst[-1].dice if len(self._worst) == _MOST_PICTURES else math.inf
+        for place in sorted(range(len(dice)), key=dice.__getitem__)[:_MOST_PICTURES]:
+            if dice[place] < worst:
+                image, mask, guess = batch[0][place], batch[1][place], predicted[place]
+                pixels = image.float().cpu(), mask.cpu(), guess.cpu()
+                self._worst.append(ShownMask(dice[place], numbers[place], *pixels))
+        self._worst = sorted(self._worst, key=lambda each: each.dice)[:_MOST_PICTURES]
 
     def _pixels(self, predicted: Tensor, mask: Tensor) -> Tensor:
         """Return an image's pixels of each class, rightly predicted, predicted and true."""
