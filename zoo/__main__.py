@@ -34,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from zoo.errors import UserError
 
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
+        from zoo.cli.completion import complete
+
+        complete()
     try:
         if not argv or argv[0] in ("-h", "--help") or argv == ["help"]:
             print(USAGE, end="")

@@ -1,0 +1,126 @@
+"""What the shell proposes behind Tab: verbs, recipes, options of what a recipe names, values.
+
+By argcomplete, which runs the command once more at each Tab: nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import argcomplete
+from argcomplete.completers import FilesCompleter
+
+from zoo.cli.catalog import KINDS, VERBS, entries, recipe_names
+from zoo.cli.config import expand_flags, read_layer
+from zoo.cli.guide import PREFIXES
+from zoo.cli.request import DEFAULTS, find_recipe, names_of_recipes
+from zoo.cli.sections import RUN_OPTIONS, Section, sections_of
+from zoo.errors import UserError
+
+_Completer = Callable[..., Iterable[str]]
+_OTHERS = {
+    "list": "Show what there is.",
+    "help": "Show all about a thing, or an option.",
+    "export": "Write a checkpoint in the form that other programs read.",
+    "results": "Show the figures of runs as rows.",
+}
+
+
+def complete() -> None:
+    """Answer the shell and end the process, where it is the shell that asks."""
+    line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", "-1")) or None]
+    argcomplete.autocomplete(parser_of(line), always_complete_options=False)
+
+
+def parser_of(line: str) -> argparse.ArgumentParser:
+    """Return a parser that knows what may follow in a command line.
+
+    Args:
+        line: The line up to the cursor.
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError:  # within quotes
+        words = line.split()
+    parser = argparse.ArgumentParser(prog="zoo", allow_abbrev=False)
+    verbs = parser.add_subparsers()
+    for verb, about in (VERBS | _OTHERS).items():
+        of_verb = verbs.add_parser(verb, help=about, allow_abbrev=False)
+        if words[1:2] != [verb]:
+            continue
+        if verb in VERBS:
+            _add_options(of_verb, verb, words[2:])
+        elif verb in ("list", "help"):
+            _positional(of_verb, "what", _names([*KINDS[: len(KINDS) * (verb == "list")], *_all()]))
+            of_verb.add_argument("--json", action="store_true")
+        elif verb == "export":
+            _positional(of_verb, "recipe", _or_files(recipe_names(), ("yaml",)))
+            _option(of_verb, "ckpt_path", _or_files(["last", "best"], ("ckpt",)))
+            _option(of_verb, "to", _names(["hf"]), nargs=2)
+        else:
+            _positional(of_verb, "run", FilesCompleter())
+            _option(of_verb, "to", FilesCompleter(("csv",)))
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, verb: str, words: list[str]) -> None:
+    recipes = _or_files(recipe_names(), ("yaml",))
+    _positional(parser, "recipe", recipes)
+    own: dict[str, _Completer] = {
+        "config": recipes,
+        "ckpt_path": _or_files(["last", "best"], ("ckpt",)),
+        "inputs": FilesCompleter(),
+    }
+    for option in RUN_OPTIONS:
+        if option.takes:
+            _option(parser, option.name, own.get(option.name) or _names(option.choices))
+        else:
+            parser.add_argument(f"--{option.name}", action="store_true")
+    for kind, prefix in PREFIXES.items():
+        _option(parser, prefix, _names([entry.name for entry in entries(kind)]))
+    for section in _sections(words):
+        for option in section.options.values():
+            _option(parser, f"{section.prefix}.{option.name}", _names(option.choices))
+
+
+def _sections(words: list[str]) -> list[Section]:
+    """Return the sections of a line that is not whole yet."""
+    names, flags = names_of_recipes(words)
+    named = [*names, *(b for a, b in pairwise(flags) if a == "--config")]
+    layers = [read_layer(DEFAULTS)]
+    for name in named:
+        with suppress(UserError):  # still being typed
+            layers.append(read_layer(find_recipe(name)))
+    return sections_of(layers, expand_flags(flags))
+
+
+def _all() -> list[str]:
+    return sorted({entry.name for kind in KINDS for entry in entries(kind)})
+
+
+def _names(names: Iterable[str]) -> _Completer:
+    known = list(names)
+    return lambda prefix, **_: [name for name in known if name.startswith(prefix)]
+
+
+def _or_files(names: Iterable[str], endings: Iterable[str]) -> _Completer:
+    known, files = list(names), FilesCompleter(endings)
+    return lambda prefix, **_: [*(n for n in known if n.startswith(prefix)), *files(prefix)]
+
+
+def _positional(parser: argparse.ArgumentParser, name: str, completer: _Completer) -> None:
+    action: Any = parser.add_argument(name, nargs="*")
+    action.completer = completer
+
+
+def _option(
+    parser: argparse.ArgumentParser, name: str, completer: _Completer, nargs: int | None = None
+) -> None:
+    action: Any = parser.add_argument(f"--{name}", nargs=nargs)
+    action.completer = completer
