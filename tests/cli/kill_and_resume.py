@@ -60,7 +60,7 @@ KINDS = {
 }
 #: Where a run is killed, and from which to which time that it comes there: at first, and again.
 PLACES = {
-    "step": ((4, 17), (1, 4)),
+    "step": ((7, 14), (1, 4)),  # once something is saved, and before the end
     "save": ((2, 3), (1, 1)),
     "validation": ((3, 6), (1, 2)),
     "test": ((1, 2), (1, 2)),

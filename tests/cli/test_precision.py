@@ -117,3 +117,15 @@ def test_on_other_processors_it_is_float32(zoo: Zoo, processor: Callable[..., No
     ended = zoo(FIT)
     assert "precision 32-true" in ended.out
     assert the_run()[1:] == ("32-true", "32-true", "32-true")
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed", "64"])
+def test_a_recipe_names_it_as_lightnings_do(zoo: Zoo, precision: str) -> None:
+    recipe = (
+        Path("r.yaml").read_text().replace("{max_epochs", f"{{precision: {precision}, max_epochs")
+    )
+    Path("r.yaml").write_text(recipe)
+    ended = zoo(f"{FIT} --trainer.fast_dev_run true")
+    assert ended.code == 0
+    meant = {"32": "32-true", "64": "64-true"}.get(precision, precision)
+    assert f"precision {meant}" in ended.out

@@ -25,6 +25,9 @@ PrecisionName = Literal[
     "bf16",
     "16",
     "64",
+    32,  # as YAML reads them
+    16,
+    64,
 ]
 
 #: Capabilities of CPUs that multiply in bfloat16 themselves: Intel's and AMD's, then ARM's.
