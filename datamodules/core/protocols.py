@@ -75,6 +75,13 @@ class HasMaxLength(Protocol):
 
 
 @runtime_checkable
+class HasUsualLength(Protocol):
+    """Texts of which half are longer than ``usual_length``, in tokens."""
+
+    usual_length: int
+
+
+@runtime_checkable
 class HasNames(Protocol):
     """Inputs that have N names by their numbers, such as those of their files."""
 

@@ -236,6 +236,12 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         self.cut_share = (train_split.cut + val_split.cut) / (len(train_split) + len(val_split))
         return train_split, val_split
 
+    @property
+    def usual_length(self) -> int:
+        """The median length of the texts that are read, as a net gets them, in tokens."""
+        lengths = np.concatenate([dataset.lengths for dataset in self._splits.values()])
+        return int(np.median(lengths))
+
     def _facts(self) -> list[Fact]:
         end = {"head": "end", "tail": "beginning", "both": "middle"}[self.truncate]
         around = len(self.text_tokenizer.prefix) + len(self.text_tokenizer.suffix)

@@ -44,6 +44,7 @@ def test_learns_and_leaves_pictures_and_mistakes(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     assert summary["data"]["repeated"] == {"duplicates": 0, "conflicts": 0}
     assert summary["data"]["lengths"]["cut_share"] == 0
+    assert summary["flops_per_sample"] > 2 * 100 * summary["data"]["lengths"]["median"]
     test = summary["test"]
     assert test["acc"] > 0.9
     names = {path.name for path in trained.iterdir()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from datamodules.core.protocols import (
     HasMaxLength,
     HasNumClasses,
     HasSmallestBatch,
+    HasUsualLength,
 )
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.progress import Progress
@@ -320,7 +322,7 @@ class ZooCLI(LightningCLI):
                 net, torch.zeros(1, data.max_length, dtype=torch.int64, device="meta")
             )
         if not isinstance(data, HasInputShape):  # texts, whose cost depends on their length
-            return measure_cost(net, None)
+            return _cost_of_text(net, data)
         if trains and classes is not None and isinstance(data, HasSmallestBatch):
             smallest = torch.zeros(data.smallest_train_batch, *data.input_shape, device="meta")
             per_pixel = isinstance(data, HasLabelKind) and data.label_kind == "mask"
@@ -362,6 +364,16 @@ class ZooCLI(LightningCLI):
         """The run folder."""
         assert self.session.folder is not None
         return self.session.folder
+
+
+def _cost_of_text(net: nn.Module, data: object) -> Cost:
+    """Return a net's cost for a text of the usual length, where the data know one."""
+    if not isinstance(data, HasUsualLength):
+        return measure_cost(net)
+    tokens = data.usual_length
+    whole = torch.zeros(1, tokens, dtype=torch.int64, device="meta")
+    cost = measure_cost(net, whole, torch.full((1,), tokens, device="meta"))
+    return replace(cost, tokens=tokens)
 
 
 def one_of_devices(devices: Any) -> int | list[int]:

@@ -279,7 +279,8 @@ def _net(name: str, cost: Cost | None) -> str:
         some = "" if cost.trained == cost.parameters else f" ({cost.trained:,} of them trained)"
         words.append(f"{cost.parameters:,} parameters{some}")
         if cost.flops is not None:
-            words.append(f"{readable(cost.flops)}FLOPs a sample")
+            sample = "sample" if cost.tokens is None else f"text of {_many(cost.tokens, 'token')}"
+            words.append(f"{readable(cost.flops)}FLOPs a {sample}")
     return ", ".join(words)
 
 

@@ -19,43 +19,46 @@ class Cost:
         trained: Those that training changes.
         flops: Floating point operations of one sample's forward pass in evaluation mode, a
             multiply-add counted as two; None where the net cannot be run without real data.
+        tokens: How many tokens that sample has, where samples differ in length.
     """
 
     parameters: int
     trained: int
     flops: int | None
+    tokens: int | None = None
 
 
-def measure_cost(net: nn.Module, example: Tensor | None) -> Cost:
+def measure_cost(net: nn.Module, *example: Tensor) -> Cost:
     """Count parameters and the operations of a forward pass.
 
     Args:
         net: The network.
-        example: One sample on the meta device, ``(1, ...)``; None where samples differ in size.
+        example: What it takes for one sample, on the meta device, ``(1, ...)``; nothing where that
+            is not known.
     """
     parameters = sum(p.numel() for p in net.parameters())
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    if example is None:
+    if not example:
         return Cost(parameters, trained, None)
     training = net.training
     net.eval()
     try:
         with FlopCounterMode(display=False) as counter:
-            dry_run(net, example)
+            dry_run(net, *example)
         flops: int | None = counter.get_total_flops()
-    except (NotImplementedError, RuntimeError):
-        flops = None  # its shapes depend on the data
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+        flops = None  # its shapes depend on the data, or it takes values out of torch
     finally:
         net.train(training)
     return Cost(parameters, trained, flops)
 
 
-def dry_run(net: nn.Module, example: Tensor) -> object:
+def dry_run(net: nn.Module, *example: Tensor) -> object:
     """Return what a net gives for a batch on the meta device, in which no value is computed.
 
     Args:
         net: The network, whose own weights are left alone.
-        example: The batch, ``(B, ...)``.
+        example: What it takes for the batch, ``(B, ...)``.
     """
 
     def on_meta(tensor: Tensor) -> Tensor:
@@ -65,4 +68,4 @@ def dry_run(net: nn.Module, example: Tensor) -> object:
     state = {name: on_meta(p) for name, p in net.named_parameters()}
     state |= {name: on_meta(b) for name, b in net.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return functional_call(net, state, (example,))
+        return functional_call(net, state, example)
