@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from sklearn.metrics import roc_auc_score
 
 from datamodules.core.plot import draw_images
 from zoo.cli import plots
@@ -25,10 +26,12 @@ ONES = np.ones(len(WORDS))
     [
         lambda: plots.draw_confusion(np.eye(len(WORDS)), WORDS),
         lambda: plots.draw_attention([(WORDS, ONES)]),
+        lambda: plots.draw_labels(np.ones((3, len(WORDS))), WORDS),
+        lambda: plots.draw_roc(np.eye(len(WORDS)), np.eye(len(WORDS)) > 0, WORDS),
         lambda: plots.draw_scatter(ONES, ONES, "".join(WORDS), 0.5),
         lambda: plots.draw_curves([{"step": "1", f"val/{word}": "1"} for word in WORDS]),
     ],
-    ids=["confusion", "attention", "scatter", "curves"],
+    ids=["confusion", "attention", "labels", "roc", "scatter", "curves"],
 )
 def test_words_are_drawn_as_they_are(draw: Callable[[], Figure]) -> None:
     with plots.literal_texts():
@@ -51,9 +54,10 @@ def test_titles_of_images_are_drawn_as_they_are_wherever_they_are_drawn() -> Non
     [
         lambda: plots.draw_confusion(np.eye(2), ["x" * 100_000, "y"]),
         lambda: plots.draw_attention([(["x" * 100_000] * 10_000, np.ones(10_000))]),
+        lambda: plots.draw_labels(np.ones((3, 999)), ["x" * 100_000] * 999),
         lambda: plots.draw_scatter(ONES, ONES, "x" * 100_000, 0.5),
     ],
-    ids=["confusion", "attention", "scatter"],
+    ids=["confusion", "attention", "labels", "scatter"],
 )
 def test_no_text_is_too_long_to_be_drawn(draw: Callable[[], Figure]) -> None:
     width, height = draw().get_size_inches()
@@ -79,5 +83,30 @@ def test_a_picture_that_fails_costs_a_line(
     ]
     assert there == [True, True]
     (run,) = Path("runs/r").iterdir()
-    assert {path.stem for path in run.glob("*.png")} == {"batch", "reliability", "wrong"}
+    assert {path.stem for path in run.glob("*.png")} == {"batch", "reliability", "roc", "wrong"}
     assert "acc" in json.loads((run / "summary.json").read_text())["test"]
+
+
+def test_curves_have_the_areas_of_the_figures_and_the_worst_have_names() -> None:
+    draw = np.random.default_rng(0)
+    found = draw.random((60, 12)) < 0.4
+    found[:, 3] = True  # no curve
+    scores = draw.random((60, 12)) + found * np.linspace(0.1, 0.6, 12)
+    figure = plots.draw_roc(scores, found, [f"class {number}" for number in range(12)])
+    assert figure is not None
+    roc, precision = figure.axes
+    areas = {f"class {c}": roc_auc_score(found[:, c], scores[:, c]) for c in range(12) if c != 3}
+    worst = sorted(areas, key=areas.__getitem__)[:8]
+    told = [text.get_text() for text in roc.get_legend().get_texts()]
+    assert sorted(told) == sorted(f"{name}: {areas[name]:.3f}" for name in worst)
+    assert len(precision.get_legend().get_texts()) == 8
+    assert len(precision.lines) == 11
+    assert plots.draw_roc(scores[:, :1], np.ones((60, 1), bool), ["a"]) is None
+
+
+def test_labels_are_counted_the_worst_first() -> None:
+    figure = plots.draw_labels(np.array([[10, 2], [12, 8], [20, 4]]), ["good", "bad"])
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["bad  F1 0.33", "good  F1 0.62"]
+    widths = [[bar.get_width() for bar in bars] for bars in axes.containers]
+    assert widths == [[2, 10], [2, 10], [6, 2]]

@@ -116,7 +116,7 @@ def test_fit_leaves_a_whole_run_folder(zoo: Zoo) -> None:
     run = the_run()
     expected = {
         "recipe.yaml", "metrics.csv", "summary.json", "checkpoints", "batch.png", "curves.png",
-        "confusion.png", "reliability.png", "wrong.png", "predictions.csv", ".lock",
+        "confusion.png", "reliability.png", "wrong.png", "predictions.csv", "roc.png", ".lock",
         ".owner",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected

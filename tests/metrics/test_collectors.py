@@ -34,3 +34,15 @@ def test_no_mistake_gives_nothing() -> None:
     metric = MostWrong(keep=5)
     metric.update(torch.eye(4), torch.arange(4), torch.zeros(4, 1, 2, 2))
     assert len(metric.compute()["label"]) == 0
+
+
+def test_of_several_labels_each_sample_has_its_surest_mistake() -> None:
+    metric = MostWrong(keep=5)
+    probabilities = torch.tensor([[0.9, 0.25, 0.5], [0.9, 0.1, 0.2], [0.75, 0.875, 0.1]])
+    labels = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 1, 1]])
+    metric.update(probabilities, labels, torch.arange(3))
+    found = metric.compute()
+    assert found["image"].tolist() == [0, 2]
+    assert found["prediction"].tolist() == [0, 2]  # the label that it is about
+    assert found["label"].tolist() == [0, 1]  # whether it is there
+    torch.testing.assert_close(found["probability"], torch.tensor([0.9, 0.9]))

@@ -47,9 +47,10 @@ class Pictures:
     """Writes PNG files into the run folder and hands the same to the loggers that can hold them.
 
     ``batch.png`` (the first training batch as the net sees it), ``curves.png``, and from the test
-    ``confusion.png``, ``reliability.png`` and ``wrong.png`` of a classifier, ``scatter.png`` of a
-    regressor, ``confusion.png`` and ``masks.png`` (the worst images) of a segmenter; of a text
-    classifier also ``wrong_texts.csv`` and, where it pools by attention, ``attention.png``.
+    ``confusion.png`` (of several labels a sample ``labels.png``), ``roc.png``, ``reliability.png``
+    and ``wrong.png`` of a classifier, ``scatter.png`` of a regressor, ``confusion.png`` and
+    ``masks.png`` (the worst images) of a segmenter; of a text classifier also ``wrong_texts.csv``
+    and, where it pools by attention, ``attention.png``.
 
     They are drawn once the run's figures are written, and one that cannot be drawn costs a line on
     stderr and nothing else.
@@ -85,6 +86,8 @@ class Pictures:
         artifacts = self.module.test_artifacts if isinstance(self.module, DrawnTask) else {}
         drawn: dict[str, Callable[[Any], Figure | None]] = {
             "confusion": self._confusion,
+            "labels": self._labels,
+            "roc": self._roc,
             "reliability": self._reliability,
             "scatter": self._scatter,
             "attention": self._attention,
@@ -117,6 +120,21 @@ class Pictures:
 
         return draw_confusion(_array(counts), self._class_names())
 
+    def _labels(self, counts: Tensor) -> Figure:
+        from zoo.cli.plots import draw_labels
+
+        return draw_labels(_array(counts), self._class_names())
+
+    def _roc(self, of_samples: tuple[Tensor, Tensor]) -> Figure | None:
+        from zoo.cli.plots import draw_roc
+
+        scores, labels = map(_array, of_samples)
+        names = self._class_names()
+        found = labels > 0 if labels.ndim == 2 else labels[:, None] == range(len(names))
+        if labels.ndim == 1 and len(names) == 2:  # the other one's curve is its mirror image
+            scores, found, names = scores[:, 1:], found[:, 1:], names[1:]
+        return draw_roc(scores, found, names)
+
     def _reliability(self, bins: list[Tensor]) -> Figure:
         from zoo.cli.plots import draw_reliability
 
@@ -129,7 +147,9 @@ class Pictures:
                 float(figures["test/ece_scaled"]),
             ),
         }
-        return draw_reliability(stages)
+        several = "labels" in self.module.test_artifacts  # type: ignore[operator]
+        of = "share of labels that are there" if several else "accuracy"
+        return draw_reliability(stages, of)
 
     def _scatter(self, values: list[Tensor]) -> Figure:
         from zoo.cli.plots import draw_scatter
@@ -170,9 +190,9 @@ class Pictures:
         wrong = {name: v.cpu()[None] if v.ndim == 0 else v.cpu() for name, v in found.items()}
         if not len(wrong["label"]):
             return None
-        names, images = self._class_names(), self._visible(wrong["image"])
+        images = self._visible(wrong["image"])
         rows = [
-            [names[int(label)], names[int(prediction)], float(probability)]
+            [*self._truth_and_guess(int(label), int(prediction)), float(probability)]
             for label, prediction, probability in zip(
                 wrong["label"], wrong["prediction"], wrong["probability"], strict=True
             )
@@ -184,6 +204,14 @@ class Pictures:
             logger.log_gallery("wrong_predictions", pixels, columns, rows, step)
         titles = [f"{label}\n→ {prediction} {p:.2f}" for label, prediction, p in rows]
         return draw_images(images, titles, "most wrong: true class, prediction, its probability")
+
+    def _truth_and_guess(self, label: int, prediction: int) -> tuple[str, str]:
+        """Return what was true and what was predicted, in words."""
+        names = self._class_names()
+        if "labels" not in self.module.test_artifacts:  # type: ignore[operator]
+            return names[label], names[prediction]
+        name = names[prediction]
+        return (name, f"no {name}") if label else (f"no {name}", name)
 
     def _write_wrong_texts(self, found: dict[str, Tensor]) -> None:
         wrong = {name: v.cpu().reshape(-1).tolist() for name, v in found.items()}

@@ -18,6 +18,8 @@ from datamodules.core.plot import new_figure, set_margins, shown, text_width
 
 #: Tokens of a text that are drawn at most.
 _MOST_TOKENS = 200
+#: Labels that have a bar, and classes whose curves have a colour.
+_MOST_LABELS, _MOST_CURVES = 40, 8
 
 #: Fonts with Hangul; the first that is installed draws what the usual one lacks.
 _HANGUL = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "AppleGothic")
@@ -145,12 +147,102 @@ def draw_confusion(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_reliability(stages: Mapping[str, tuple[NDArray[Any], float]]) -> Figure:
+def draw_labels(counts: NDArray[Any], names: Sequence[str]) -> Figure:
+    """How often each label was found, missed, or found where it is not; the worst F1 first.
+
+    Args:
+        counts: ``(3, C)``: how often each label was rightly found, was found, and is there.
+        names: The ``C`` names.
+    """
+    hits, predicted, true = counts
+    f1 = 2 * hits / np.maximum(predicted + true, 1)
+    worst = np.argsort(f1, kind="stable")[:_MOST_LABELS]
+    titles = [f"{shown(names[number], 24)}  F1 {f1[number]:.2f}" for number in worst]
+    beside = text_width(titles, 10) + 0.2
+    figure = new_figure(beside + 5.5, 0.28 * len(worst) + 1.1)
+    axes = figure.add_subplot()
+    left = np.zeros(len(worst))
+    parts = {"found": hits, "missed": true - hits, "found, though not there": predicted - hits}
+    for (name, values), colour in zip(parts.items(), ("C0", "C1", "C3"), strict=True):
+        axes.barh(range(len(worst)), values[worst], left=left, color=colour, label=name)
+        left = left + values[worst]
+    axes.set_yticks(range(len(worst)), titles)
+    axes.invert_yaxis()
+    axes.set_xlabel("samples")
+    axes.legend(fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    set_margins(figure, left=beside, right=0.2, bottom=0.5, top=0.4)
+    return figure
+
+
+def draw_roc(scores: NDArray[Any], found: NDArray[np.bool_], names: Sequence[str]) -> Figure | None:
+    """Return curves of ROC and of precision over recall, of each class against the rest.
+
+    Of more than 8 classes those with the smallest area under the ROC curve have a colour and a
+    name. A class that all samples or none belong to has no curve.
+
+    Args:
+        scores: ``(N, C)``.
+        found: Whether each sample is of each class, ``(N, C)``.
+        names: The ``C`` names.
+
+    Returns:
+        The figure; None where there is no curve.
+    """
+    from sklearn.metrics import (
+        average_precision_score,
+        precision_recall_curve,
+        roc_auc_score,
+        roc_curve,
+    )
+
+    some = [c for c in range(found.shape[1]) if 0 < found[:, c].sum() < len(found)]
+    if not some:
+        return None
+    areas = {c: roc_auc_score(found[:, c], scores[:, c]) for c in some}
+    worst = sorted(some, key=areas.__getitem__)[:_MOST_CURVES]
+    figure = new_figure(10, 4.8)
+    roc, pr = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    for c in [*[c for c in some if c not in worst][:_MOST_LABELS], *sorted(worst)]:
+        false, true, _ = roc_curve(found[:, c], scores[:, c])
+        precision, recall, _ = precision_recall_curve(
+            found[:, c], scores[:, c], drop_intermediate=True
+        )
+        style: dict[str, Any] = {"color": "lightgrey", "linewidth": 0.8}
+        ap = average_precision_score(found[:, c], scores[:, c])
+        labels: tuple[str | None, str | None] = (None, None)
+        if c in worst:
+            style = {"color": f"C{worst.index(c)}", "linewidth": 1.4}
+            name = shown(names[c], 20)
+            labels = f"{name}: {areas[c]:.3f}", f"{name}: {ap:.3f}"
+        roc.plot(false, true, label=labels[0], **style)
+        pr.step(recall, precision, where="post", label=labels[1], **style)
+    roc.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
+    more = f" of the {len(worst)} worst of {len(some)} classes" if len(some) > len(worst) else ""
+    for axes, title, x, y, corner in (
+        (roc, "ROC", "false positive rate", "true positive rate", "lower right"),
+        (pr, "precision and recall", "recall", "precision", "lower left"),
+    ):
+        axes.set_title(f"{title}{more if axes is roc else ''}", fontsize=10)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.set_xlim(-0.01, 1.01)
+        axes.set_ylim(-0.01, 1.03)
+        axes.grid(alpha=0.3)
+        legend = "area" if axes is roc else "average precision"
+        axes.legend(fontsize="small", loc=corner, title=legend, title_fontsize="small")
+    set_margins(figure, 1, 2, left=0.7, right=0.2, bottom=0.55, top=0.35, between_columns=0.8)
+    return figure
+
+
+def draw_reliability(
+    stages: Mapping[str, tuple[NDArray[Any], float]], of: str = "accuracy"
+) -> Figure:
     """Accuracy against confidence, and how many samples lie in each bin of confidence.
 
     Args:
         stages: For each column of the picture its name, the bins ``(N, 3)`` (samples, mean
             confidence and accuracy of each of ``N`` equal bins) and the calibration error.
+        of: What the accuracy is, in words.
     """
     figure = new_figure(4.4 * len(stages), 5.2)
     grid = figure.add_gridspec(2, len(stages), height_ratios=[3, 1])
@@ -160,12 +252,12 @@ def draw_reliability(stages: Mapping[str, tuple[NDArray[Any], float]]) -> Figure
         centres = (np.arange(count) + 0.5) * width
         filled = bins[:, 0] > 0
         axes = figure.add_subplot(grid[0, place])
-        axes.bar(centres[filled], bins[filled, 2], width=0.9 * width, label="accuracy")
+        axes.bar(centres[filled], bins[filled, 2], width=0.9 * width, label=of)
         axes.plot(bins[filled, 1], bins[filled, 2], "k.", markersize=4)
         axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfectly calibrated")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
-        axes.set_ylabel("accuracy")
+        axes.set_ylabel(of)
         axes.set_title(f"{name}: calibration error {error:.3f}", fontsize=10)
         axes.legend(fontsize="small", loc="upper left")
         below = figure.add_subplot(grid[1, place])

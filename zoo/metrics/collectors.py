@@ -62,6 +62,10 @@ class MostWrong(Metric):
     Update: probabilities ``(B, C)``, labels ``(B,)`` and images ``(B, ...)``. Compute: a dictionary
     of ``probability``, ``prediction``, ``label`` (each ``(K,)``, surest first) and ``image``.
 
+    Of labels ``(B, C)``, of which a sample may have several, each sample has its surest mistake:
+    ``prediction`` is which label it is about, ``label`` whether that is there, and ``probability``
+    how likely the contrary was taken to be.
+
     Args:
         keep: The most to keep.
 
@@ -85,9 +89,16 @@ class MostWrong(Metric):
 
     def update(self, probabilities: Tensor, labels: Tensor, images: Tensor) -> None:
         """Keep the worst of what was kept and of a batch."""
-        probability, prediction = probabilities.max(dim=1)
         # A correct sample gets -1, so that the choice needs no boolean mask, hence no device sync.
-        score = torch.where(prediction == labels, -1.0, probability)
+        if labels.ndim == 2:
+            there = labels > 0
+            sure = torch.where(there, 1 - probabilities, probabilities)
+            wrong = (probabilities > 0.5) != there
+            score, prediction = torch.where(wrong, sure, -1.0).max(dim=1)
+            labels = there.gather(1, prediction[:, None])[:, 0].long()
+        else:
+            probability, prediction = probabilities.max(dim=1)
+            score = torch.where(prediction == labels, -1.0, probability)
         new = {"probability": score, "prediction": prediction, "label": labels, "image": images}
         kept = self.metric_state
         joined = {name: torch.cat([*kept[name], values]) for name, values in new.items()}

@@ -144,6 +144,7 @@ class Classifier(Task):
             found, there = logits > 0, labels > 0
             hits, predicted, true = (x.sum(0) for x in (found & there, found, there))
             means = {f"{stage}/f1": mean_over_classes(f1(hits, predicted, true))}
+            artifacts["labels"] = torch.stack([hits, predicted, true])
         else:
             counts = confusion_counts(logits.argmax(1), labels, self.num_classes)
             hits, predicted, true = counts.diagonal(), counts.sum(0), counts.sum(1)
@@ -159,10 +160,11 @@ class Classifier(Task):
         kind, temperature = self.label_kind, self.temperature
         plain = scores(logits, labels, label_kind=kind)
         scaled = scores(logits, labels, temperature, label_kind=kind)
-        if not self.multilabel:
-            artifacts["reliability"] = [
-                reliability_bins(self.probabilities(logits, t), labels) for t in (1.0, temperature)
-            ]
+        artifacts["reliability"] = [
+            reliability_bins(self.probabilities(logits, t), labels, label_kind=kind)
+            for t in (1.0, temperature)
+        ]
+        artifacts["roc"] = self.probabilities(logits), labels
         artifacts["classes"] = {
             "index": numbers,
             "label": labels,

@@ -87,7 +87,7 @@ class ImageClassifier(Classifier):
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Add the images that a test got most wrong."""
         collectors = super().build_collectors(stage)
-        if stage == "test" and not self.multilabel:
+        if stage == "test":
             collectors["wrong"] = MostWrong()
         return collectors
 
