@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from matplotlib.text import Text
 from sklearn.metrics import roc_auc_score
 
 from datamodules.core.plot import draw_images
-from zoo.cli import plots
+from zoo.cli import fonts, plots
 
 WORDS = ["$5_to_$9", "$\\frac{", "a_b^{c", "\\alpha$$", "_", "", "two\nlines\x00", "\udcff", "😀"]
 ONES = np.ones(len(WORDS))
@@ -34,7 +35,7 @@ ONES = np.ones(len(WORDS))
     ids=["confusion", "attention", "labels", "roc", "scatter", "curves"],
 )
 def test_words_are_drawn_as_they_are(draw: Callable[[], Figure]) -> None:
-    with plots.literal_texts():
+    with fonts.literal_texts():
         figure = draw()
         figure.savefig(io.BytesIO(), dpi=30)
     drawn = [text for text in figure.findobj(Text) if text.get_text()]
@@ -110,3 +111,46 @@ def test_labels_are_counted_the_worst_first() -> None:
     assert [text.get_text() for text in axes.get_yticklabels()] == ["bad  F1 0.33", "good  F1 0.62"]
     widths = [[bar.get_width() for bar in bars] for bars in axes.containers]
     assert widths == [[2, 10], [2, 10], [6, 2]]
+
+
+def matrix(*names: str) -> Callable[[], Figure]:
+    return lambda: plots.draw_confusion(np.eye(len(names)), names)
+
+
+@pytest.mark.usefixtures("drawing")
+def test_letters_that_no_font_has_are_told_once_with_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
+    ours = fonts.Fonts()
+    for _ in range(2):
+        assert ours.save(matrix("한글", "b"), tmp_path / "a.png")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("zoo: no installed font has ")
+    assert {"한", "글"} <= set(line)
+    assert "fonts-noto-cjk" in line
+    ours.save(matrix("한글", "\u1d81"), tmp_path / "a.png")  # another one that is lacking
+    assert capsys.readouterr().err.startswith("zoo: no installed font has \u1d81: boxes")
+    assert ours.save(lambda: None, tmp_path / "none.png") is False
+    assert not (tmp_path / "none.png").exists()
+
+
+@pytest.mark.usefixtures("drawing")
+def test_a_font_that_has_the_letters_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    symbols = Path(matplotlib.get_data_path(), "fonts", "ttf", "STIXGeneral.ttf")
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [str(symbols)])
+    letter = "\u1d81"  # which DejaVu Sans lacks
+    ours = fonts.Fonts()
+    assert fonts.family_with({ord(letter)}) == "STIXGeneral"
+    drawn: list[Figure] = []
+
+    def draw() -> Figure:
+        drawn.append(matrix(letter, "b")())
+        return drawn[-1]
+
+    ours.save(draw, tmp_path / "a.png")
+    assert capsys.readouterr().err == ""
+    assert ours.families == ["STIXGeneral"]
+    assert len(drawn) == 1

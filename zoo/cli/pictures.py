@@ -14,7 +14,6 @@ from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.core.plot import DPI
 from datamodules.core.protocols import (
     HasClassNames,
     HasNames,
@@ -26,6 +25,7 @@ from datamodules.core.protocols import (
     data_of,
 )
 from zoo.callbacks.checkpoints import Checkpoints
+from zoo.cli.fonts import Fonts
 from zoo.run.csv_logger import read_metrics
 from zoo.run.loggers import log_picture
 from zoo.run.wandb_logger import active_wandb
@@ -65,6 +65,7 @@ class Pictures:
         self.module = module
         self.folder = Path(trainer.default_root_dir)
         self.data = data_of(trainer)
+        self.fonts = Fonts()
 
     def draw_training(self) -> None:
         """Draw a training batch, and the curves as far as they go."""
@@ -102,14 +103,10 @@ class Pictures:
                 self._write_wrong_texts(artifacts["wrong_texts"])
 
     def _keep(self, name: str, draw: Callable[[], Figure | None]) -> None:
-        from zoo.cli.plots import literal_texts
-
         path = self.folder / f"{name}.png"
-        with _costs_a_line(path.name), literal_texts():
-            figure = draw()
-            if figure is None:
+        with _costs_a_line(path.name):
+            if not self.fonts.save(draw, path):
                 return
-            figure.savefig(path, dpi=DPI)
             for logger in self.trainer.loggers:
                 log_picture(logger, name, path, self.trainer.global_step)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,27 +18,6 @@ from datamodules.core.plot import new_figure, set_margins, shown, text_width
 _MOST_TOKENS = 200
 #: Labels that have a bar, and classes whose curves have a colour.
 _MOST_LABELS, _MOST_CURVES = 40, 8
-
-#: Fonts with Hangul; the first that is installed draws what the usual one lacks.
-_HANGUL = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "AppleGothic")
-
-
-@contextmanager
-def literal_texts() -> Iterator[None]:
-    """Draw texts as they are: ``$`` and backslashes are no mathematics, in no name or token.
-
-    Names in Hangul too where a font for it is installed, else boxes without a warning.
-    """
-    from matplotlib import font_manager, rc_context
-
-    installed = set(font_manager.get_font_names())
-    families = ["DejaVu Sans", *[name for name in _HANGUL if name in installed][:1]]
-    with (
-        rc_context({"font.family": families, "text.parse_math": False, "text.usetex": False}),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
 
 
 def _tick_width(axes: Axes) -> float:
