@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.text import Text
 
@@ -38,9 +38,12 @@ def literal_texts(families: Sequence[str] = ()) -> Iterator[set[int]]:
     from matplotlib import rc_context
 
     lacking: set[int] = set()
-    settings = {"text.parse_math": False, "text.usetex": False}
-    fonts = {"font.family": ["DejaVu Sans", *families]}
-    with rc_context({**fonts, **settings}), warnings.catch_warnings(record=True) as said:
+    settings: dict[Any, Any] = {
+        "font.family": ["DejaVu Sans", *families],
+        "text.parse_math": False,
+        "text.usetex": False,
+    }
+    with rc_context(settings), warnings.catch_warnings(record=True) as said:
         warnings.filterwarnings("always", message="Glyph .* missing from")
         yield lacking
     for warning in said:

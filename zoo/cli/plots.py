@@ -195,10 +195,11 @@ def draw_roc(scores: NDArray[Any], found: NDArray[np.bool_], names: Sequence[str
         pr.step(recall, precision, where="post", label=labels[1], **style)
     roc.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
     more = f" of the {len(worst)} worst of {len(some)} classes" if len(some) > len(worst) else ""
-    for axes, title, x, y, corner in (
+    panels: list[Any] = [
         (roc, "ROC", "false positive rate", "true positive rate", "lower right"),
         (pr, "precision and recall", "recall", "precision", "lower left"),
-    ):
+    ]
+    for axes, title, x, y, corner in panels:
         axes.set_title(f"{title}{more if axes is roc else ''}", fontsize=10)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
