@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.core.errors import DataError, shown
 from datamodules.core.splits import Keys, Rows, times_before
 
 Hashes = npt.NDArray[np.uint64]
@@ -228,6 +230,23 @@ def array_keys(
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
         digests = b"".join(threads.map(some, range(0, len(wanted), _CHUNK)))
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)
+
+
+def file_keys(paths: Sequence[Path]) -> Keys:
+    """Return a hash of each file's bytes, (N,).
+
+    Raises:
+        DataError: If one cannot be read.
+    """
+
+    def key(path: Path) -> bytes:
+        try:
+            return hashlib.blake2b(path.read_bytes(), digest_size=8).digest()
+        except OSError as error:
+            raise DataError(f"{shown(path)} cannot be read ({error.strerror}); mend it") from None
+
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+        return np.frombuffer(b"".join(threads.map(key, paths)), dtype="<i8").astype(np.int64)
 
 
 def _digest(array: npt.NDArray[Any]) -> bytes:

@@ -149,12 +149,18 @@ def divide(
     ends: dict[str, list[float]] = {split: [] for split in (*sizes, "train")}
     if kept is None:
         place = _places(joined, seed)
-        drawn = (_draw if groups is None else _draw_groups)(place, labels, [*sizes.values()])
-        for number, end in _stretches(place, drawn):
-            [*ends.values()][number].append(end)
-        homes = _homes(place, ends)
+        free = np.ones(len(keys), dtype=np.bool_)
         if groups is None:
-            homes = _without_large(homes, joined, [*sizes.values()])
+            free = ~_is_large(joined, [*sizes.values()])
+            if free.sum() <= sum(sizes.values()):
+                # Nearly all are copies: better that some stand in two splits, which is told.
+                joined, place, free = units, _places(units, seed), free | True
+        drawn = (_draw if groups is None else _draw_groups)(
+            place[free], labels[free], [*sizes.values()]
+        )
+        for number, end in _stretches(place[free], drawn):
+            [*ends.values()][number].append(end)
+        homes = np.where(free, _homes(place, ends), len(sizes))
     else:
         for split, share in kept.items():
             ends[split if split in ends else "train"] += share["ends"]
@@ -257,17 +263,19 @@ def _joined(units: Keys, contents: Keys | None) -> Keys:
     return joined
 
 
-def _without_large(homes: Rows, joined: Keys, sizes: Sequence[int]) -> Rows:
-    """Return the splits where copies that would fill a drawn one, blank images say, train instead.
+def _is_large(joined: Keys, sizes: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return whether each sample has copies that would fill a drawn split, as blank images may.
+
+    They are all trained on.
 
     Args:
-        homes: The number of each sample's split, (N,); the last split is the training split.
         joined: A hash of those that it shares a split with, (N,).
-        sizes: How many samples each other split is to get.
+        sizes: How many samples each drawn split is to get.
     """
     _, part, counts = np.unique(joined, return_inverse=True, return_counts=True)
-    most = np.array([*(max(size // 2, 2) for size in sizes), len(homes)])
-    return np.where(counts[part] > most[homes], len(sizes), homes)
+    most = max(min((size for size in sizes if size), default=0) // 2, 2)
+    large: npt.NDArray[np.bool_] = counts[part] > most
+    return large
 
 
 def _with_copies(homes: Rows, joined: Keys) -> Rows:

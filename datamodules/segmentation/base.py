@@ -3,12 +3,14 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from datamodules.core.base import Stage
+from datamodules.core.copies import Part, array_keys
 from datamodules.core.errors import at_least, refuse
 from datamodules.core.plot import overlay
 from datamodules.core.protocols import MASK_IGNORE_INDEX
@@ -178,6 +180,15 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
 
     def _sides(self) -> Rows:
         return np.concatenate([dataset.sides for dataset in self._splits.values()])
+
+    def _part(self, stage: Stage, dataset: MaskedImages) -> Part:
+        no_labels = np.zeros(len(dataset), dtype=np.int64)
+        name = partial(self._sample_name, dataset)
+        return Part(array_keys(dataset.images), no_labels, name, lambda label: "")
+
+    def _sample_name(self, dataset: MaskedImages, place: int) -> str:
+        """Return what a sample is called, here its number in its split."""
+        return str(place)
 
     def _class_counts(self, dataset: MaskedImages) -> Rows:
         return dataset.pixels_of_classes[: self.num_classes]

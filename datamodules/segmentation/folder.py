@@ -2,12 +2,14 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.core.base import Stage
+from datamodules.core.copies import file_keys
 from datamodules.core.errors import DataError, at_least, refuse, shown
 from datamodules.images.decode import is_image
 from datamodules.images.folder import FolderDataModule
@@ -94,7 +96,7 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         return [str(path) for path in self._files.images]
 
     def _list_files(self) -> None:
-        """List and pair the files, and share them out; nothing is read."""
+        """List and pair the files, and share them out; copies of a file share a split."""
         root = self._found_root()
         split = (root / "train").is_dir()
         side_by_side = any(is_image(path) for path in root.iterdir())
@@ -128,13 +130,14 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         self._look_up_groups(self._files.images, rows)
         no_labels = np.zeros(len(self._files.images), dtype=np.int64)
         names = [self._files.names[row] for row in rows["train"]]
-        self._rows = self._share_out(rows, names, no_labels)
+        self._given_rows = dict(rows)
+        contents = file_keys(self._files.images)
+        self._rows = self._share_out(rows, names, no_labels, contents)
 
-    def _read(self, stage: Stage) -> MaskedImages:
+    def _read(self, stage: Stage, rows: Rows) -> MaskedImages:
         """Decode a split by threads; on large images decoders release the interpreter's lock."""
         from tqdm import tqdm
 
-        rows = self._rows[stage]
         images: list[Array] = []
         masks: list[Array] = []
         kept: list[int] = []
@@ -184,11 +187,21 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
 
     def load_fit(self) -> tuple[MaskedImages, MaskedImages]:
         """Read the training and the validation split."""
-        return self._read("train"), self._read("val")
+        return self._read("train", self._rows["train"]), self._read("val", self._rows["val"])
 
     def load_test(self) -> MaskedImages:
         """Read the test split."""
-        return self._read("test")
+        return self._read("test", self._rows["test"])
+
+    def load_all(self, stage: Stage) -> MaskedImages:
+        """Read all images; those of the split, where the folder has it."""
+        given = self._given_rows
+        every = given[stage] if stage in given else np.concatenate([*given.values()])
+        return self._read(stage, every)
+
+    def _sample_name(self, dataset: MaskedImages, place: int) -> str:
+        path = self._files.images[int(dataset.index[place])]
+        return path.relative_to(Path(self.root).expanduser()).as_posix()
 
 
 def _check_threshold(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules import CSVTable, ImageFolder, TextClassification
+from datamodules import CSVTable, ImageFolder, SegmentationFolder, TextClassification
 from datamodules.core.errors import DataError
 
 COUNT = 60
@@ -38,8 +38,18 @@ def texts(place: Path, numbers: list[int]) -> dict[str, str]:
     return {"path": str(place / "t.csv")}
 
 
+def masks(place: Path, numbers: list[int]) -> dict[str, str]:
+    for number in numbers:
+        pixels = np.random.default_rng(number).integers(0, 2, (2, 8, 8), dtype=np.uint8)
+        for folder, own in zip(("images", "masks"), pixels, strict=True):
+            (place / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(own).save(place / folder / f"{number % 97}.png")
+    return {"root": str(place)}
+
+
 KINDS = {
     images: (ImageFolder, {"image_size": 8, "in_channels": 1}),
+    masks: (SegmentationFolder, {"image_size": 8, "in_channels": 1}),
     table: (CSVTable, {"target": "y"}),
     texts: (TextClassification, {"tokenizer": "word", "min_frequency": 1}),
 }
@@ -87,6 +97,17 @@ def test_other_data_is_tested_whole(tmp_path: Path, write: Callable[..., dict[st
     with pytest.warns(UserWarning, match=r"about 1?[0-9] \w+ of .* that the net was trained on"):
         count = evaluated(mixed, "test")
     assert count == COUNT + 12
+
+
+def test_copies_among_images_with_masks(tmp_path: Path) -> None:
+    for split, numbers in (("train", range(20)), ("val", range(20, 25)), ("test", range(22, 30))):
+        masks(tmp_path / "set" / split, [*numbers])
+    data = SegmentationFolder(str(tmp_path / "set"), image_size=8, in_channels=1)
+    data.setup()
+    copies = data.copies()
+    assert copies is not None
+    assert copies.values() == {"of test in val": 3}
+    assert next(iter(copies)).original == "val/images/22.png"
 
 
 def test_a_test_folder_alone_and_other_classes(tmp_path: Path) -> None:

@@ -260,6 +260,12 @@ def test_many_copies_of_one_are_trained_on() -> None:
         assert all(np.array_equal(rows[split], again[split]) for split in rows)
 
 
+def test_a_set_of_copies_alone_is_divided_all_the_same() -> None:
+    keys, same = name_keys(map(str, range(20))), np.zeros(20, dtype=np.int64)
+    rows, _ = divide(keys, same, {"test": 2, "val": 2}, 0, contents=same)
+    assert [len(rows[split]) for split in ("test", "val", "train")] == [2, 2, 16]
+
+
 def test_a_set_is_known_again_by_what_it_holds() -> None:
     keys = name_keys(map(str, range(3000)))
     _, kept = divide(keys, np.zeros(3000, dtype=np.int64), {"test": 300, "val": 300}, 0, source="x")
