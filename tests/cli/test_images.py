@@ -66,3 +66,36 @@ def test_a_folder_of_mixed_size_depth_and_mode(zoo: Zoo) -> None:
     assert len(rows) == 2 * 4 * len(kinds(np.zeros((1, 1))))
     right = [row["prediction"] == Path(row["input"]).parent.name for row in rows]
     assert np.mean(right) >= 0.9
+
+
+OWN = """
+from torch import nn
+
+
+class Three(nn.Module):
+    \"\"\"A net of somebody's that takes three channels, whatever the data has.\"\"\"
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).mean((2, 3)))
+"""
+
+
+def test_grey_images_come_to_a_net_for_colours_as_it_takes_them(zoo: Zoo) -> None:
+    Path("three_channels.py").write_text(OWN)
+    line = (
+        "fit --config inception --model.net three_channels.Three --trust three_channels "
+        "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 "
+        "--trainer.limit_test_batches 1 --trainer.accelerator cpu --wandb off"
+    )
+    ended = zoo(line)
+    assert ended.code == 2
+    assert "images of 1 channel" in ended.err
+    assert "set data.channels to 3, or to auto" in ended.err
+    ended = zoo(f"{line} --data.channels auto")
+    assert ended.code == 0, ended.err
+    assert "8x8, colour" in ended.out

@@ -179,9 +179,6 @@ class ZooCLI(LightningCLI):
         fit_builders_to_data(_say_once)
         try:
             super().instantiate_classes()
-            net = getattr(self.model, "net", None)
-            if isinstance(self.datamodule, FitsChannels) and isinstance(net, nn.Module):
-                self.datamodule.fit_channels(net)
         except (ValueError, OSError, MisconfigurationException) as error:
             raise refusal(error, self.config) from error
 
@@ -190,6 +187,9 @@ class ZooCLI(LightningCLI):
         for option, value in self._given.items():  # the recipe, as it was
             self.config["trainer"][option] = value
         options, folder = self.config_init["trainer"], self.folder
+        net = getattr(self.model, "net", None)
+        if isinstance(self.datamodule, FitsChannels) and isinstance(net, nn.Module):
+            self.datamodule.fit_channels(net)
         check_monitor(self.config["checkpoint"]["monitor"], self.model)
         stop.limit = self.config["checkpoint"]["stop_seconds"]
         # One file of all predictions, in their order; one batch to try.
