@@ -14,8 +14,9 @@ import datamodules
 from datamodules.core.description import Description, SplitFacts
 from zoo.cli.request import take_apart
 from zoo.cli.understood import Length, Telling, Understood, too_short, understand
+from zoo.nets import BagOfEmbeddings
 from zoo.nets.cost import Cost
-from zoo.tasks import ImageClassifier
+from zoo.tasks import ImageClassifier, TextClassifier
 
 RNG = np.random.default_rng(0)
 
@@ -217,6 +218,24 @@ def test_what_a_run_is_too_short_for(
 ) -> None:
     task = ImageClassifier(nn.Linear(1, 2), num_classes=2, **options)
     assert "".join(too_short(task, length)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("length", "told"),
+    [
+        (Length(78, 1, 156, 2), True),
+        (Length(78, 1, 546, 7), False),
+        (Length(78, 1, 100, 2), False),  # its steps were chosen
+        (Length(3, 1, 3, 1), False),
+    ],
+)
+def test_a_text_classifier_is_told_of_few_steps(length: Length, told: bool) -> None:
+    task = TextClassifier(BagOfEmbeddings(9, 2, embedding_dim=2, buckets=3))
+    sentence = (
+        "156 steps for words that are learnt from nothing: recipes are made for larger sets; "
+        "--trainer.max_epochs 13 gives 1,000"
+    )
+    assert too_short(task, length) == [sentence] * told
 
 
 def test_a_class_that_is_missing_is_noted(trainer: Callable[..., Any]) -> None:

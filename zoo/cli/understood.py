@@ -15,12 +15,17 @@ from datamodules.core.description import Description, SplitFacts
 from datamodules.core.protocols import Described, data_of
 from zoo.callbacks.average import too_short_for
 from zoo.nets.cost import Cost
+from zoo.nets.pretrained.encoder import PretrainedEncoder
 from zoo.run.wandb_logger import active_wandb
 from zoo.tasks.base import Task
+from zoo.tasks.text_classifier import TextClassifier
 
 #: Columns of a terminal that the table fits into, and those that a split's classes may take of it.
 _WIDTH, _CLASSES_WIDTH = 100, 44
 _LONGEST_NAME = 24
+
+#: Optimiser steps in which text nets without given vectors were about done on 5,000 short texts.
+_STEPS_FOR_WORDS = 1000
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,23 @@ def too_short(model: LightningModule, length: Length) -> list[str]:
             f"{1 / (1 - model.ema_decay):,.0f} steps, for which a run of {length.steps:,} is "
             "short: it reaches over the last ninth of the steps so far"
         )
+    if _few_for_words(model, length):
+        epochs = -(-_STEPS_FOR_WORDS // length.steps_per_epoch)
+        notes.append(
+            f"{_many(length.steps, 'step')} for words that are learnt from nothing: recipes are "
+            f"made for larger sets; --trainer.max_epochs {epochs} gives {_STEPS_FOR_WORDS:,}"
+        )
     return notes
+
+
+def _few_for_words(model: Task, length: Length) -> bool:
+    """Tell whether a text classifier's own vectors of words hardly leave their random start."""
+    own = isinstance(model, TextClassifier) and not isinstance(model.net, PretrainedEncoder)
+    an_epoch, epochs = length.steps_per_epoch, length.epochs
+    # A tiny set, or a part of one, is no better for being read a hundred times.
+    if not own or epochs is None or an_epoch < _STEPS_FOR_WORDS / 50:
+        return False
+    return length.steps == epochs * an_epoch < _STEPS_FOR_WORDS / 2
 
 
 def _missing_classes(data: Description) -> list[str]:
