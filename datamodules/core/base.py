@@ -19,6 +19,7 @@ from datamodules.core.description import Description, Fact, SplitFacts
 from datamodules.core.errors import DataError, at_least, between, refuse
 from datamodules.core.options import plain, public_path, some
 from datamodules.core.private import is_built_by_command_line
+from datamodules.core.protocols import HasClassNames, HasInputShape
 from datamodules.core.sampling import (
     EpochBatches,
     PositionedLoader,
@@ -57,6 +58,9 @@ DatasetT = TypeVar("DatasetT", bound=GatheredDataset)
 #: Samples of a split whose content its mark covers, evenly spread: a gather of them takes no time.
 _MARKED = 128
 
+#: Classes that ``repr`` names.
+_MOST_NAMES = 5
+
 
 def mark_of(dataset: GatheredDataset) -> str:
     """Return how many samples a split has, and a short hash over their number and some of them."""
@@ -79,6 +83,8 @@ class ArrayDataModule(pl.LightningDataModule):
     Args:
         batch_size: Samples in a batch, over all processes together.
         num_workers: Processes that gather batches; 0 is fastest for data in memory.
+        as_tuple: Give plain pairs of input and answer, prepared on the device, to a LightningModule
+            of your own; the zoo's tasks take all that a batch holds.
 
     Raises:
         OptionError: If an option's value is not possible.
@@ -89,13 +95,39 @@ class ArrayDataModule(pl.LightningDataModule):
     #: What that class takes over.
     inputs_options: ClassVar[tuple[str, ...]]
 
-    def __init__(self, *, batch_size: int = 128, num_workers: int = 0) -> None:
+    def __init__(
+        self, *, batch_size: int = 128, num_workers: int = 0, as_tuple: bool = False
+    ) -> None:
         super().__init__()
         # Of modules only what a recipe says of them can be saved.
         ignored = None if is_built_by_command_line() else ["transform"]
         self.save_hyperparameters(logger=False, ignore=ignored)
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.num_workers = at_least("num_workers", num_workers, 0)
+        self.as_tuple = as_tuple
+
+    def __repr__(self) -> str:
+        """Return what the data are, in a line."""
+        return f"{type(self).__name__}({', '.join(self._words())})"
+
+    def __str__(self) -> str:
+        """Return the same: Lightning's would load the data."""
+        return repr(self)
+
+    def _words(self) -> list[str]:
+        """Return what ``repr`` says."""
+        words = []
+        names = self.class_names if isinstance(self, HasClassNames) else ()
+        if names:
+            shown = ", ".join(map(str, names[:_MOST_NAMES]))
+            words.append(f"{len(names)} classes: {shown}{', ...' * (len(names) > _MOST_NAMES)}")
+        if isinstance(self, HasInputShape):
+            words.append(f"input {' x '.join(map(str, self.input_shape))}")
+        return [*words, f"batch_size {self.batch_size}"]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Give a plain pair where that is asked for."""
+        return tuple(batch[:2]) if self.as_tuple and hasattr(batch, "_fields") else batch
 
     def _shard(self) -> tuple[int, int]:
         """Return this process's rank among those that see different data, and their number."""
@@ -299,6 +331,15 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         self._told_copies.update(new)
         if told := copies.trained_on(self.samples, new):
             rank_zero_warn(f"{type(self).__name__}: {told}; copies.csv in the run's folder has all")
+
+    def _words(self) -> list[str]:
+        sizes = [f"{stage} {len(split):,}" for stage, split in self._splits.items()]
+        given = (getattr(self, option, None) for option in ("root", "path", "name"))
+        return [
+            *[repr(value) for value in given if isinstance(value, str)][:1],
+            *super()._words(),
+            *(sizes or ["not set up yet"]),
+        ]
 
     def split(self, stage: Stage) -> DatasetT:
         """Return the dataset of a split that ``setup`` has loaded; "predict" means the test split.

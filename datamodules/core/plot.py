@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,15 @@ def new_figure(width: float, height: float) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    class NotebookFigure(Figure):
+        """A figure that notebooks show without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            file = BytesIO()
+            self.savefig(file, dpi=DPI, format="png")
+            return file.getvalue()
+
+    figure = NotebookFigure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 

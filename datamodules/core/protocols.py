@@ -96,6 +96,13 @@ class HasBroken(Protocol):
 
 
 @runtime_checkable
+class GivesTuples(Protocol):
+    """Data whose batches are plain pairs where ``as_tuple`` is true."""
+
+    as_tuple: bool
+
+
+@runtime_checkable
 class HasTokenizer(Protocol):
     """Texts as tokens: ``text_tokenizer`` made them."""
 

@@ -163,6 +163,22 @@ class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
             # A channel without any contrast has nothing to divide by.
             self.std = [value if value > 0 else 1.0 for value in std]
 
+    def show_batch(self, stage: Stage = "train") -> "Figure":
+        """Return a picture of a batch, which a notebook shows; sets up what has not been yet.
+
+        Args:
+            stage: The split; "train" shows images as training changes them.
+        """
+        split = "test" if stage == "predict" else stage
+        if split not in self._splits:
+            self.prepare_data()
+            self.setup("test" if split == "test" else "fit")
+        return self.draw_batch(stage)
+
+    def draw_batch(self, stage: Stage = "train") -> "Figure":
+        """Draw a batch as the net sees it."""
+        raise NotImplementedError
+
     def class_weights(self) -> list[float]:
         """Return a weight for each class, inverse to its share of the training split."""
         return class_weights(self._class_counts(self.split("train")))

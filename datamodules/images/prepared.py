@@ -162,7 +162,8 @@ class PreparedImages(ArrayDataModule):
             return batch
         training = self.trainer is not None and self.trainer.training
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
-        return self.prepare_batch(batch, training=training, epoch=epoch)
+        prepared = self.prepare_batch(batch, training=training, epoch=epoch)
+        return super().on_after_batch_transfer(prepared, dataloader_idx)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Turn normalised images (B, C, H, W) back into uint8 of the same shape."""

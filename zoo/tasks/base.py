@@ -21,6 +21,7 @@ from datamodules.core.errors import OptionError, above, at_least, between, refus
 from datamodules.core.options import public_path
 from datamodules.core.private import is_built_by_command_line
 from datamodules.core.protocols import (
+    GivesTuples,
     SupportsClassWeights,
     SupportsMarks,
     SupportsRebuilding,
@@ -203,6 +204,14 @@ class Task(L.LightningModule):
         self._total_steps = 0
         self._earlier_total_steps: int | None = None
         self._step_weight: int | Tensor = 0
+
+    def __repr__(self) -> str:
+        """Return what the task is, in a line; its ``net`` shows its layers."""
+        parameters = sum(parameter.numel() for parameter in self.net.parameters())
+        words = [f"{type(self.net).__name__} of {parameters:,} parameters", self.optimizer_name]
+        words += [f"lr {self.lr}"] if self.lr is not None else []
+        words += [self.schedule, f"{self.mode} of {self.monitor}"]
+        return f"{type(self).__name__}({', '.join(words)})"
 
     def build_metrics(self, stage: Stage) -> MetricCollection:
         """Return the metrics of a stage, without the loss.
@@ -403,7 +412,15 @@ class Task(L.LightningModule):
     # ---------------------------------------------------------------- figures
 
     def setup(self, stage: str) -> None:
-        """Build the metrics of the stages to come; a training starts counting anew."""
+        """Build the metrics of the stages to come; a training starts counting anew.
+
+        Raises:
+            OptionError: If the data give less than a task needs, or a strategy shards the weights.
+        """
+        data = data_of(self.trainer)
+        if isinstance(data, GivesTuples) and data.as_tuple:
+            remedy = "leave it out: a task of the zoo takes all that a batch holds"
+            raise refuse("data.as_tuple", True, remedy)
         if stage in ("fit", "validate"):
             self._build_meters("val")
         if stage == "test":
