@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import torch
@@ -255,10 +255,14 @@ def _largest_batch(trainer: Trainer) -> tuple[Any, float, float]:
     Returns:
         The batch, the seconds to make one, and the mean size of a batch as a share of its size.
     """
-    started = time.perf_counter()
     loader: Any = trainer.train_dataloader
-    batches = list(islice(loader, _LOOKED_AT))
-    making = (time.perf_counter() - started) / len(batches)
+    ready = [time.perf_counter()]
+    batches = []
+    for batch in islice(loader, _LOOKED_AT):
+        batches.append(batch)
+        ready.append(time.perf_counter())
+    # The median, as the first batch waits for the epoch's order.
+    making = statistics.median(after - before for before, after in pairwise(ready))
     sizes = [sum(each.numel() for _, each in _tensors(batch)) for batch in batches]
     raw = batches[sizes.index(max(sizes))]
     # As Lightning's loop does: the data's hook, where they have one, else the task's.
