@@ -219,7 +219,7 @@ class ImageDataModule(SplitImages[ArrayImages]):
             place, is set to the mean colour (arXiv 1708.04896).
         policy: Operations that are drawn from a list for each training image, before ``transform``:
             ``randaugment``, two of magnitude 9 (arXiv 1909.13719), or ``trivialaugment``, one of
-            any magnitude (arXiv 2103.10158).
+            any magnitude (arXiv 2103.10158). It takes longer than what is done to a batch at once.
         near_copies: In how many of 64 bits the perceptual hashes (pHash) of two images may differ
             that count as copies of each other, 2 say; by default only those of equal pixels do.
 

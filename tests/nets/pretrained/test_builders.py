@@ -1,5 +1,6 @@
 """Nets of torchvision and timm with other classes and channels, from weights on the disk."""
 
+import pkgutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -98,6 +99,15 @@ def test_auxiliary_heads_start_anew_too_and_are_recorded(cached: Any) -> None:
     assert net.builder_spec["init_args"]["transform_input"] is True
     with pytest.raises(UserError, match=r"set data\.channels to 3"):
         build_torchvision(models.googlenet, arguments, num_classes=4, in_channels=1, say=print)
+
+
+def test_a_net_of_masks_is_built_for_the_data_and_recorded_by_a_name_that_is_there() -> None:
+    builder = models.segmentation.lraspp_mobilenet_v3_large
+    arguments = {"weights": None, "weights_backbone": None}
+    net = build_torchvision(builder, arguments, num_classes=2, in_channels=1, say=print)
+    assert net.eval()(torch.randn(1, 1, 64, 64))["out"].shape == (1, 2, 64, 64)
+    assert pkgutil.resolve_name(net.builder_spec["class_path"]) is builder
+    assert net.builder_spec["dict_kwargs"] == {"in_channels": 1}
 
 
 def test_weights_that_are_not_there_end_in_a_sentence(

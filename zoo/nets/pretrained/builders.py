@@ -46,7 +46,12 @@ def build_torchvision(
         OptionError: If the weights can be neither downloaded nor read, or do not fit.
     """
     arguments = dict(arguments)
-    name = f"torchvision.models.{builder.__name__}"
+    from torchvision import models
+
+    place = "torchvision.models"
+    if getattr(models, builder.__name__, None) is not builder:  # of segmentation, say
+        place = builder.__module__
+    name = f"{place}.{builder.__name__}"
     channels = arguments.pop(_OF_TORCHVISION, in_channels) or 3
     weights = {option: arguments[option] for option in _weights_in(arguments)}
     for entry in weights.values():
@@ -55,6 +60,8 @@ def build_torchvision(
     wanted = arguments.get("num_classes") or num_classes
     if trained is not None:
         arguments.pop("num_classes", None)  # the builder takes the weights' own number alone
+    elif wanted is not None:
+        arguments["num_classes"] = wanted
     net = builder(**arguments)
     if trained is not None:
         had = len(trained.meta["categories"])
