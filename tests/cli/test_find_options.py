@@ -4,6 +4,7 @@ import importlib
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -177,6 +178,14 @@ def test_help_of_each_verb_and_section(zoo: Zoo) -> None:
     assert zoo("fit --data.help=Digits").out == zoo("help Digits").out
     foreign = zoo("fit --model.net.help torchvision.models.resnet18").out
     assert "  --model.net.weights\n" in foreign
+
+
+def test_help_of_a_checkpoint_is_that_of_its_recipe(zoo: Zoo, checkpoint: Path) -> None:
+    shown = zoo(f"predict --ckpt_path {checkpoint} --help").out
+    assert "\nnet GoogLeNet (" in shown
+    assert "; now 64; default " in shown
+    root = f"--trainer.default_root_dir {checkpoint.parents[3]}"
+    assert "\nnet GoogLeNet (" in zoo(f"test --ckpt_path best {root} --help").out
 
 
 def test_json_of_lists_and_things(zoo: Zoo) -> None:

@@ -9,8 +9,6 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-import yaml
-
 from zoo.cli.catalog import (
     KINDS,
     Entry,
@@ -21,8 +19,7 @@ from zoo.cli.catalog import (
     search,
     text_of,
 )
-from zoo.cli.options import Option
-from zoo.cli.sections import own_options
+from zoo.cli.options import Option, own_options
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 
@@ -185,6 +182,8 @@ def uses(entry: Entry) -> list[str]:
 
 @cache
 def _recipe(name: str) -> Any:
+    import yaml  # which takes a while
+
     return yaml.load(recipe_text(name), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
@@ -276,6 +275,8 @@ def _json_of(entry: Entry, *, whole: bool) -> dict[str, Any]:
 
 
 def _option_json(prefix: str, option: Option) -> dict[str, Any]:
+    import yaml
+
     return {
         "option": f"--{prefix}.{option.name}",
         "about": option.about,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from zoo.cli.facts import FACTS
 from zoo.cli.source import (
     Found,
     ancestry,
@@ -80,6 +81,20 @@ def options_of(path: str) -> dict[str, Option] | None:
     if not isinstance(found.node, ast.ClassDef):
         return None
     return _of_class(found)
+
+
+def own_options(prefix: str, path: str) -> dict[str, Option]:
+    """Return the options of a class that one sets.
+
+    Not the net of a task, nor what the data says of itself.
+
+    Args:
+        prefix: Where the class stands, ``model.net`` say.
+        path: Its dotted name.
+    """
+    left_out = {"net", *FACTS} if prefix.startswith("model") else set()
+    options = options_of(path) or {}
+    return {name: option for name, option in options.items() if name not in left_out}
 
 
 def _of_class(found: Found) -> dict[str, Option]:

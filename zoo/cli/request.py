@@ -209,13 +209,6 @@ def build_arguments(request: Request) -> Arguments:
     Raises:
         UserError: If a file cannot be used, a checkpoint is missing or a fact is set by hand.
     """
-    if request.trains and not request.recipes and request.ckpt_path is None:
-        named = {flag.partition("=")[0] for flag in request.flags}
-        if not _asks(request) and not {"--model", "--data"} <= named:
-            raise UserError(
-                f"{request.verb} needs a recipe: give --config NAME, `zoo list recipes` shows "
-                "those at hand (or name --model and --data)"
-            )
     from zoo.run.checkpoint import check_complete, read_checkpoint
 
     defaults = read_layer(DEFAULTS)
@@ -250,15 +243,22 @@ def build_arguments(request: Request) -> Arguments:
 
 
 def check_names(request: Request, layers: list[Layer] | None = None) -> None:
-    """Check the names of all options of recipes and flags.
+    """Check that there is a recipe, and the names of all options of recipes and flags.
 
     Args:
         request: The command line.
         layers: The layers of the configuration with the recipes as the last, where they are read.
 
     Raises:
-        UserError: If there is no such option.
+        UserError: If there is no such option, or no recipe to train by.
     """
+    if request.trains and not request.recipes and request.ckpt_path is None:
+        named = {flag.partition("=")[0] for flag in request.flags}
+        if not _asks(request) and not {"--model", "--data"} <= named:
+            raise UserError(
+                f"{request.verb} needs a recipe: give --config NAME, `zoo list recipes` shows "
+                "those at hand (or name --model and --data)"
+            )
     if layers is None:
         layers = [read_layer(path) for path in (DEFAULTS, *request.recipes)]
     for path, count in zip(reversed(request.recipes), range(len(layers), 0, -1), strict=False):

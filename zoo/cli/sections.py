@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from datamodules.core.errors import nearest
 from zoo.cli.config import Layer, class_paths, value_of
-from zoo.cli.facts import FACTS
-from zoo.cli.options import Option, as_yaml, options_of
+from zoo.cli.options import Option, as_yaml, options_of, own_options
 from zoo.errors import OptionError
 
 #: The sections that have one class whatever the recipe.
@@ -110,20 +109,6 @@ class Section(NamedTuple):
     def is_ours(self) -> bool:
         """Whether these are all options that it takes, which others may tell at run time alone."""
         return self.path is not None and self.path.split(".")[0] in ("zoo", "datamodules")
-
-
-def own_options(prefix: str, path: str) -> dict[str, Option]:
-    """Return the options of a class that one sets.
-
-    Not the net of a task, nor what the data says of itself.
-
-    Args:
-        prefix: Where the class stands, ``model.net`` say.
-        path: Its dotted name.
-    """
-    left_out = {"net", *FACTS} if prefix.startswith("model") else set()
-    options = options_of(path) or {}
-    return {name: option for name, option in options.items() if name not in left_out}
 
 
 def sections_of(layers: list[Layer], flags: list[str]) -> list[Section]:

@@ -6,6 +6,7 @@ Help and suggestions need signatures of classes whose import takes seconds, as i
 from __future__ import annotations
 
 import ast
+import gc
 import importlib.util
 import inspect
 import re
@@ -55,7 +56,9 @@ def statements(module: str) -> tuple[ast.stmt, ...]:
     path = file_of(module)
     if path is None:
         return ()
-    return tuple(_flat(ast.parse(path.read_text(encoding="utf-8")).body))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    gc.freeze()  # to look trees through for garbage, time and again, is half of the work
+    return tuple(_flat(tree.body))
 
 
 def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from zoo.cli.catalog import VERBS, entries, search
 from zoo.cli.config import class_paths, expand_flags, read_layer
 from zoo.cli.guide import PREFIXES, all_about, option_lines, table
-from zoo.cli.options import Option, options_of
-from zoo.cli.request import DEFAULTS, Request
-from zoo.cli.sections import FIXED, RUN_OPTIONS, Section, own_options, sections_of
+from zoo.cli.options import Option, options_of, own_options
+from zoo.cli.request import DEFAULTS, Request, find_checkpoint
+from zoo.cli.sections import FIXED, RUN_OPTIONS, Section, sections_of
 
 _KINDS = {prefix: kind for kind, prefix in PREFIXES.items()}
 
@@ -33,13 +35,18 @@ def help_of(request: Request) -> str | None:
             if not equals and following and not following[0].startswith("-"):
                 value = following[0]
             rest = flags[:place] + flags[place + 1 + (not equals and bool(value)) :]
-            return _section_help(prefix, value, Request(request.verb, [], request.recipes, rest))
+            return _section_help(prefix, value, replace(request, flags=rest))
     return None
 
 
 def _sections(request: Request) -> list[Section]:
     """Return the sections in the order of the help: what is the recipe's own first."""
     layers = [read_layer(path) for path in (DEFAULTS, *request.recipes)]
+    if request.ckpt_path is not None:
+        find_checkpoint(request, layers)
+        recipe = Path(request.ckpt_path).resolve().parents[1] / "recipe.yaml"
+        if recipe.is_file():  # a checkpoint's own recipe, without reading the checkpoint
+            layers.insert(1, read_layer(recipe))
     sections = {each.prefix: each for each in sections_of(layers, expand_flags(request.flags))}
     order = ("model.net", "model", "data", "checkpoint", "trainer")
     return [sections[prefix] for prefix in order]
@@ -67,7 +74,7 @@ def _verb_lines(request: Request) -> Iterator[str]:
     yield f"usage: zoo {verb} [RECIPE ...] [--OPTION VALUE ...]"
     yield ""
     yield VERBS[verb]
-    if not request.recipes:
+    if not request.recipes and request.ckpt_path is None:
         yield "With a recipe the options of its net, task and data are shown too:"
         yield f"  zoo {verb} inception --help"
     for section in _sections(request):
@@ -77,7 +84,7 @@ def _verb_lines(request: Request) -> Iterator[str]:
                 yield from ["", "the run:", *option_lines("", _run_options(verb))]
             yield from ["", f"{title[section.prefix]}:"]
         elif section.path is None:
-            if request.recipes:
+            if request.recipes or request.ckpt_path:
                 continue
             yield from ["", f"--{section.prefix} NAME (zoo list {_KINDS[section.prefix]})"]
             continue

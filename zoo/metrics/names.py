@@ -16,6 +16,7 @@ FigureName = Literal[
     "nll_scaled",
     "entropy_scaled",
     "dice",
+    "dice_of_images",
     "iou",
     "mse",
     "mae",
@@ -43,6 +44,7 @@ Names:
     nll_scaled: Mean negative log-likelihood in nats, at that temperature.
     entropy_scaled: As entropy, at that temperature.
     dice: Overlap of masks over their mean size; the mean over classes, background left out.
+    dice_of_images: The mean over images of each one's own Dice.
     iou: Overlap of masks over their union, likewise.
     dice_of_images: The mean over images of each one's own Dice.
     mse: Mean squared error, in the target's own unit.
