@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from datamodules.core.balance import need_every_class, need_samples
 from datamodules.core.copies import Copies, Part
@@ -137,6 +137,11 @@ class ArrayDataModule(pl.LightningDataModule):
         if kwargs is None:
             return 0, 1
         return int(kwargs["rank"]), int(kwargs["num_replicas"])
+
+    @rank_zero_only
+    def _tell(self, fact: str) -> None:
+        """Say what was found out about the samples."""
+        print(f"{type(self).__name__}: {fact}", flush=True)
 
     def _loader(self, dataset: Any, batches: EpochBatches) -> PositionedLoader:
         if self.num_workers == 0:

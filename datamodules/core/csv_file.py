@@ -12,6 +12,16 @@ import numpy.typing as npt
 
 from datamodules.core.errors import DataError, known, refuse
 from datamodules.core.splits import composed
+from datamodules.core.text_file import (
+    check_encoding,
+    check_kind,
+    form_of,
+    not_text,
+    open_bytes,
+    open_text,
+    sniff_delimiter,
+    table_words,
+)
 
 Numbers = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -45,7 +55,7 @@ class Texts(NamedTuple):
 
 
 class CsvFile:
-    """A csv file in UTF-8: a header of column names, then rows.
+    """A csv file: a header of column names, then rows.
 
     Blank lines are passed over and blanks around a value removed. Empty values are missing, and so
     are NA, N/A, NaN, null and their like (pyarrow's list). Quoted values may hold the delimiter and
@@ -54,26 +64,36 @@ class CsvFile:
 
     Args:
         path: The file.
-        delimiter: The character between two values; None for the one that the first line has most
-            of.
+        delimiter: The character between two values; by default what fits (``sniff_delimiter``).
         option: The option that the file was named by.
+        encoding: What the file is in; by default what its bytes tell (``form_of``).
 
     Raises:
         DataError: If the file cannot be read or has no rows.
     """
 
-    def __init__(self, path: str, delimiter: str | None, option: str) -> None:
+    def __init__(
+        self, path: str, delimiter: str | None, option: str, encoding: str | None = None
+    ) -> None:
         if delimiter is not None and not _can_part(delimiter):
             raise refuse("delimiter", delimiter, "give one ASCII character")
         self.path = Path(path).expanduser()
         self.name = repr(str(path))
+        self.encoding = check_encoding(encoding)
         if not self.path.is_file():
             fault = "is a folder" if self.path.is_dir() else "does not exist"
             raise refuse(option, str(path), f"give a csv file: this {fault}")
-        self.delimiter = delimiter or _guess_delimiter(self.path)
+        check_kind(self.path)
+        self.delimiter = delimiter or sniff_delimiter(self.path, encoding)
+        self.form = form_of(self.path, encoding)
         self._texts: dict[str, Any] = {}
         self._parsed: dict[str, tuple[Numbers, Mask]] = {}
         self._read_header()
+
+    @property
+    def words(self) -> str:
+        """How the file is read, for people."""
+        return table_words("csv", self.form, self.delimiter)
 
     def _read_header(self) -> None:
         records = self._records()
@@ -82,14 +102,12 @@ class CsvFile:
         """The columns' names."""
         if not header:
             raise DataError(f"{self.name} is empty; give a csv file with a header and rows")
-        if any("\N{REPLACEMENT CHARACTER}" in name for name in header):
-            raise self._not_utf8()
         if next(records, None) is None:
             raise DataError(f"{self.name} has a header but no rows; add some")
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each record that is not blank and the line that it starts in, the header first."""
-        with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with open_text(self.path, self.encoding) as file:
             reader, line = csv.reader(file, delimiter=self.delimiter), 1
             try:
                 for record in reader:
@@ -111,9 +129,6 @@ class CsvFile:
     def _unreadable(self, error: Exception) -> DataError:
         reason = " ".join(str(error).split())[:200]
         return DataError(f"{self.name} cannot be read as csv ({reason}); save it as csv again")
-
-    def _not_utf8(self) -> DataError:
-        return DataError(f"{self.name} is not text in UTF-8; save it as UTF-8")
 
     def check_column(self, option: str, column: str) -> None:
         """Refuse a name that is no column.
@@ -171,20 +186,26 @@ class CsvFile:
 
         # By number, since of two columns with one name pyarrow would take the last.
         numbers = [str(self.columns.index(column)) for column in columns]
+        # pyarrow itself passes over a byte order mark, and says where UTF-8 has faults.
+        encoding = str(self.form.encoding).replace("utf-8-sig", "utf-8").replace("utf-8", "utf8")
         try:
-            table = arrow_csv.read_csv(
-                self.path,
-                read_options=arrow_csv.ReadOptions(
-                    column_names=[str(number) for number in range(len(self.columns))],
-                    skip_rows_after_names=self._header_line,  # blank lines count here
-                ),
-                parse_options=arrow_csv.ParseOptions(
-                    delimiter=self.delimiter, newlines_in_values=True
-                ),
-                convert_options=arrow_csv.ConvertOptions(
-                    include_columns=numbers, column_types=dict.fromkeys(numbers, pa.string())
-                ),
-            )
+            with open_bytes(self.path, packed=self.form.packed) as file:
+                table = arrow_csv.read_csv(
+                    file,
+                    read_options=arrow_csv.ReadOptions(
+                        encoding=encoding,
+                        column_names=[str(number) for number in range(len(self.columns))],
+                        skip_rows_after_names=self._header_line,  # blank lines count here
+                    ),
+                    parse_options=arrow_csv.ParseOptions(
+                        delimiter=self.delimiter, newlines_in_values=True
+                    ),
+                    convert_options=arrow_csv.ConvertOptions(
+                        include_columns=numbers, column_types=dict.fromkeys(numbers, pa.string())
+                    ),
+                )
+        except UnicodeError:
+            raise not_text(self.path, self.form) from None
         except pa.ArrowInvalid as error:
             raise self._fault(error) from None
         missing = pa.array(arrow_csv.ConvertOptions().null_values)
@@ -198,7 +219,7 @@ class CsvFile:
     def _fault(self, error: Exception) -> DataError:
         """Return what is wrong with a file that pyarrow refuses."""
         if "UTF8" in str(error):
-            return self._not_utf8()
+            return not_text(self.path, self.form)
         width = len(self.columns)
         wrong = [(line, len(record)) for line, record in self._records() if len(record) != width]
         if not wrong:
@@ -313,14 +334,6 @@ class CsvFile:
 
 def _can_part(delimiter: str) -> bool:
     return len(delimiter) == 1 and delimiter.isascii() and delimiter not in '"\r\n'
-
-
-def _guess_delimiter(path: Path) -> str:
-    """Return the character that parts a table's columns, by its first line; else a comma."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = next((line for line in file if line.strip()), "")
-    counts = {mark: header.count(mark) for mark in ",;\t|"}
-    return max(counts, key=counts.__getitem__)
 
 
 def _many(count: int, noun: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.core.errors import DataError, nearest, refuse
+from datamodules.core.text_file import read_text
 from datamodules.language.conversations import Conversation, Message
 from datamodules.language.tokenizer import LanguageTokenizer
-from datamodules.text.files import read_text
 
 #: Templates that may be called by a name.
 NAMED_TEMPLATES = {

@@ -28,7 +28,8 @@ from datamodules.language.windows import (
     random_starts,
 )
 from datamodules.text.classification import VOCABULARY_BYTES
-from datamodules.text.files import Layout, Split, Table
+from datamodules.text.columns import Layout
+from datamodules.text.files import Split, Table
 from datamodules.text.sources import packaged_reviews
 from datamodules.text.token_store import TokenStore
 from datamodules.text.tokenizer import (

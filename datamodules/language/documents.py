@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError
-from datamodules.text.files import TABLES, Layout, Split, SplitSource, stamp, text_blocks
+from datamodules.core.text_file import kind, text_blocks
+from datamodules.text.columns import Layout
+from datamodules.text.files import TABLES, Split, SplitSource, stamp
 from datamodules.text.sources import check_splits, find_sources, split_of, splits_of_file, tables
 from datamodules.text.survey import Rows
 
@@ -221,7 +223,7 @@ def find_documents(
         }
     if texts.get("train") and all(texts.values()):
         return {s: TextFiles(texts[s], separator) for s in get_args(Split) if s in texts}
-    if place.is_file() and place.suffix not in TABLES:
+    if place.is_file() and kind(place) not in TABLES:
         raise splits_of_file(splits or {}, path)
     if place.is_dir() and splits is None and not tables(place):
         raise DataError(
@@ -238,7 +240,7 @@ def _text_files(place: Path) -> dict[str, list[Path]]:
     None in one of tables.
     """
     if place.is_file():
-        return {} if place.suffix in TABLES else {"train": [place]}
+        return {} if kind(place) in TABLES else {"train": [place]}
     if not place.is_dir() or tables(place):
         return {}
     files = [p for p in sorted(place.rglob("*.txt")) if p.is_file() and p.name[0] != "."]

@@ -5,10 +5,10 @@ from typing import Any
 
 from datamodules.core.errors import DataError, at_least
 from datamodules.core.sampling import PositionedLoader
+from datamodules.core.text_file import read_text
 from datamodules.language.base import LanguageData
 from datamodules.language.chat_template import ChatTemplate
 from datamodules.language.tokenizer import LanguageTokenizer
-from datamodules.text.files import read_text
 
 
 class PromptInputs(LanguageData):

@@ -15,7 +15,8 @@ from datamodules.language.chats import ChatDataModule
 from datamodules.language.conversations import instructions
 from datamodules.language.packing import best_fit
 from datamodules.language.records import Record, find_records
-from datamodules.text.files import Layout, Table, stamp
+from datamodules.text.columns import Layout
+from datamodules.text.files import Table, stamp
 from datamodules.text.sources import packaged_reviews
 
 #: Sentences in the built-in set.

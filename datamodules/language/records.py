@@ -1,20 +1,14 @@
 """Rows of any shape, as they lie on the disk or on the Hugging Face hub."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from datamodules.core.errors import DataError, refuse
+from datamodules.core.json_file import json_rows
 from datamodules.core.private import dataset_fingerprint
-from datamodules.text.files import (
-    CHUNK_ROWS,
-    Split,
-    json_lines,
-    parquet_file,
-    read_text,
-    stamp,
-)
+from datamodules.core.text_file import check_kind, kind
+from datamodules.text.files import CHUNK_ROWS, Split, parquet_file, stamp
 from datamodules.text.sources import (
     check_splits,
     chosen_paths,
@@ -54,7 +48,7 @@ class Records(Protocol):
 
 
 class RecordFiles:
-    """Files with a list of objects (.json), an object a line (.jsonl), or of parquet.
+    """Files of json, a list of objects or an object a line, or of parquet.
 
     Args:
         paths: The files.
@@ -92,28 +86,13 @@ class HubRecords:
 
 
 def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    if path.suffix == ".parquet":
-        batches = parquet_file(path).iter_batches(batch_size=CHUNK_ROWS)
-        rows = (values for batch in batches for values in batch.to_pylist())
-        for number, values in enumerate(rows, 1):
-            yield f"row {number}", values
-    elif path.suffix == ".jsonl":
-        for line, values in json_lines(path):
-            yield f"line {line}", values
-    else:
-        try:
-            content = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{str(path)!r} cannot be read as json in line {error.lineno} ({error.msg}); give "
-                "a list of objects, or one object a line in a .jsonl file"
-            ) from None
-        if not isinstance(content, list):
-            raise DataError(f"{str(path)!r} holds no list; give a list of objects")
-        for number, values in enumerate(content, 1):
-            if not isinstance(values, dict):
-                raise DataError(f"{str(path)!r} has no object in row {number}; give one per row")
-            yield f"row {number}", values
+    if kind(path) != ".parquet":
+        yield from json_rows(path)
+        return
+    batches = parquet_file(path).iter_batches(batch_size=CHUNK_ROWS)
+    rows = (values for batch in batches for values in batch.to_pylist())
+    for number, values in enumerate(rows, 1):
+        yield f"row {number}", values
 
 
 def find_records(
@@ -140,12 +119,13 @@ def find_records(
     if place.is_dir():
         return {split: RecordFiles(files) for split, files in _folder(place, splits).items()}
     if place.is_file():
-        if place.suffix not in _SUFFIXES:
+        check_kind(place)
+        if kind(place) not in _SUFFIXES:
             raise refuse("path", path, f"give a file of {kinds}")
         if splits is not None:
             raise splits_of_file(splits, path)
         return {"train": RecordFiles([place])}
-    if place.suffix in _SUFFIXES or path.startswith((".", "/", "~")):
+    if kind(place) in _SUFFIXES or path.startswith((".", "/", "~")):
         raise refuse("path", path, "give a file or folder that exists, or a hub data set")
     found = hub_splits(path, config, revision, splits)
     return {split: HubRecords(name, dataset) for split, (name, dataset) in found.items()}
@@ -153,7 +133,7 @@ def find_records(
 
 def _folder(folder: Path, splits: Mapping[str, str] | None) -> dict[Split, list[Path]]:
     """Return the files of each split in a folder."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    files = sorted(path for path in folder.iterdir() if kind(path) in _SUFFIXES)
     named = ", ".join(repr(path.name) for path in files)
     found: dict[Split, list[Path]] = {}
     order: tuple[Split, ...] = ("train", "val", "test")

@@ -15,14 +15,15 @@ class TableInputs(PreparedTable):
     order; others, the target's among them, are passed over. Targets are NaN.
 
     Args:
-        inputs: The files, in UTF-8.
+        inputs: The files; gzip may have packed them.
         means: Mean of each numeric column.
         stds: Standard deviation of each numeric column.
         categories: The categories of each other column.
         target_name: What is predicted.
         target_mean: The target's mean in training.
         target_std: The target's standard deviation in training.
-        delimiter: The character between two values.
+        delimiter: The character between two values; by default what fits.
+        encoding: What the files are in, by Python's name; by default what their bytes tell.
         batch_size: Samples in a batch, over all processes together.
 
     Raises:
@@ -38,7 +39,8 @@ class TableInputs(PreparedTable):
         target_name: str,
         target_mean: float,
         target_std: float,
-        delimiter: str = ",",
+        delimiter: str | None = None,
+        encoding: str | None = None,
         batch_size: int = 128,
     ) -> None:
         super().__init__(
@@ -51,6 +53,7 @@ class TableInputs(PreparedTable):
         )
         self.inputs = [str(path) for path in inputs]
         self.delimiter = delimiter
+        self.encoding = encoding
         self._set_facts(target_name)
         if not self.inputs:
             raise refuse("inputs", inputs, "give csv files")
@@ -60,7 +63,7 @@ class TableInputs(PreparedTable):
         self._table = ArrayTable(features, np.full(len(features), np.nan))
 
     def _read(self, path: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
-        file = CsvFile(path, self.delimiter, "inputs")
+        file = CsvFile(path, self.delimiter, "inputs", self.encoding)
         file.read([*self.means, *self.categories])
         lines = file.lines()
         self.names += [f"{path}:{line}" for line in lines]

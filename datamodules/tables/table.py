@@ -6,7 +6,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -153,10 +152,6 @@ class PreparedTable(ArrayDataModule):
         self.in_channels = len(self.feature_names)
         self.input_shape = (self.in_channels,)
 
-    @rank_zero_only
-    def _tell(self, fact: str) -> None:
-        print(f"{type(self).__name__}: {fact}", flush=True)
-
     def _encode(
         self, numbers: Mapping[str, Numbers], texts: Mapping[str, Texts], count: int, source: str
     ) -> npt.NDArray[np.float32]:
@@ -190,6 +185,8 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
     """
 
     samples = "rows"
+    _read_as: str | None = None
+    """How the file is written, where there is one."""
 
     def _encode_splits(
         self,
@@ -250,7 +247,9 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
         }
         span = f"{values.min():.4g} to {values.max():.4g}"
         moments = f"mean {self.target_mean:.4g} and deviation {self.target_std:.4g} in training"
+        read_as = [Fact("read_as", self._read_as, {"form": self._read_as})] if self._read_as else []
         return [
+            *read_as,
             Fact(
                 "columns",
                 columns,
@@ -276,12 +275,15 @@ class CSVTable(TableDataModule):
     of all values that the target lies in.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file; gzip may have packed it.
         target: The column to be predicted, of numbers.
         categorical: The columns whose values are categories, numbers or not, and no others; by
             default all columns of texts.
         ignore: Columns to leave out.
-        delimiter: The character between two values.
+        delimiter: The character between two values; by default the comma, semicolon, tabulator or
+            bar that gives each row as many values as the header has.
+        encoding: What the file is in, by Python's name, such as cp949; by default what its bytes
+            tell: UTF-8 with or without a byte order mark, UTF-16, cp949 or latin-1.
 
     Raises:
         UserError: If the file or one of its columns will not do, or an option's value is not
@@ -297,7 +299,8 @@ class CSVTable(TableDataModule):
         target: str,
         categorical: list[str] | None = None,
         ignore: list[str] | None = None,
-        delimiter: str = ",",
+        delimiter: str | None = None,
+        encoding: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -306,7 +309,9 @@ class CSVTable(TableDataModule):
         self.categorical = None if categorical is None else [*map(composed, categorical)]
         self.ignore = None if ignore is None else [*map(composed, ignore)]
         self.delimiter = delimiter
-        file = CsvFile(self.path, delimiter, "path")
+        self.encoding = encoding
+        file = CsvFile(self.path, delimiter, "path", encoding)
+        self._read_as = file.words
         columns = self._columns(file)
         file.read([*columns, target])
         texts = [column for column in columns if self._is_categorical(file, column)]

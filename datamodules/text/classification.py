@@ -16,9 +16,11 @@ from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, refuse
 from datamodules.core.options import plain
 from datamodules.core.sampling import PositionedLoader
+from datamodules.core.text_file import check_encoding
 from datamodules.text.buckets import BucketBatches
+from datamodules.text.columns import Layout
 from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
-from datamodules.text.files import Layout, Split, SplitSource
+from datamodules.text.files import Split, SplitSource
 from datamodules.text.lengths import lengths_fact
 from datamodules.text.sources import find_sources
 from datamodules.text.survey import (
@@ -121,8 +123,16 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         for source, size in zip(self._sources, corpus.sizes, strict=True):
             if size == 0:
                 raise DataError(f"{source.name} holds no texts; give one that does")
-        names = self._given_names or self._sources[0].label_names
-        class_names, numbers = classes(corpus, names, self._sources[0].name)
+        source = self._sources[0]
+        if corpus.blank == len(corpus.codes):
+            texts = " and ".join(map(repr, source.layout.text_columns))
+            raise DataError(
+                f"column {texts} of {source.name} is empty in all {corpus.blank} rows; choose "
+                "another text_column or fill it"
+            )
+        self.blank = corpus.blank
+        names = self._given_names or source.label_names
+        class_names, numbers = classes(corpus, names, source.name)
         self._labels: Rows = numbers[corpus.codes]
         self._corpus = corpus
         bounds = np.cumsum([0, *corpus.sizes])
@@ -134,7 +144,8 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         if self.deduplicate:
             rows = self._first_copies(rows, corpus)
         self._rows = self._draw_splits(rows, corpus)
-        need_samples(len(class_names), len(self._rows["train"]), self._sources[0].name, "texts")
+        where = source.name.strip("'")
+        need_samples(len(class_names), len(self._rows["train"]), where, "texts")
         self._set_facts(class_names, self._load_or_train_tokenizer(corpus))
 
     def _check_labels(self, rows: Mapping[str, Rows], corpus: Corpus) -> None:
@@ -248,10 +259,24 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         rows = np.concatenate([dataset.rows for dataset in self._splits.values()])
         assert self._store is not None
         return [
+            self._form(),
             lengths_fact(self._store.counts(rows) + around, self.max_length, f"lose their {end}"),
             Fact("tokens", f"{self.vocab_size:,} different ones", {"vocab_size": self.vocab_size}),
             *self._repeated(),
         ]
+
+    def _form(self) -> Fact:
+        """Return how the texts lie on the disk."""
+        forms: dict[str, str] = {
+            split: source.form
+            for split, source in zip(self._splits_given, self._sources, strict=True)
+        }
+        text = forms["train"]
+        if len(set(forms.values())) > 1:
+            text = "; ".join(f"{split} {form}" for split, form in forms.items())
+        if self.blank:
+            text += f"; {self.blank:,} texts are empty"
+        return Fact("read_as", text, {**forms, "empty": self.blank})
 
     def _repeated(self) -> list[Fact]:
         """Return how many texts were left out, if any were."""
@@ -346,10 +371,11 @@ class TextClassification(TextDataModule):
 
     The size and the licence are the texts' own. As ``path``:
 
-    - a file: csv or tsv (a header, then rows; in UTF-8), jsonl (an object a line) or parquet;
+    - a file: csv or tsv (a header, then rows), json or jsonl (a list of objects, or an object a
+      line), fastText's lines (``__label__good A fine film``) or parquet; gzip may have packed it;
     - a folder with such files named ``train*``, and perhaps ``val*`` or ``dev*`` and ``test*``;
     - a folder with a folder of .txt files for each class, or with a .txt file of one text a line
-      for each class; or with such folders named train, val and test;
+      for each class; or with such folders named train, val and test; or with one that holds these;
     - a name on the hub, ``owner/name``. Its data files are read, and its code is never executed.
 
     A split that is there is taken as it is; one that is not is cut out of the training texts,
@@ -361,12 +387,16 @@ class TextClassification(TextDataModule):
         revision: Its branch, tag or commit.
         splits: Which of its splits, or of the folder's files, is train, val and test, as
             ``{train: train, test: validation}``; by default they are found by their names.
-        text_column: The column of the text, or a list of two for pairs.
-        label_column: The column of the labels, whole numbers or names.
+        text_column: The column of the text, or a list of two for pairs; by default the one that has
+            a usual name (text, sentence, review ...), or that is left beside the labels.
+        label_column: The column of the labels: names, whole numbers, true and false, or lists of
+            one; by default the one that has a usual name (label, class, intent, sentiment ...).
         columns: The columns' names, for a csv file without a header.
-        delimiter: The character between two values of a csv file; by default the comma, or the
-            tabulator in a .tsv file.
+        delimiter: The character between two values of a csv file; by default the comma, semicolon,
+            tabulator or bar that gives each row as many values as the header has.
         quoted: Whether values in a csv file may stand in double quotes.
+        encoding: What text files are in, by Python's name, such as cp949; by default what their
+            bytes tell: UTF-8 with or without a byte order mark, UTF-16, cp949 or latin-1.
 
     Raises:
         DataError: If the texts or one of their columns are not there or will not do, or an option's
@@ -380,11 +410,12 @@ class TextClassification(TextDataModule):
         config: str | None = None,
         revision: str | None = None,
         splits: dict[str, str] | None = None,
-        text_column: str | list[str] = "text",
-        label_column: str = "label",
+        text_column: str | list[str] | None = None,
+        label_column: str | None = None,
         columns: list[str] | None = None,
         delimiter: str | None = None,
         quoted: bool = True,
+        encoding: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -392,23 +423,28 @@ class TextClassification(TextDataModule):
         self.config = config
         self.revision = revision
         self.splits = splits
-        self.text_column = text_column
-        self.label_column = label_column
         self.columns = columns
         self.delimiter = delimiter
         self.quoted = quoted
+        self.encoding = check_encoding(encoding)
         layout = Layout(
-            text_columns(text_column),
-            label_column,
+            () if text_column is None else text_columns(text_column),
+            label_column or "",
             None if columns is None else tuple(columns),
             delimiter,
             quoted,
+            encoding=encoding,
         )
         if label_column in layout.text_columns:
             raise refuse("label_column", label_column, "give another than the text_column")
-        self._read_sources(
-            find_sources(self.path, layout, config=config, revision=revision, splits=splits)
+        sources = find_sources(self.path, layout, config=config, revision=revision, splits=splits)
+        found = sources["train"].layout
+        # What was found is what a checkpoint records.
+        self.text_column = text_column or (
+            found.text_columns[0] if len(found.text_columns) == 1 else list(found.text_columns)
         )
+        self.label_column = label_column or found.label_column
+        self._read_sources(sources)
 
     def inputs_spec(self) -> dict[str, Any]:
         """Return the ``TextInputs`` that prepares texts as this one does, less ``inputs``."""

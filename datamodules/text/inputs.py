@@ -1,17 +1,25 @@
 """Texts to predict on."""
 
+import statistics
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
-from datamodules.core.errors import DataError, refuse
+from datamodules.core.errors import DataError, one_of, refuse
 from datamodules.core.sampling import PositionedLoader
+from datamodules.core.text_file import check_encoding, check_kind, kind, read_text
 from datamodules.text.classification import text_columns
+from datamodules.text.columns import Layout
 from datamodules.text.dataset import ArrayTexts, PreparedText
-from datamodules.text.files import CHUNK_ROWS, TABLES, Layout, Table, read_text
+from datamodules.text.files import CHUNK_ROWS, TABLES, Table, is_fasttext
 from datamodules.text.token_store import TokenStore, Truncate
 from datamodules.text.tokenizer import TextTokenizer
+
+#: What one text of a .txt file is.
+TextUnit = Literal["auto", "file", "line"]
 
 #: Characters of a raw text that stand for it in a report.
 _NAME_LENGTH = 60
@@ -23,16 +31,19 @@ class TextInputs(PreparedText):
     Any number of texts, of your own and under your own licence. Labels are -1.
 
     Args:
-        inputs: Texts as they are; paths of .txt files, each of which is one text; and paths of csv
-            (with a header), tsv, jsonl or parquet files, of which each row is one text.
+        inputs: Texts as they are; paths of .txt files; and paths of csv (with a header), tsv, json,
+            jsonl, parquet or fastText files, of which each row is one text.
         class_names: The classes that the net tells apart.
         tokenizer: The tokenizer as JSON text.
         max_length: Tokens that a text has at most, special ones included; a longer one is cut.
         truncate: Which end of a longer text is kept: the head, the tail, or half of both.
         text_column: The column of the text in a file of rows, or a list of two for pairs.
-        delimiter: The character between two values of a csv file; by default the comma, or the
-            tabulator in a .tsv file.
+        delimiter: The character between two values of a csv file; by default what fits.
         quoted: Whether values in a csv file may stand in double quotes.
+        encoding: What the files are in, by Python's name; by default what their bytes tell.
+        text_unit: Whether a .txt file is one text, or each of its lines that is not blank; auto
+            guesses, and says what: a line where there are several, none of them blank, and they do
+            not look wrapped.
         batch_size: Texts in a batch, over all processes together.
 
     Raises:
@@ -49,6 +60,8 @@ class TextInputs(PreparedText):
         text_column: str | list[str] = "text",
         delimiter: str | None = None,
         quoted: bool = True,
+        encoding: str | None = None,
+        text_unit: TextUnit = "auto",
         batch_size: int = 128,
     ) -> None:
         super().__init__(batch_size=batch_size, max_length=max_length, truncate=truncate)
@@ -56,8 +69,17 @@ class TextInputs(PreparedText):
         self.text_column = text_column
         self.delimiter = delimiter
         self.quoted = quoted
+        self.encoding = check_encoding(encoding)
+        one_of("text_unit", text_unit, get_args(TextUnit))
+        self.text_unit = text_unit
         self._set_facts(class_names, TextTokenizer(tokenizer))
-        self._layout = Layout(text_columns(text_column), None, delimiter=delimiter, quoted=quoted)
+        self._layout = Layout(
+            text_columns(text_column),
+            None,
+            delimiter=delimiter,
+            quoted=quoted,
+            encoding=encoding,
+        )
         self.names: list[str] = []
         """What each text is called, ``reviews.csv:2`` or its own beginning.
 
@@ -71,17 +93,36 @@ class TextInputs(PreparedText):
 
     def _add_input(self, given: str) -> None:
         path = Path(given).expanduser()
-        is_path = path.suffix in (*TABLES, ".txt") and not any(map(str.isspace, given))
+        is_path = kind(path) in (*TABLES, ".txt", ".xlsx") and not any(map(str.isspace, given))
         if not is_path and not _is_file(path):
             self._add_text(textwrap.shorten(given, _NAME_LENGTH, placeholder=" ..."), given)
         elif not path.is_file():
             raise DataError(f"{given!r} does not exist; give texts or files")
-        elif path.suffix in TABLES:
-            for place, texts in Table([path], self._layout, "inputs").rows():
+        elif kind(path) in TABLES or is_fasttext(path, self.encoding):
+            table = Table([path], self._layout, "inputs")
+            self._tell(f"{given!r} is read as {table.form}")
+            for place, texts in table.rows():
                 self.names.append(f"{given}:{place.rpartition(' ')[2]}")
                 self._texts.append(texts)
         else:
-            self._add_text(given, read_text(path))
+            check_kind(path)
+            self._add_text_file(given, read_text(path, self.encoding))
+
+    def _add_text_file(self, given: str, text: str) -> None:
+        lines = text.split("\n")
+        filled = {number: line for number, line in enumerate(lines, 1) if line.strip()}
+        unit = self.text_unit
+        if unit == "auto":
+            unit = "line" if _is_list(lines) else "file"
+        if self.text_unit == "auto" and len(filled) > 1:
+            others = "file" if unit == "line" else "line"
+            count = f"its {len(filled)} lines are a text each" if unit == "line" else "one text"
+            self._tell(f"{given!r}: {count}; text_unit: {others} takes it otherwise")
+        if unit == "file":
+            self._add_text(given, text)
+            return
+        for number, line in filled.items():
+            self._add_text(f"{given}:{number}", line.rstrip("\r"))
 
     def _add_text(self, name: str, text: str) -> None:
         columns = self._layout.text_columns
@@ -108,6 +149,21 @@ class TextInputs(PreparedText):
             store, unknown, rows_in_order, self.text_tokenizer, self.max_length, self.truncate
         )
         return self._prediction_loader(dataset)
+
+
+def _is_list(lines: Sequence[str]) -> bool:
+    """Whether the lines of a file look like a text each, not like the lines of one text.
+
+    Paragraphs have blank lines between, and the lines of a wrapped text end where the next word
+    does not fit: they are nearly as long as the longest.
+    """
+    while lines and not lines[-1].strip():
+        lines = lines[:-1]
+    if len(lines) < 2 or not all(map(str.strip, lines)):
+        return False
+    lengths = [len(line) for line in lines[:-1]]
+    longest = max(map(len, lines))
+    return len(lines) < 4 or longest > 120 or statistics.median(lengths) < 0.85 * longest
 
 
 def _is_file(path: Path) -> bool:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from datamodules.core.errors import DataError, one_of, refuse
+from datamodules.text.class_folder import ClassFolder
 from datamodules.text.classification import TextDataModule
-from datamodules.text.files import ClassFolder, Layout, Split, SplitSource, Table
+from datamodules.text.columns import Layout
+from datamodules.text.files import Split, SplitSource, Table
 from datamodules.text.sources import find_sources, packaged_reviews
 
 
@@ -137,7 +139,7 @@ class IMDB(_HubSet):
     def _local(self, folder: Path) -> dict[Split, SplitSource]:
         if (folder / "train" / "pos").is_dir():
             splits: tuple[Split, Split] = ("train", "test")
-            return {split: ClassFolder(folder / split, ignored=["unsup"]) for split in splits}
+            return {split: ClassFolder(folder / split) for split in splits}
         return find_sources(str(folder), self.layout)
 
 

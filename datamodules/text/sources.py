@@ -10,24 +10,25 @@ from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
 from datamodules.core.hub import hub_unreachable
 from datamodules.core.private import dataset_fingerprint
 from datamodules.core.splits import composed
+from datamodules.core.text_file import kind
+from datamodules.text.class_folder import ClassFolder, is_shown
+from datamodules.text.columns import Layout
 from datamodules.text.files import (
     CHUNK_ROWS,
     TABLES,
     Chunk,
-    ClassFolder,
-    Layout,
     Row,
     Split,
     SplitSource,
     Table,
     gather,
-    no_column,
+    is_fasttext,
 )
 
 _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
+    "train": ("train", "training"),
     "val": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
+    "test": ("test", "testing"),
 }
 
 
@@ -35,14 +36,13 @@ class HubSplit:
     """A split of a data set on the hub, which lies in the cache of ``datasets``."""
 
     def __init__(self, dataset: Any, name: str, layout: Layout) -> None:
-        self.dataset, self.layout = dataset, layout
+        self.dataset = dataset
         self.name = repr(name)
         written = {composed(name): name for name in dataset.column_names}
-        for column, option in layout.wanted().items():
-            if column not in written:
-                raise no_column(option, column, self.name, dataset.column_names)
-        self._wanted = [written[column] for column in layout.wanted()]
-        feature = dataset.features.get(layout.label_column)
+        self.layout = layout.found([*written], self.name)
+        self._wanted = [written[column] for column in self.layout.wanted()]
+        self.form = f"a data set of the hub, texts in {' and '.join(map(repr, self._wanted))}"
+        feature = dataset.features.get(self.layout.label_column)
         self.label_names: list[str] | None = getattr(feature, "names", None)
 
     def key(self) -> object:
@@ -92,7 +92,7 @@ def find_sources(
         return {"train": Table([place], layout)}
     if place.is_dir():
         return _folder_sources(place, layout, splits)
-    if place.suffix in (*TABLES, ".txt") or path.startswith((".", "/", "~")):
+    if kind(place) in (*TABLES, ".txt") or path.startswith((".", "/", "~")):
         raise refuse("path", path, "give a file or folder that exists, or a hub data set")
     return _hub_sources(path, layout, config, revision, splits, files)
 
@@ -132,7 +132,7 @@ def _folder_sources(
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         chosen = chosen_paths(splits, paths, folder)
         return {s: _part(chosen[s], layout) for s in _SPLIT_NAMES if s in chosen}
-    files = tables(folder)
+    files = tables(folder) or _text_tables(folder)
     if len(files) == 1:
         return {"train": Table(files, layout)}
     if files:
@@ -143,14 +143,19 @@ def _folder_sources(
                 "which is named train; give one of them, or say by splits which is which"
             )
         return {split: Table(paths, layout) for split, paths in found.items() if paths}
+    inside = [path for path in sorted(folder.iterdir()) if is_shown(path)]
+    if len(inside) == 1 and inside[0].is_dir() and any(map(Path.is_dir, inside[0].iterdir())):
+        return _folder_sources(inside[0], layout, splits)  # an archive's folder around it all
     split_folders = {
-        split: path
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and (split := split_of(path.name))
+        split: path for path in inside if path.is_dir() and (split := split_of(path.name))
     }
     if "train" not in split_folders:
-        return {"train": ClassFolder(folder)}
-    return {s: ClassFolder(split_folders[s]) for s in _SPLIT_NAMES if s in split_folders}
+        return {"train": ClassFolder(folder, layout.encoding)}
+    return {
+        split: ClassFolder(split_folders[split], layout.encoding)
+        for split in _SPLIT_NAMES
+        if split in split_folders
+    }
 
 
 def chosen_paths(splits: Mapping[str, str], paths: Sequence[Path], folder: Path) -> dict[str, Path]:
@@ -167,15 +172,30 @@ def chosen_paths(splits: Mapping[str, str], paths: Sequence[Path], folder: Path)
 
 
 def _part(path: Path, layout: Layout) -> SplitSource:
-    return ClassFolder(path) if path.is_dir() else Table([path], layout)
+    return ClassFolder(path, layout.encoding) if path.is_dir() else Table([path], layout)
 
 
 def tables(folder: Path) -> list[Path]:
-    """Return the tables in a folder, or in its folder ``data``, where the hub keeps them."""
+    """Return the tables in a folder, or in its folder ``data``, where the hub keeps them.
+
+    Files of json count where there are no others, and neither texts nor folders.
+    """
     for place in (folder, folder / "data"):
-        found = sorted(p for p in place.iterdir() if p.suffix in TABLES) if place.is_dir() else []
-        if found:
+        inside = sorted(filter(is_shown, place.iterdir())) if place.is_dir() else []
+        found = [path for path in inside if kind(path) in TABLES and path.is_file()]
+        others = [path for path in found if kind(path) != ".json"]
+        if others:
+            return others
+        if found and not any(path.is_dir() or kind(path) == ".txt" for path in inside):
             return found
+    return []
+
+
+def _text_tables(folder: Path) -> list[Path]:
+    """Return the .txt files of a folder that are fastText's, or are named after splits."""
+    texts = [path for path in sorted(folder.iterdir()) if is_shown(path) and kind(path) == ".txt"]
+    if any(split_of(path.stem) == "train" for path in texts) or any(map(is_fasttext, texts)):
+        return texts
     return []
 
 

@@ -32,6 +32,7 @@ class Corpus:
         values: The labels, as they are written, in the order in which they come.
         sizes: How many rows each source has.
         text_bytes: How long all texts are together.
+        blank: How many rows have no text, or blanks alone.
     """
 
     digests: npt.NDArray[np.uint64]
@@ -39,11 +40,14 @@ class Corpus:
     values: list[str]
     sizes: list[int]
     text_bytes: int
+    blank: int
 
 
 def survey(sources: Sequence[SplitSource]) -> Corpus:
     """Read all rows once, or find what an earlier run has noted of them."""
-    return cached("text/corpora", source_keys(sources), _load_corpus, partial(_survey, sources))
+    return cached(
+        "text/corpora", [*source_keys(sources), "blank"], _load_corpus, partial(_survey, sources)
+    )
 
 
 def source_keys(sources: Sequence[SplitSource]) -> list[object]:
@@ -53,7 +57,7 @@ def source_keys(sources: Sequence[SplitSource]) -> list[object]:
 
 def _survey(sources: Sequence[SplitSource], folder: Path) -> None:
     numbers: dict[str, int] = {}
-    sizes, text_bytes = [], 0
+    sizes, text_bytes, blank = [], 0, 0
     with (folder / "digests.bin").open("wb") as digests, (folder / "codes.bin").open("wb") as codes:
         for source in sources:
             count = 0
@@ -63,11 +67,12 @@ def _survey(sources: Sequence[SplitSource], folder: Path) -> None:
                     content = joined.encode("utf-8", "surrogatepass")
                     digests.write(hashlib.blake2b(content, digest_size=16).digest())
                     text_bytes += len(content)
+                    blank += not any(map(str.strip, texts))
                 found = [numbers.setdefault(label, len(numbers)) for label in chunk.labels]
                 codes.write(np.array(found, dtype=np.int64).tobytes())
                 count += len(found)
             sizes.append(count)
-    facts = {"values": list(numbers), "sizes": sizes, "text_bytes": text_bytes}
+    facts = {"values": list(numbers), "sizes": sizes, "text_bytes": text_bytes, "blank": blank}
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 

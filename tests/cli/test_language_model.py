@@ -97,13 +97,19 @@ def test_prompts_may_come_line_by_line(
     assert "nothing was given to write on from" in ended.err
 
 
-def test_a_prompt_longer_than_the_context(
+def test_of_a_prompt_longer_than_the_context_the_end_is_read(
     fit: Callable[..., Path], zoo: Callable[[str], Any]
 ) -> None:
     run = fit()
-    ended = zoo(f"predict --ckpt_path {run}/checkpoints/best.ckpt --inputs {'1' * 17}")
-    assert ended.code == 2
-    assert "the prompt has 17 tokens, and the net's context ends at 16" in ended.err
+    end = "12" * 8
+    ended = zoo(f"predict --ckpt_path {run}/checkpoints/best.ckpt --inputs 번{end} {end}")
+    assert ended.code == 0, ended.err
+    cut = "the prompt has 17 tokens and the net's context 16: its first 1 are left out\n"
+    assert ended.err.count(cut) == 1
+    (path,) = Path("runs/predict").glob("*/predictions.csv")
+    with path.open(encoding="utf-8") as file:
+        first, second = (row["text"] for row in csv.DictReader(file))
+    assert first == second
 
 
 def test_a_vocabulary_of_another_size(fit: Callable[..., Path], zoo: Callable[[str], Any]) -> None:

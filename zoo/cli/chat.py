@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.core.files import nearby
 from zoo.errors import UserError
+from zoo.inference.generation import fitted
 from zoo.nets.protocols import LimitsLength
 from zoo.run.folder import RunFolder
 
@@ -23,10 +24,10 @@ def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
 
     Prompts are the data's own, or without these the lines of the standard input. Of a chat each is
     a message of one conversation, whose history is kept; the oldest messages are forgotten where
-    the net's context ends.
+    the net's context ends. Of a prompt that is longer than that the end is read, which is said.
 
     Raises:
-        UserError: If there are no prompts, or one is longer than the net's context.
+        UserError: If there are no prompts, or one is empty.
     """
     history: list[dict[str, str]] = []
     rows: list[list[str]] = []
@@ -37,6 +38,7 @@ def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
             tokens = _fitting(task, data, history)
         else:
             tokens = data.encode_prompt(prompt)
+        _tell_cut(len(tokens), len(fitted(task.net, tokens)))
         try:
             new = task.write(tokens, stop_ids=data.stop_ids)
         except ValueError as error:
@@ -72,6 +74,17 @@ def _fitting(task: LanguageModel, data: Any, history: list[dict[str, str]]) -> l
         if longest is None or len(tokens) < longest or len(history) < 3:
             return tokens
         del history[:2]  # a message and its answer
+
+
+def _tell_cut(count: int, read: int) -> None:
+    """Say how much of a prompt is not read, on stderr: the text itself goes on."""
+    if read < count:
+        print(
+            f"the prompt has {count:,} tokens and the net's context {read:,}: its first "
+            f"{count - read:,} are left out",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _stream(tokens: Iterable[int], data: Any) -> str:

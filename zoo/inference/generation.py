@@ -42,6 +42,12 @@ def choose(
     return int(order[torch.multinomial(shares, 1, generator=generator)])
 
 
+def fitted(net: nn.Module, prompt: Sequence[int]) -> list[int]:
+    """Return as many of a prompt's last tokens as the net's context holds."""
+    longest = net.max_length if isinstance(net, LimitsLength) else None
+    return list(prompt if longest is None else prompt[-longest:])
+
+
 def generate(
     net: nn.Module,
     prompt: Sequence[int],

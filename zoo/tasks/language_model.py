@@ -22,7 +22,7 @@ from datamodules.core.protocols import (
 )
 from zoo.callbacks.samples import Samples
 from zoo.errors import UserError
-from zoo.inference.generation import generate
+from zoo.inference.generation import fitted, generate
 from zoo.losses.tokens import logits_loss, token_loss
 from zoo.nets.cost import measure_cost
 from zoo.nets.outputs import main_logits
@@ -306,10 +306,13 @@ class LanguageModel(Task):
         return isinstance(self.net, IsPretrained) and self.net.is_pretrained
 
     def write(self, prompt: Sequence[int], *, stop_ids: Sequence[int] = ()) -> Iterator[int]:
-        """Write on from a prompt, by the task's options; see ``zoo.inference.generation``."""
+        """Write on from a prompt, by the task's options; see ``zoo.inference.generation``.
+
+        Of one that is longer than the net's context the end is read.
+        """
         return generate(
             self.net,
-            prompt,
+            fitted(self.net, prompt),
             max_new_tokens=self.sample_tokens,
             temperature=self.temperature,
             top_k=self.top_k,

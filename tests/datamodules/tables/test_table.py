@@ -519,11 +519,12 @@ BAD_FILES = {
         "column 'a' of 't.csv' has 1400 categories in its 1400 training rows, .* in ignore",
     ),
     "another delimiter": (
-        GOOD.replace(",", ";"), r"target is 'y'; give a column of 't.csv' .delimiter ',' finds one"
+        GOOD.replace(",", "^"), r"target is 'y'; give a column of 't.csv' .delimiter ',' finds one"
     ),
-    "latin-1": (with_line(4, "2,\xe9,4").encode("latin-1"), "'t.csv' is not text in UTF-8"),
-    "latin-1 header": (b"a,\xe9,y\n1,2,3\n", "'t.csv' is not text in UTF-8"),
-    "utf-16": (GOOD.encode("utf-16"), "'t.csv' is not text in UTF-8"),
+    "no encoding": (
+        with_line(4, "2,\x81,4").encode("latin-1"), r"'t.csv' is not text in UTF-8: byte 20 .0x81."
+    ),
+    "a header in no encoding": (b"a,\x81,y\n1,2,3\n", "'t.csv' is not text in UTF-8: byte 2"),
 }  # fmt: skip
 
 

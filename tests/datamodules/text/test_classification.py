@@ -24,7 +24,7 @@ from datamodules.core.errors import UserError
 from datamodules.text import sources as text_sources
 from datamodules.text import tokenizer as tokenization
 from datamodules.text.classification import TextClassification, TextDataModule
-from datamodules.text.files import Layout
+from datamodules.text.columns import Layout
 from datamodules.text.inputs import TextInputs
 from datamodules.text.sets import IMDB, NSMC, SST2, YNAT, AGNews, KoreanIntents, MovieReviews
 from datamodules.text.sources import find_sources
@@ -147,7 +147,7 @@ def test_cut_share_and_repetitions_are_described(build) -> None:
     data = build(rows, max_length=10)
     data.setup("fit")
     assert (data.duplicates, data.conflicts) == (2, 1)
-    lengths, _, repeated = data.describe().facts
+    _, lengths, _, repeated = data.describe().facts
     assert repeated.text == "2 texts left out, 1 of them with another label"
     assert repeated.values == {"duplicates": 2, "conflicts": 1}
     parts = {name: share_cut(data, name) * len(data.split(name)) for name in ("train", "val")}
@@ -533,7 +533,7 @@ def test_predicts_anywhere(build, tmp_path, trainer, monkeypatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("ZOO_CACHE", str(folder / "cache"))
     write(folder / "reviews.csv", [("1", "bad film"), ("2", "")], "id,text")
-    (folder / "one.txt").write_text("좋은\n영화\n", encoding="utf-8")
+    (folder / "one.txt").write_text("좋은 영화\n", encoding="utf-8")
     long = "a good film " * 40
     inputs = TextInputs(["good film", "reviews.csv", "one.txt", long], **spec["init_args"])
     assert inputs.names[:4] == ["good film", "reviews.csv:2", "reviews.csv:3", "one.txt"]
@@ -585,7 +585,10 @@ BAD_OPTIONS = {
         "text_column": "review"
     },
     "label_column is 'lable'; give a column of .* .did you mean 'label'": {"label_column": "lable"},
-    "label_column is 'text'; give another than the text_column": {"label_column": "text"},
+    "label_column is 'text'; give another than the text_column": {
+        "text_column": "text",
+        "label_column": "text",
+    },
     r"text_column is \[\]; give one": {"text_column": []},
     "splits is .*'dev'.*; name train, val": {"splits": {"train": "a", "dev": "b"}},
     "splits is .*; give the folder that holds them all": {"splits": {"train": "texts.csv"}},
@@ -633,13 +636,16 @@ def test_bad_rows(build, message: str) -> None:
 
 BAD_FILES = {
     "t.csv": (b"", "is empty"),
-    "u.csv": (b"text,label\ngood,1\nb\xe4d,0\n", r"byte 19 \(0xe4\) in line 3; save it as UTF-8"),
+    "u.csv": (
+        b"text,label\ngood,1\nb\x81d,0\n",
+        r"byte 19 \(0x81\) in line 3, nor.*; save it as UTF-8",
+    ),
     "t.jsonl": (b'{"text": "a", "label": 1}\n{"text"\n', "as json in line 2"),
     "u.jsonl": (b'{"text": "a", "label": 1}\n[1]\n', "no object in line 2"),
     "v.jsonl": (b'{"text": "a", "label": 1}\n{"text": "b"}\n', "lacks 'label' in line 2"),
     "w.jsonl": (b'{"text": "a", "label": 1}\n{"text": 3, "label": 0}', "'3' in line 2.*no text"),
-    "x.jsonl": (b'{"text": "a", "label": [1]}\n', r"'\[1\]' in line 1, which is neither"),
-    "y.jsonl": (b'{"text": "\xff", "label": 1}\n', r"byte 10 \(0xff\) in line 1"),
+    "x.jsonl": (b'{"text": "a", "label": [1, 2]}\n', r"holds 2 labels in line 1, '\[1, 2\]'"),
+    "y.jsonl": (b'{"text": "\x81", "label": 1}\n', r"byte 10 \(0x81\) in line 1"),
     "t.parquet": (b"text", "is no parquet file"),
 }
 
@@ -714,7 +720,8 @@ def test_the_hub(hub) -> None:
     assert splits["val"] == TABLE[80:]
     assert sorted(splits["train"] + splits["test"]) == sorted(TABLE[:80])
     with pytest.raises(UserError, match=r"'text'; give a column of 'owner/name .*'title', 'label'"):
-        TextClassification("owner/name")
+        TextClassification("owner/name", text_column="text")
+    assert TextClassification("owner/name", tokenizer="word").text_column == "title"
     with pytest.raises(
         UserError,
         match=r"splits is .*'trian'.*; name what 'owner/name' holds.*did you mean 'train'",

@@ -1,0 +1,175 @@
+"""Which columns of a table hold the texts and the labels, and what a label is."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
+from datamodules.core.splits import composed
+
+#: Names that columns of texts have, and columns of labels.
+_TEXTS = (
+    *("text", "texts", "sentence", "document", "review", "content", "comment", "utterance"),
+    *("question", "query", "tweet", "message", "body", "title", "headline", "description"),
+    *("텍스트", "문장", "문서", "본문", "내용", "리뷰", "댓글", "질문", "발화", "제목"),
+)
+_LABELS = (
+    *("label", "labels", "class", "category", "target", "intent", "sentiment", "topic"),
+    *("emotion", "class index", "class_label", "stars", "rating"),
+    *("라벨", "레이블", "분류", "범주", "감정", "의도", "주제", "평점"),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How texts and labels lie in a table; columns are compared in one form of Unicode.
+
+    Attributes:
+        text_columns: The column of the text, or those of a pair; none where it is to be guessed.
+        label_column: The labels' column, "" where it is to be guessed; None reads none.
+        columns: The columns' names in a csv file without a header.
+        delimiter: What separates two values of a csv file; by default what fits.
+        quoted: Whether a value in a csv file may stand in double quotes.
+        only: A column and the value that it must have for a row to count.
+        encoding: What text files are in; by default what their bytes tell.
+    """
+
+    text_columns: tuple[str, ...]
+    label_column: str | None
+    columns: tuple[str, ...] | None = None
+    delimiter: str | None = None
+    quoted: bool = True
+    only: tuple[str, str] | None = None
+    encoding: str | None = None
+
+    def wanted(self) -> dict[str, str]:
+        """Return the columns that are read, each with the option that names it."""
+        names = dict.fromkeys(self.text_columns, "text_column")
+        if self.label_column is not None:
+            names.setdefault(self.label_column, "label_column")
+        if self.only is not None:
+            names.setdefault(self.only[0], "only")
+        return {composed(name): option for name, option in names.items()}
+
+    def found(self, columns: Sequence[str], source: str) -> "Layout":
+        """Return the same with the columns that were to be guessed.
+
+        Args:
+            columns: All that there are.
+            source: What messages call the table.
+
+        Raises:
+            DataError: If there is one column alone where two are wanted.
+            OptionError: If no column, or more than one, could be meant, or one that is named is
+                not there.
+        """
+        if self.label_column is not None and len(columns) == 1:
+            raise DataError(
+                f"{source} has one column, {columns[0][:60]!r}, where a text and its label are "
+                "two; add the other, or set delimiter to what stands between them"
+            )
+        texts, label = self.text_columns, self.label_column
+        given = {composed(name) for name in (*texts, *filter(None, [label]))}
+        free = [name for name in columns if composed(name) not in given]
+        if label == "":
+            others = free if texts else [name for name in free if not _named(name, _TEXTS)] or free
+            label = _guess("label_column", free, others, _LABELS, source)
+            free.remove(label)
+        if not texts:
+            if composed("text") in free:
+                texts = ("text",)
+            else:
+                texts = (_guess("text_column", free, free, _TEXTS, source),)
+        layout = replace(self, text_columns=texts, label_column=label)
+        for column, option in layout.wanted().items():
+            if column not in columns:
+                raise no_column(option, column, source, columns)
+        return layout
+
+
+def _named(column: str, names: Sequence[str]) -> bool:
+    return composed(column).strip().casefold() in names
+
+
+def _guess(
+    option: str, free: Sequence[str], others: Sequence[str], names: Sequence[str], source: str
+) -> str:
+    """Return the column of a usual name, or else the only one of the others."""
+    named = [column for column in free if _named(column, names)]
+    if len(named) == 1:
+        return named[0]
+    if len(named) > 1:
+        both = f"{', '.join(map(repr, named[:-1]))} and {named[-1]!r}"
+        remedy = f"say which column of {source} it is, as {both} could be"
+        raise refuse(option, None, remedy)
+    if len(others) == 1:
+        return others[0]
+    held = ", ".join(repr(name[:40]) for name in others[:20])
+    raise refuse(
+        option,
+        None,
+        f"say which column of {source} it is: {held or 'none is left'}; where that is a row and no "
+        "header, name all columns by columns",
+    )
+
+
+def no_column(option: str, column: str, source: str, columns: Sequence[str]) -> OptionError:
+    """Return the error for an option that names no column of a source."""
+    held = ", ".join(map(repr, columns))
+    near = did_you_mean(column, columns)
+    return refuse(option, column, f"give a column of {source}, which has {held}{near}")
+
+
+def text_of(value: Any, column: str, source: str, place: str) -> str:
+    """Return a text; an absent one is "".
+
+    Raises:
+        DataError: If it is no text.
+    """
+    if value is not None and not isinstance(value, str):
+        raise DataError(
+            f"column {column!r} of {source!r} holds {str(value)[:60]!r} in {place}, which is no "
+            "text; choose another by text_column"
+        )
+    return value or ""
+
+
+def label_of(value: Any, column: str, source: str, place: str) -> str:
+    """Return a label as it would be written.
+
+    Whole numbers are written without a point, as pandas puts one beside a missing value, and a list
+    of one label is that.
+
+    Raises:
+        DataError: If it is empty, a fraction, or several.
+    """
+    if isinstance(value, list | tuple) and len(value) < 2:
+        value = value[0] if value else None
+    if isinstance(value, list | tuple):
+        raise DataError(
+            f"column {column!r} of {source!r} holds {len(value)} labels in {place}, "
+            f"{str(value)[:60]!r}, where a text has one class; keep one a row"
+        )
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise DataError(
+            f"column {column!r} of {source!r} is empty in {place}; fill it or remove the row"
+        )
+    if isinstance(value, str | int | float):
+        text = str(value).strip()
+        if whole := re.fullmatch(r"([+-]?[0-9]+)\.0*", text):
+            return whole[1]
+        if re.fullmatch(r"[+-]?[0-9]+", text) or not _is_fraction(text):
+            return composed(text)
+    raise DataError(
+        f"column {column!r} of {source!r} holds {str(value)[:60]!r} in {place}, "
+        "which is neither an integer nor a name; choose another by label_column or mend the labels"
+    )
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
