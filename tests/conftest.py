@@ -109,7 +109,8 @@ def _unchanged_process() -> Iterator[None]:
         for number, handler in signals.items():
             signal.signal(number, handler)
         for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+            if logging.getLogger(name).level != level:  # it clears a cache of all loggers
+                logging.getLogger(name).setLevel(level)
         _common.parsing_settings.clear()
         _common.parsing_settings.update(settings)
         for name in set(os.environ) - set(environment):
@@ -119,9 +120,37 @@ def _unchanged_process() -> Iterator[None]:
         os.chdir(folder)
 
 
+@pytest.fixture(scope="session")
+def parsers() -> dict[str, Any]:
+    """The verbs' parsers, once they are built, which takes as long as to parse."""
+    return {}
+
+
+@pytest.fixture
+def shared_parsers(parsers: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has all commands of these tests use the same parser of a verb."""
+    from zoo.cli.cli import ZooCLI
+
+    build = ZooCLI.setup_parser
+
+    def setup_parser(cli: Any, subcommands: bool, options: dict[str, Any], *rest: Any) -> None:
+        verb = cli.request.verb
+        if verb not in parsers:
+            build(cli, subcommands, options, *rest)
+            parsers[verb] = cli.parser
+        cli.parser = parsers[verb]
+        cli.parser.sources = options["sources"]
+        vars(cli.parser).pop("print_config", None)  # that an earlier command asked for
+
+    monkeypatch.setattr(ZooCLI, "setup_parser", setup_parser)
+
+
 @pytest.fixture
 def zoo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    shared_parsers: None,
 ) -> Callable[[str], Ended]:
     """Runs a command line in this process; its folder holds a small recipe, ``r.yaml``."""
     from zoo.__main__ import main
@@ -131,10 +160,10 @@ def zoo(
     monkeypatch.delenv("ZOO_DEBUG", raising=False)
     Path("r.yaml").write_text(RECIPE)
 
-    def run(command: str) -> Ended:
+    def run(command: str | list[str]) -> Ended:
         capfd.readouterr()
         with _unchanged_process():
-            code = main(command.split())
+            code = main(command.split() if isinstance(command, str) else command)
         ended = Ended(code, *capfd.readouterr())
         print(ended.err)  # shown if the test fails
         return ended
