@@ -6,7 +6,8 @@ breaks one says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # each takes long to import, and not all are installed
@@ -66,3 +67,21 @@ def ask_before_import(allows: Callable[[str], bool]) -> None:
         import_path_denylist=["*"], instantiate_subclass_spec_in_any=False
     )
     parsing_settings["import_path_verdicts"] = _Asked(allows)
+
+
+@contextmanager
+def asking_before_import(allows: Callable[[str], bool]) -> Iterator[None]:
+    """Do as ``ask_before_import`` for a while: a library leaves a program's own parsers alone.
+
+    Args:
+        allows: As there.
+    """
+    from jsonargparse._common import parsing_settings
+
+    before = dict(parsing_settings)
+    ask_before_import(allows)
+    try:
+        yield
+    finally:
+        parsing_settings.clear()
+        parsing_settings.update(before)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
@@ -29,6 +30,7 @@ from zoo.cli.inside import FOLDERS
 from zoo.cli.parser import ZooParser
 from zoo.errors import UserError
 from zoo.run.trust import KINDS, TRUSTED, trust, why_refused
+from zoo.tasks import ImageClassifier
 
 FIT = "fit --config r.yaml --wandb off "
 #: Untrusted packages of the environment, from which code could be fetched or run.
@@ -340,3 +342,71 @@ def test_transformers_are_never_asked_to_run_a_models_own_code() -> None:
                     asked.append((path.name, given.get("trust_remote_code")))
     assert len(asked) > 3
     assert {code for _, code in asked} == {"False"}, asked
+
+
+# ------------------------------------------------------------------------------ from Python
+
+OWN = """
+from pathlib import Path
+from torch import nn
+Path("CANARY").touch()
+class Net(nn.Module):
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("own_net.Net", {"class_path": "own_net.Net", "init_args": {}}),
+        ("own_net.Net", "own_net.Net"),
+        ("os.system", {"class_path": "os.system", "init_args": {"command": "touch CANARY"}}),
+        (
+            "own_net.Net",
+            {
+                "class_path": "torchvision.models.resnet18",
+                "init_args": {"norm_layer": "own_net.Net"},
+            },
+        ),
+        ("zoo.cli.verbs.run", {"class_path": "zoo.cli.verbs.run", "init_args": {"argv": []}}),
+    ],
+)
+def test_a_checkpoint_runs_nothing_in_python_either(
+    name: str,
+    spec: Any,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from jsonargparse import _common
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_net", raising=False)
+    Path("own_net.py").write_text(OWN)
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["net"] = spec
+    torch.save(content, "mine.ckpt")
+    _common.parsing_settings["import_path_verdicts"] = {"*": True}  # a program that asks nobody
+    before = dict(_common.parsing_settings)
+    with pytest.raises(UserError, match=re.escape(f"checkpoint 'mine.ckpt' names {name!r}, ")):
+        ImageClassifier.load_from_checkpoint("mine.ckpt")
+    assert not Path("CANARY").exists()
+    assert _common.parsing_settings == before
+
+
+def test_a_trusted_package_is_built_in_python(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_net", raising=False)
+    Path("own_net.py").write_text(OWN)
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["net"] = {"class_path": "own_net.Net", "init_args": {}}
+    content["state_dict"] = {}
+    torch.save(content, "mine.ckpt")
+    task = ImageClassifier.load_from_checkpoint("mine.ckpt", trust=["own_net"])
+    assert type(task.net).__module__ == "own_net"
+    assert why_refused("own_net.Net") is not None  # from here on as before

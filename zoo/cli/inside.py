@@ -24,7 +24,10 @@ FOLDERS = (
     "folder",
     "offline_directory",
     "exclude_batches_path",
+    "tracking_uri",
 )
+#: MLflow's servers, which are no folders.
+_SERVERS = re.compile(r"\w+://|databricks")
 #: Where Lightning writes to the working folder unless told.
 _HOME = ("save_dir", "root_dir", "offline_directory")
 #: What leads out of a folder: the root, a drive, a home, a parent, or another place's address.
@@ -68,7 +71,7 @@ def _inside(spec: Any, folder: Path) -> Any:
         for name, text in _texts(part):
             if _LEADS_OUT.search(text) and not _is_within(text, folder):
                 raise refuse(name, text, "give a name inside the run folder, such as logs")
-            if name in FOLDERS:
+            if name in FOLDERS and not (name == "tracking_uri" and _SERVERS.match(text)):
                 part[name] = text if os.path.isabs(text) else str(folder / text)
     taken = inspect.signature(pkgutil.resolve_name(spec.class_path)).parameters
     for name in _HOME:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from jsonargparse import ArgumentError
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.loggers import Logger
@@ -21,7 +24,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from datamodules.core.private import ask_before_import
+from datamodules.core.private import ask_before_import, asking_before_import
+from zoo.errors import UserError
 
 _TRANSFORMS = "torchvision.transforms.v2"
 #: The packages whose classes a recipe may name; refused before anything of another is imported.
@@ -71,10 +75,41 @@ def trust(packages: Sequence[str]) -> None:
     ask_before_import(lambda name: why_refused(name) is None)
 
 
-def why_refused(name: str) -> str | None:
+@contextmanager
+def trusting(packages: Sequence[str], path: str) -> Iterator[None]:
+    """Let a checkpoint that is rebuilt in Python name what one of the command line may.
+
+    Args:
+        packages: Packages of the user's own, besides those that are trusted already.
+        path: The checkpoint's file, for the message.
+
+    Raises:
+        UserError: If it names anything else; nothing of that is imported or called.
+    """
+    importlib.import_module("torchvision.models")  # what may be named has to be loaded
+    before = list(_own)
+    _own[:] = [*before, *packages]
+    try:
+        with asking_before_import(lambda name: why_refused(name) is None):
+            yield
+    except (ArgumentError, TypeError, ValueError) as error:
+        found = re.search(r"Importing '([^']+)' is not allowed", str(error))
+        if found is None:
+            raise
+        why = why_refused(found[1], 'pass trust=["{}"]')
+        raise UserError(f"checkpoint {path!r} names {found[1]!r}, {why}") from error
+    finally:
+        _own[:] = before
+
+
+def why_refused(name: str, remedy: str = "add --trust {}") -> str | None:
     """Return why something may not be named, to follow its name in a sentence; None if it may.
 
     Nothing is imported but modules of the user's own packages, timm and torchvision's transforms.
+
+    Args:
+        name: A dotted name.
+        remedy: How a package is trusted.
 
     Raises:
         ImportError, AttributeError: If there is nothing of that name in a trusted package.
@@ -86,7 +121,7 @@ def why_refused(name: str) -> str | None:
             return f"but {top}'s models are reached through {THROUGH_NETS[top]} alone"
         return (
             "which is not among the packages that a recipe may use; "
-            f"if you trust it, add --trust {top}"
+            f"if you trust it, {remedy.format(top)}"
         )
     module, _, attribute = name.rpartition(".")
     if own:

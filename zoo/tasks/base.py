@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import lightning as L
@@ -39,6 +40,7 @@ from zoo.nets.protocols import HasAdapter
 from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively, parameter_groups
 from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
+from zoo.run.trust import trusting
 from zoo.tasks.meters import Meters, TrainSums, exact_type
 from zoo.tasks.net_spec import (
     HEAD_NAMES,
@@ -654,18 +656,26 @@ class Task(L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str, map_location: Any = None, **kwargs: Any
+        cls,
+        checkpoint_path: str,
+        map_location: Any = None,
+        *,
+        trust: Sequence[str] = (),
+        **kwargs: Any,
     ) -> Any:
         """Rebuild the task with its net from a checkpoint file.
+
+        The file may name what a recipe may, and nothing else of it is imported or called.
 
         Args:
             checkpoint_path: A local file; only plain data is read.
             map_location: Where the weights go, as for ``torch.load``.
+            trust: Packages whose classes it may name too, as ``--trust`` of the command line.
             kwargs: Constructor arguments that replace the saved ones; ``net=`` is required where
                 the checkpoint was made in Python around a net that does not record its arguments.
 
         Raises:
-            UserError: If the file cannot be read, or it needs ``net=``.
+            UserError: If the file cannot be read, it needs ``net=``, or names what is not trusted.
         """
         hparams = read_checkpoint(checkpoint_path).get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if "net" not in hparams and "net" not in kwargs:
@@ -681,9 +691,10 @@ class Task(L.LightningModule):
             task.on_load_checkpoint(checkpoint)
             return task
         fit_builders_to_data(print)
-        return super().load_from_checkpoint(
-            checkpoint_path, map_location=map_location, weights_only=True, **kwargs
-        )
+        with trusting(trust, str(checkpoint_path)):
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location=map_location, weights_only=True, **kwargs
+            )
 
 
 def _is_matrix(name: str) -> bool:
