@@ -64,8 +64,25 @@ def _shown(sentence: str, most: int = 800) -> str:
 
 
 def entry() -> None:
-    """Run the console script."""
-    sys.exit(main())
+    """Run the console script; where nobody reads on (``zoo list | head``), it ends without a word.
+
+    As a program does that the signal of a closed pipe ends, with 128 + 13.
+    """
+    code = 0
+    try:
+        try:
+            code = main()
+        finally:  # also of --help, which exits by itself
+            sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            print(flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 141
+        else:  # it was another pipe
+            raise
+    sys.exit(code)
 
 
 if __name__ == "__main__":

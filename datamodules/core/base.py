@@ -675,7 +675,7 @@ class FractionSplits(DrawnSplits[DatasetT]):
 
 
 class EveryClass(SplitDataModule[DatasetT]):
-    """A data set that refuses a split without some class.
+    """A data set that refuses a split without some class, and one class alone.
 
     A validation or test split that was drawn may lack one: a class has fewer samples than there are
     splits then.
@@ -690,6 +690,7 @@ class EveryClass(SplitDataModule[DatasetT]):
     """
 
     class_names: list[str]
+    label_kind: str
 
     def __init__(self, *, allow_missing_classes: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -700,6 +701,11 @@ class EveryClass(SplitDataModule[DatasetT]):
         raise NotImplementedError
 
     def _add(self, stage: Stage, dataset: DatasetT) -> None:
+        if len(self.class_names) < 2 and self.label_kind != "multilabel":
+            raise DataError(
+                f"{self._source_name()!r} holds one class, {self.class_names[0]!r}, which leaves "
+                "nothing to learn; add another"
+            )
         if stage == "train" and self.counted == "image":
             need_samples(len(self.class_names), len(dataset), self._source_name(), self.samples)
         super()._add(stage, dataset)

@@ -43,10 +43,10 @@ class OptionError(UserError):
 
     def inside(self, place: str) -> OptionError:
         """Return the same, seen from the parser whose option ``place`` it belongs to."""
-        outer = place.replace("init_args", "").split(".")
+        outer = [part for part in place.replace("init_args", "").split(".") if part]
 
         def whole(name: str) -> str:
-            return ".".join(filter(None, [*outer, name]))
+            return ".".join(filter(None, [*outer, name.lstrip("-.") if outer else name]))
 
         near = whole(self.near) if self.near else None
         return OptionError(whole(self.key), self.reason, near)
@@ -66,6 +66,24 @@ def refuse(option: str, value: object, remedy: str) -> OptionError:
     "option norm is 'grop'; give one of batch, group (did you mean 'group'?)"
     """
     return OptionError(option, f" is {shown(value)}; {remedy}")
+
+
+def blamed(option: str, error: Exception) -> UserError:
+    """Return the error to raise where an option's value led to another error.
+
+    Args:
+        option: The option's whole name, its section included.
+        error: What was raised; an option that it names itself is not named again.
+
+    >>> str(blamed("model.vectors", refuse("vectors", "a.vec", "give a file")))
+    "option model.vectors is 'a.vec'; give a file"
+    >>> str(blamed("model.vectors", ValueError("it is empty")))
+    'option model.vectors: it is empty'
+    """
+    if not isinstance(error, OptionError):
+        return UserError(f"option {option}: {error}")
+    section, _, name = option.rpartition(".")
+    return error.inside(section) if error.key == name else error
 
 
 def shown(value: object) -> str:

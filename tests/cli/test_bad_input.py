@@ -1248,7 +1248,7 @@ def test_traceback_on_demand(zoo: Callable[[str], Any], monkeypatch: pytest.Monk
     ended = zoo(FIT + "--model.lrr 1")
     assert ended.code == 2
     assert "Traceback (most recent call last)" in ended.err
-    assert ended.err.endswith("zoo: option model.lrr is not known; did you mean model.lr?\n")
+    assert ended.err.endswith("zoo: option --model.lrr is not known; did you mean --model.lr?\n")
 
 
 def test_in_a_process_of_its_own(zoo: Callable[[str], Any], folder: Path) -> None:

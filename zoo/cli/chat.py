@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from datamodules.core.errors import blamed
 from datamodules.core.files import nearby
 from zoo.errors import UserError
 from zoo.inference.generation import fitted
@@ -42,7 +43,7 @@ def write_texts(folder: RunFolder, task: LanguageModel, data: Any) -> None:
         try:
             new = task.write(tokens, stop_ids=data.stop_ids)
         except ValueError as error:
-            raise UserError(f"option inputs: {error}") from error
+            raise blamed("inputs", error) from error
         if not asks:
             print(f"> {prompt}" if data.is_chat else prompt, end="\n" if data.is_chat else "")
         text = _stream(new, data)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry, CPUAccelerator
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import StrategyRegistry
 from torch import Tensor, nn
 
@@ -66,15 +70,41 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         raise refuse("trainer.strategy", strategy, UNSHARDED)
     if isinstance(strategy, str) and re.search("spawn|fork|notebook|xla|hpu", strategy):
         raise refuse("trainer.strategy", strategy, "give ddp, whose processes start by themselves")
+    _check_time(options.get("max_time"))
     if options.get("val_check_interval") == 0:
         remedy = "give a share of the epoch above 0, or a number of batches"
         raise refuse("trainer.val_check_interval", options["val_check_interval"], remedy)
     if options.get("barebones"):
         raise refuse("trainer.barebones", True, "leave it out, as a run logs and saves")
+    for name in ("callbacks", "logger", "profiler", "strategy", "plugins"):
+        value = options.get(name)
+        for spec in value if isinstance(value, list) else [value]:
+            _refuse_functions(f"trainer.{name}", spec)
     accelerator = options.get("accelerator")
     if isinstance(accelerator, str):
         _check_accelerator(accelerator)
         _check_devices(options.get("devices"), on_cpu=device_type(accelerator) == "cpu")
+
+
+def _check_time(given: Any) -> None:
+    """Refuse what is no time, of which Lightning does not say which option it is."""
+    try:
+        Timer(given)
+    except (TypeError, MisconfigurationException) as error:
+        remedy = "give DD:HH:MM:SS, or a mapping such as {hours: 2}"
+        raise refuse("trainer.max_time", given, remedy) from error
+
+
+def _refuse_functions(option: str, spec: Any) -> None:
+    """Refuse a net where a class of Lightning's takes a function, which a recipe cannot name."""
+    if not isinstance(spec, Namespace) or not spec.class_path.startswith("lightning."):
+        return
+    for name, value in vars(spec.get("init_args") or Namespace()).items():  # type: ignore[no-untyped-call]
+        if isinstance(value, Namespace) and "class_path" in value:
+            found = pkgutil.resolve_name(value.class_path)
+            if isinstance(found, type) and issubclass(found, nn.Module):
+                remedy = "leave it out, as it takes a function, which a recipe cannot name"
+                raise refuse(f"{option}.{name}", value.class_path, remedy)
 
 
 def check_monitor(monitor: str | None, model: LightningModule) -> None:

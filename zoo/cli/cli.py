@@ -33,10 +33,10 @@ from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
 from zoo.cli.catalog import VERBS, import_all
 from zoo.cli.checks import check_monitor, check_net, check_trainer, device_type
-from zoo.cli.config import dump_yaml
+from zoo.cli.config import dump_yaml, rerunnable
 from zoo.cli.facts import FACTS
 from zoo.cli.inside import write_inside
-from zoo.cli.messages import refusal
+from zoo.cli.messages import is_lightnings, refusal
 from zoo.cli.parser import LayerAction, ZooParser
 from zoo.cli.precision import Trainer, allow_tf32, choose_precision
 from zoo.cli.report import write_copies
@@ -153,7 +153,7 @@ class ZooCLI(LightningCLI):
         """Parse, and check the seed, which Lightning takes before anything is built."""
         super().parse_arguments(parser, args)
         seed = self.config["seed_everything"]
-        if not 0 <= int(seed) < 2**32:
+        if isinstance(seed, bool) or not 0 <= seed < 2**32:  # true would draw one
             raise refuse("seed_everything", seed, f"give a number from 0 to {2**32 - 1}")
 
     def _dump_config(self) -> None:
@@ -179,7 +179,9 @@ class ZooCLI(LightningCLI):
         fit_builders_to_data(_say_once)
         try:
             super().instantiate_classes()
-        except (ValueError, OSError, MisconfigurationException) as error:
+        except (TypeError, ValueError, OSError, MisconfigurationException) as error:
+            if isinstance(error, TypeError) and not is_lightnings(error):
+                raise
             raise refusal(error, self.config) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -332,11 +334,8 @@ class ZooCLI(LightningCLI):
     def _recipe(self) -> dict[str, Any]:
         """Return the resolved recipe, which can be run again."""
         text = self.parser.dump(self.config, skip_none=False, format="json")
-        recipe: dict[str, Any] = json.loads(text)
-        for key in ("ckpt_path", "inputs", "quiet", "trust", "config"):
-            recipe.pop(key, None)
-        # A checkpoint's: what a recipe says of it, be it null, would come before that.
-        recipe["data"].get("init_args", {}).pop("partition", None)
+        recipe = rerunnable(json.loads(text))
+        recipe.pop("ckpt_path", None)
         return recipe
 
     def _recipe_text(self, recipe: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ written wins. Choosing another optimiser in a later layer drops the earlier laye
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ import yaml
 from datamodules.core.errors import refuse
 from zoo.cli.catalog import exports
 from zoo.cli.facts import FACTS
-from zoo.errors import UserError
+from zoo.errors import OptionError, UserError
 from zoo.run.plain import check_plain
 
 _OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum", "beta2")
@@ -27,6 +28,17 @@ _FIRST_OPTIMIZER = "adamw"
 _CLASS_KEYS = {"class_path", "model", "net", "data"}
 #: What only the command line may say.
 _NOT_IN_RECIPES = ("trust", "config", "inputs", "quiet")
+#: The flags that name a class, and the order in which they come before all others.
+_NAME_CLASSES = {
+    "--model": 0,
+    "--data": 0,
+    "--trainer.logger": 0,
+    "--trainer.profiler": 0,
+    "--trainer.strategy": 0,
+    "--model.net": 1,
+}
+#: Lists and mappings within each other in a flag's value.
+_DEEPEST = 50
 
 Layer = dict[str, Any]
 
@@ -156,6 +168,18 @@ def _check_layer(path: Path, content: Layer) -> None:
         )
 
 
+def rerunnable(recipe: Layer) -> Layer:
+    """Return a resolved configuration without what a recipe may not say."""
+    for name in _NOT_IN_RECIPES:
+        recipe.pop(name, None)
+    if recipe.get("ckpt_path") is None:
+        recipe.pop("ckpt_path", None)
+    # A checkpoint's: what a recipe says of it, be it null, would come before that.
+    data = recipe.get("data") or {}
+    data.get("init_args", {}).pop("partition", None)
+    return recipe
+
+
 def class_paths() -> dict[str, str]:
     """Return where our classes are by their short names, which win over equal ones elsewhere."""
     return {
@@ -181,6 +205,43 @@ def expand_flags(flags: list[str]) -> list[str]:
         takes_class = is_class_option and not equals
         expanded.append(flag)
     return expanded
+
+
+def classes_first(flags: list[str]) -> list[str]:
+    """Return the flags with those that name task, net, data and the like before all others.
+
+    Their options would otherwise be looked for in the class that an earlier layer named.
+    """
+    groups: list[list[str]] = []
+    for flag in flags:
+        if flag.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(flag)
+
+    def place(group: list[str]) -> int:
+        name, _, value = "=".join(group).partition("=")
+        is_class = re.fullmatch(r"[A-Za-z_][\w.]*", value) and not os.path.isfile(value)
+        return _NAME_CLASSES.get(name, 2) if is_class else 2
+
+    return [flag for group in sorted(groups, key=place) for flag in group]
+
+
+def refuse_deep(flags: list[str]) -> None:
+    """Refuse a value with more lists and mappings within each other than any parser follows.
+
+    Raises:
+        OptionError: If a flag has one.
+    """
+    option = ""
+    for flag in flags:
+        name, equals, value = flag.partition("=")
+        if flag.startswith("--"):
+            option, flag = name.lstrip("-"), value if equals else ""
+        depth = 0
+        for bracket in re.findall(r"[\[{}\]]", flag):
+            depth += 1 if bracket in "[{" else -1
+            if depth > _DEEPEST:
+                raise OptionError(option, " is nested too deeply; flatten its value")
 
 
 def _mappings(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -122,12 +122,13 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
     """
     import lightning as L
 
-    from zoo.cli.config import expand_flags
+    from zoo.cli.config import classes_first, expand_flags, refuse_deep
     from zoo.cli.parser import LayerAction, ZooParser
     from zoo.cli.session import quiet
     from zoo.run.trust import trust
 
     quiet()
+    refuse_deep(flags)
     trust(packages)
     hparams = dict(checkpoint.get("hyper_parameters") or {})
     class_path = hparams.get("_class_path")
@@ -140,7 +141,7 @@ def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages:
     parser.add_argument("--config", action=LayerAction)
     parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
     layer = {"model": {"class_path": class_path, "init_args": given}}
-    config = parser.parse_args(["--config", json.dumps(layer), *expand_flags(flags)])
+    config = parser.parse_args(["--config", json.dumps(layer), *classes_first(expand_flags(flags))])
     try:
         task: Task = parser.instantiate_classes(config).model
     except (ValueError, OSError) as error:

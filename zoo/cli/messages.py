@@ -15,7 +15,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from datamodules.core.errors import did_you_mean, nearest
+from datamodules.core.errors import did_you_mean, nearest, shown
 from zoo.cli.catalog import exports
 from zoo.cli.facts import FACTS
 from zoo.errors import OptionError, UserError
@@ -58,6 +58,7 @@ _PACKAGES = {"callbacks": "callbacks", "logger": "loggers", "profiler": "profile
 
 #: The class that stands for one that is not named, where only its options are.
 _PLACES = {f"lightning.{name}": _TYPES[name] for name in ("LightningModule", "LightningDataModule")}
+_PLACES["lightning.Callback"] = "a callback's class before its options"
 
 
 def explain(message: str, error: BaseException | None, options: Iterable[str]) -> UserError:
@@ -69,8 +70,8 @@ def explain(message: str, error: BaseException | None, options: Iterable[str]) -
         options: The options that this parser accepts.
     """
     text = " ".join(message.split())
-    key = re.match(r'Parser key "(?!config")([^"]+)"', text)
-    place = key[1] if key else ""
+    key = re.match(r'Parser key "(?!config")([^"]+)"|--(\S+)\.help: ', text)
+    place = key[1] or key[2] if key else ""
     inner = next((each for each in _chain(error) if isinstance(each, UserError)), None)
     if inner is not None:
         return inner.inside(place) if isinstance(inner, OptionError) else inner
@@ -119,12 +120,37 @@ def refusal(error: BaseException, config: Namespace) -> UserError:
         return UserError(f"{section}.{sentence}")
     if ours is not None:
         return UserError(_with_sections(sentence, config))
-    # Lightning's Trainer names its arguments anywhere in a sentence, the one it is about first.
-    trainer = config.get("trainer") or {}
-    given = [word for word in re.findall(r"\w+", sentence) if trainer.get(word) is not None]
-    if given:
-        return UserError(f"option trainer.{given[0]} is {trainer[given[0]]!r}: {sentence}")
+    # Lightning names its arguments anywhere in a sentence, the one it is about first.
+    trainer = vars(config.get("trainer") or Namespace())  # type: ignore[no-untyped-call]
+    words = re.findall(r"\w+", sentence)
+    for section, arguments in [*_specs(trainer), ("trainer", trainer)]:
+        values = {name: value for name, value in arguments.items() if value is not None}
+        within = {
+            key: name for name, each in values.items() if isinstance(each, dict) for key in each
+        }
+        given = [within.get(word, word) for word in words if word in values or word in within]
+        if given:
+            value = shown(values[given[0]])
+            return UserError(f"option {section}.{given[0]} is {value}: {sentence}")
     return UserError(sentence)
+
+
+def is_lightnings(error: BaseException) -> bool:
+    """Whether Lightning itself raised: it refuses some options where it first uses them."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    name = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
+    return str(name).startswith("lightning.pytorch.")
+
+
+def _specs(trainer: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the options of the Trainer's parts, with the section that they stand in."""
+    for name in ("callbacks", "logger", "profiler", "strategy", "plugins"):
+        value = trainer.get(name)
+        for spec in value if isinstance(value, list) else [value]:
+            if isinstance(spec, Namespace):
+                yield f"trainer.{name}", vars(spec.get("init_args") or Namespace())  # type: ignore[no-untyped-call]
 
 
 def _with_sections(sentence: str, config: Namespace) -> str:
@@ -193,6 +219,8 @@ def refuse_unknown(layer: Mapping[str, Any], options: list[str], section: str = 
 
 
 def _unknown(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    if found["name"] == "class_path":
+        return OptionError("", " has arguments beside class_path; they belong under init_args")
     return _unknown_name(found["name"], options)
 
 
@@ -207,6 +235,8 @@ def _unrecognised(found: re.Match[str], place: str, options: list[str]) -> Optio
     name = found["name"].lstrip("-").partition("=")[0]
     if not found["name"].startswith("--") or not name:
         return OptionError("", f" names start with two dashes, unlike {found['name']!r}")
+    if name.startswith("."):
+        return OptionError("", " has an option without a name; give one")
     near = nearest_option(name, options)
     if near is not None:
         return OptionError(f"--{name}", " is not known", f"--{near}")
@@ -306,7 +336,29 @@ def _no_mapping(found: re.Match[str], place: str, options: list[str]) -> OptionE
     )
 
 
+def _print_option(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    return OptionError(f"--{found['name']}", f" is {found['value']!r}; give it without a value")
+
+
+def _empty(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    return OptionError("", " is ''; give a class")
+
+
+def _no_class(found: re.Match[str], place: str, options: list[str]) -> OptionError:
+    return OptionError("", f" is missing; give the class of the {place.split('.')[-1]}")
+
+
 _SENTENCES: list[tuple[str, _Sentence]] = [
+    (r"^Invalid option \"(?P<value>[^\"]*)\" for --(?P<name>print_config)", _print_option),
+    (r"Empty nested key", lambda *_: OptionError("", " has an option without a name; give one")),
+    (
+        r"Not a valid subclass of (?P<base>\w+)\. Got value: (?P<value>.*?) Subclass types",
+        lambda found, *_: OptionError(
+            "", f" is {found['value']}; give {_TYPES.get(found['base'], 'a ' + found['base'])}"
+        ),
+    ),
+    (r"(?:import path string|import path format|class_path):\s*(?:-.*)?$", _empty),
+    (r"Expected an instantiatable class, but \S+ is abstract", _no_class),
     (r"^argument --(?P<name>\S+): expected", _needs_value),
     (r"^unrecognized arguments: (?P<name>\S+)", _unrecognised),
     (r"(?:--(?P<option>[\w.]+): )?Importing '(?P<name>[^']+)' is not allowed", _not_allowed),
@@ -336,12 +388,12 @@ _SENTENCES: list[tuple[str, _Sentence]] = [
     ),
     (
         r"Expected a (?P<types>typing.Literal\[[^]]*\]|<class '[^']+'>)\. "
-        r"Got value: (?P<value>.+?)(?: - |$)",
+        r"Got value: ?(?P<value>.*?)(?: - |$)",
         _type,
     ),
     (
         r"Subtypes: \[(?P<types>(?:(?!Subtypes: \[).)*?)\] Errors: (?:(?!Subtypes: \[).)*?"
-        r"Given value: (?P<value>(?!NestedArg)(?:(?! - ).)+)",
+        r"Given value: ?(?P<value>(?!NestedArg)(?:(?! - ).)*)",
         _type,
     ),
 ]

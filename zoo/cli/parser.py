@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # built at run time
 from lightning.pytorch.cli import LightningArgumentParser
 
-from zoo.cli.config import dump_yaml
+from zoo.cli.config import dump_yaml, rerunnable
 from zoo.cli.messages import explain, refuse_unknown
 from zoo.errors import UserError
 
@@ -72,10 +72,23 @@ class ZooParser(LightningArgumentParser):
         _texts.clear()
         return super().parse_args(*args, **kwargs)
 
+    def validate(self, namespace: Any, *args: Any, **kwargs: Any) -> None:
+        """Check the values; null too, which jsonargparse takes for any option of a class.
+
+        Raises:
+            TypeError: If one has another type.
+        """
+        super().validate(namespace, *args, **kwargs)
+        for action in self._actions:
+            name = action.dest
+            is_typed = hasattr(action, "_typehint") and action.default is not None
+            if is_typed and name in namespace and namespace[name] is None:
+                self._check_value_key(action, None, name, namespace)
+
     def dump(self, *args: Any, format: str = "parser_mode", **kwargs: Any) -> str:
         """Return a configuration as text; ``--print_config`` asks for no format and gets YAML."""
         if format == "parser_mode" and hasattr(self, "print_config"):
-            format = "yaml"
+            return dump_yaml(rerunnable(json.loads(super().dump(*args, format="json", **kwargs))))
         text: str = super().dump(*args, format=format, **kwargs)
         return text
 

@@ -17,9 +17,11 @@ from zoo.cli.catalog import recipe_names, recipes_folder
 from zoo.cli.config import (
     Layer,
     checkpoint_layer,
+    classes_first,
     expand_flags,
     optimizer_resets,
     read_layer,
+    refuse_deep,
     refuse_facts,
     value_of,
 )
@@ -216,6 +218,7 @@ def build_arguments(request: Request) -> Arguments:
     for layer in recipes:
         in_file = layer.pop("ckpt_path", None)
         request.ckpt_path = request.ckpt_path or in_file
+    refuse_deep(request.flags)
     refuse_facts(recipes, request.flags)
     sources = {
         json.dumps(layer): f"recipe {str(path)!r}"
@@ -230,7 +233,7 @@ def build_arguments(request: Request) -> Arguments:
         layers.append(checkpoint_layer(request.ckpt_path, checkpoint, request.inputs, request.verb))
         sources[json.dumps(layers[-1])] = f"ckpt_path {request.ckpt_path!r}"
     layers += recipes
-    flags = expand_flags(request.flags)
+    flags = classes_first(expand_flags(request.flags))
     check_names(request, layers)
     resets = optimizer_resets(layers, flags)
     texts: list[str | None] = []

@@ -19,7 +19,7 @@ from zoo.callbacks.train_log import train_log
 from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
 from zoo.cli.json_output import document_of
-from zoo.cli.messages import refusal
+from zoo.cli.messages import is_lightnings, refusal
 from zoo.cli.pictures import Pictures
 from zoo.cli.predictions import worst_images, write_outcomes, write_predictions
 from zoo.cli.report import data_mark, test_figures, write_report
@@ -177,18 +177,9 @@ def _run_verb(cli: ZooCLI) -> int:
             )
         return code
     except (ValueError, MisconfigurationException) as error:
-        if not isinstance(error, UserError) and not _is_lightnings(error):
+        if not isinstance(error, UserError) and not is_lightnings(error):
             raise
         raise refusal(error, cli.config) from error
-
-
-def _is_lightnings(error: BaseException) -> bool:
-    """Whether Lightning itself raised: it refuses some options where it first uses them."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    name = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
-    return str(name).startswith("lightning.pytorch.")
 
 
 def run(request: Request) -> int:

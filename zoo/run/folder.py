@@ -57,9 +57,9 @@ class RunFolder:
             UserError: If it cannot be written, or another process writes it.
         """
         parents = (self.path.parent, self.path.parent.parent)
-        self._made = [folder for folder in parents if not folder.exists()]
         lock, owner, first = self.path / ".lock", self.path / ".owner", "another process"
         try:
+            self._made = [folder for folder in parents if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=self.resumed)
             self._lock = FileLock(lock)
             self._lock.acquire(timeout=0)

@@ -18,7 +18,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
-from datamodules.core.errors import OptionError, above, at_least, between, refuse, refuse_unused
+from datamodules.core.errors import (
+    OptionError,
+    above,
+    at_least,
+    between,
+    blamed,
+    refuse,
+    refuse_unused,
+)
 from datamodules.core.options import public_path
 from datamodules.core.private import is_built_by_command_line
 from datamodules.core.protocols import (
@@ -145,6 +153,9 @@ class Task(L.LightningModule):
             if value is not None:
                 between(name, value, inclusive=False)
         at_least("warmup_steps", warmup_steps, 0)
+        at_least("gamma", gamma, 0)
+        if not all(0 < milestone < 1 for milestone in milestones or []):
+            raise refuse("milestones", milestones, "give fractions of the run, between 0 and 1")
         refuse_unused("milestones", milestones, None, schedule, "step")
         refuse_unused("gamma", gamma, 0.1, schedule, "step")
         refuse_unused("beta2", beta2, None, optimizer, "adamw", "adam", "rmsprop", "muon")
@@ -496,7 +507,7 @@ class Task(L.LightningModule):
         try:
             check_logits(logits, label_kind)
         except ValueError as error:
-            raise UserError(f"option model.net: {error}") from error
+            raise blamed("model.net", error) from error
 
     def train_figures(self, since: Literal["log", "epoch"]) -> tuple[dict[str, float], float]:
         """Return means since the last log point or over the epoch so far, over all processes.

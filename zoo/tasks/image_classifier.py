@@ -66,7 +66,7 @@ class ImageClassifier(Classifier):
                 mixup_alpha or cutmix_alpha,
                 "give 0 for multilabel data, as only one label a sample can be mixed",
             )
-        self.aux_weight = aux_weight
+        self.aux_weight = at_least("aux_weight", aux_weight, 0)
         self._has_aux_heads = False  # as far as is known
         self.mixup_alpha, self.cutmix_alpha = mixup_alpha, cutmix_alpha
         self.mixer = _mixer(self.num_classes, mixup_alpha, cutmix_alpha)

@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from datamodules.core.errors import refuse
+from datamodules.core.errors import blamed, refuse
 from datamodules.core.protocols import HasLengths, HasTokenizer, data_of
-from zoo.errors import UserError
 from zoo.metrics.collectors import MostWrong
 from zoo.nets.layers.embeddings import TokenEmbedding, load_vectors
 from zoo.nets.layers.pooling import Pooling
@@ -120,7 +119,7 @@ class TextClassifier(Classifier):
                 self.vectors, data.text_tokenizer.vocabulary(), embedding.embedding_dim
             )
         except (ValueError, OSError) as error:
-            raise UserError(f"option model.vectors: {error}") from error
+            raise blamed("model.vectors", error) from error
         embedding.set_vectors(found.table.to(self.device))
         if self.trainer.is_global_zero:
             print(f"{self.vectors} has vectors for {found.coverage:.1%} of the vocabulary")
