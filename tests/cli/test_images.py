@@ -30,9 +30,9 @@ def kinds(grey: np.ndarray) -> dict[str, Image.Image]:
     }
 
 
-def write_images(root: Path) -> None:
+def write_images(root: Path, seed: int = 0) -> None:
     """Bright images and dark ones, each of a size of its own."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for label, level in (("bright", 190), ("dark", 30)):
         (root / label).mkdir(parents=True)
         for number in range(4):
@@ -58,6 +58,14 @@ def test_a_folder_of_mixed_size_depth_and_mode(zoo: Zoo) -> None:
     for verb in ("validate", "test"):
         ended = zoo(f"{verb} --ckpt_path {checkpoint} {end}")
         assert ended.code == 0, ended.err
+    # A picture in several kinds of files is one picture, and stands in one split.
+    with (run / "copies.csv").open() as file:
+        copies = list(csv.DictReader(file))
+    assert len(copies) >= 2 * 4 * 4
+    for copy in copies:
+        assert copy["split"] == copy["original_split"]
+        if "one_bit" not in copy["sample"]:  # all black or all white
+            assert copy["sample"].split("_")[0] == copy["original"].split("_")[0]
     ended = zoo(f"predict --ckpt_path {checkpoint} --inputs mixed {end}")
     assert ended.code == 0, ended.err
     (path,) = Path("runs/predict").glob("*/predictions.csv")
@@ -99,3 +107,24 @@ def test_grey_images_come_to_a_net_for_colours_as_it_takes_them(zoo: Zoo) -> Non
     ended = zoo(f"{line} --data.channels auto")
     assert ended.code == 0, ended.err
     assert "8x8, colour" in ended.out
+
+
+def test_other_images_are_tested_whole(zoo: Zoo) -> None:
+    write_images(Path("first"))
+    end = "--trainer.accelerator cpu --trainer.enable_progress_bar false --wandb off"
+    ended = zoo(
+        "fit --config r.yaml --data ImageFolder --data.root first --data.image_size 16 "
+        f"--data.batch_size 16 --model.net MLP {end}"
+    )
+    assert ended.code == 0, ended.err
+    (checkpoint,) = Path("runs/r").glob("*/checkpoints/best.ckpt")
+    write_images(Path("second"), seed=1)
+    ended = zoo(f"test --ckpt_path {checkpoint} --data.root second {end}")
+    assert ended.code == 0, ended.err
+    assert "  test       80  bright 40, dark 40  all of it, as the net was trained" in ended.out
+    Path("second/dark").rename("second/dim")
+    ended = zoo(f"test --ckpt_path {checkpoint} --data.root second {end}")
+    assert ended.code == 2
+    assert ended.err.startswith(
+        "zoo: 'second' has the classes 'bright', 'dim', but the net knows 'bright', 'dark'; train"
+    )
