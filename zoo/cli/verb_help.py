@@ -13,6 +13,8 @@ from zoo.cli.options import Option, options_of, own_options
 from zoo.cli.request import DEFAULTS, Request, find_checkpoint
 from zoo.cli.sections import FIXED, RUN_OPTIONS, Section, sections_of
 
+#: Whose classes are shown without the parser, which refuses those that are not trusted.
+_READABLE = ("torch", "torchvision", "timm", "lightning", "zoo", "datamodules")
 _KINDS = {prefix: kind for kind, prefix in PREFIXES.items()}
 
 
@@ -63,8 +65,7 @@ def _section_help(prefix: str, name: str, request: Request) -> str | None:
         return all_about(own[path])
     if "." not in path:
         return "\n".join(all_about(entry) for entry in search(kind, path))
-    options = options_of(path)
-    if options is None:
+    if path.split(".")[0] not in (*_READABLE, *request.trust) or options_of(path) is None:
         return None
     return "\n".join([path, "", *option_lines(prefix, own_options(prefix, path).values())])
 
