@@ -1,4 +1,4 @@
-"""Mutated recipes end in one sentence, never in a traceback or a hang; seeded.
+"""Mutated recipes and command lines end in one sentence, never in a traceback; seeded.
 
 ``FUZZ=20000 pytest tests/fuzz -m slow`` tries more.
 """
@@ -6,6 +6,7 @@
 import copy
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -92,6 +93,58 @@ def refused(ended: Any) -> None:
     assert len(ended.err) < 1000
 
 
+LINE = (
+    *("fit", "--config", "r.yaml", "--wandb", "off", "--data.batch_size", "32"),
+    *("--model.lr", "0.01", "--model.net.norm", "batch", "--seed_everything", "1"),
+)
+WORDS = (
+    *("", "--", "-1", "null", "true", "[", "{a: 1}", "[[1]]", "x" * 3000, "\ud55c", "1e400", "fit"),
+    *(
+        "--print_config",
+        "--model",
+        "--data",
+        "--model.net=",
+        "--trainer.callbacks+=",
+        "--inputs",
+        "=",
+    ),
+)
+
+
+def mutate_line(draw: random.Random) -> list[str]:
+    """Change one to three words of a line: left out, twice, moved, spelt or quoted wrong."""
+    words = [*LINE]
+    for _ in range(draw.randint(1, 3)):
+        place, other = draw.randrange(len(words)), draw.choice(WORDS)
+        word = words[place]
+        flag = draw.choice([f"{word}={other}", f"{word}x", word[:-1], word.upper(), f"'{word}'"])
+        words[place : place + 1] = draw.choice(
+            [[], [word, word], [other], [word, other], [other, word], [flag]]
+        )
+        if draw.random() < 0.2:
+            draw.shuffle(words)
+        words = words or ["fit"]
+    return words
+
+
+def try_line(seed: int, zoo: Callable[..., Any]) -> None:
+    shutil.rmtree("runs", ignore_errors=True)
+    words = mutate_line(random.Random(seed))
+    with suppress(SystemExit):  # something was shown
+        ended = zoo(words)
+        if ended.code == 0:
+            assert [*Path().rglob("summary.json")] or words[0] != "fit", words
+            assert ended.out, words
+        else:
+            refused(ended)
+
+
+@pytest.mark.parametrize("ten", range(5))
+def test_a_mutated_line_does_something_or_is_refused(ten: int, zoo: Callable[..., Any]) -> None:
+    for seed in range(10 * ten, 10 * ten + 10):
+        try_line(seed, zoo)
+
+
 @pytest.mark.parametrize("tens", range(5))
 def test_a_command_shows_its_recipe_or_refuses_it(tens: int, zoo: Callable[[str], Any]) -> None:
     for seed in range(10 * tens, 10 * tens + 10):
@@ -103,3 +156,4 @@ def test_a_command_shows_its_recipe_or_refuses_it(tens: int, zoo: Callable[[str]
 def test_many_commands(zoo: Callable[[str], Any]) -> None:
     for seed in range(50, int(os.environ.get("FUZZ", "500"))):
         try_command(seed, zoo)
+        try_line(seed, zoo)
