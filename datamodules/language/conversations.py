@@ -10,8 +10,11 @@ from datamodules.language.records import Record
 Message = dict[str, str]
 
 _ROLES = ("system", "user", "assistant")
-# as ShareGPT has it
-_ALIASES = {"human": "user", "gpt": "assistant"}
+# as ShareGPT has it, and OpenAI's newer rows
+_ALIASES = {
+    **{"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant"},
+    "developer": "system",
+}
 
 
 class Conversation(NamedTuple):
@@ -134,7 +137,7 @@ def _messages(values: Mapping[str, Any], column: str, place: str) -> list[Messag
     for message in value:
         given = message if isinstance(message, dict) else {}
         role = given.get("role", given.get("from"))
-        content = given.get("content", given.get("value"))
+        content = _joined(given.get("content", given.get("value")))
         if not isinstance(role, str) or not isinstance(content, str):
             raise DataError(
                 f"{place} holds {str(message)[:60]!r} among the messages of {column!r}, which is "
@@ -142,6 +145,19 @@ def _messages(values: Mapping[str, Any], column: str, place: str) -> list[Messag
             )
         found.append({"role": _ALIASES.get(role, role), "content": content})
     return found
+
+
+def _joined(content: Any) -> Any:
+    """Return the text of a content in parts, as OpenAI writes it; what is not of text alone stays.
+
+    >>> _joined([{"type": "text", "text": "one "}, {"type": "text", "text": "two"}])
+    'one two'
+    """
+    if not isinstance(content, list):
+        return content
+    parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+    texts = [part for part in parts if isinstance(part, str)]
+    return "".join(texts) if texts and len(texts) == len(parts) else content
 
 
 def _checked(messages: list[Message], learned: int, place: str) -> Conversation:
