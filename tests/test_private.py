@@ -24,6 +24,11 @@ USES = {
     },
     "datamodules/text/token_store.py": {"_mmap": "numpy._core.memmap"},
     # Subclasses, and what only they can reach.
+    "zoo/cli/parser.py": {
+        "_actions": "argparse",
+        "_typehint": "jsonargparse._actions",
+        "_check_value_key": "jsonargparse._core",
+    },
     "zoo/nets/layers/conv.py": {"_conv_forward": "torch.nn.modules.conv"},
     "zoo/tasks/base.py": {"_trainer": "lightning.pytorch.core.module"},
     # The arguments that nets record, from which a checkpoint rebuilds them.

@@ -94,9 +94,10 @@ OPTIONS = {
     "did you mean --model.lr?",
     "--resume x": "option --resume is not known; did you mean --ckpt_path?",
     "nonsense": "option names start with two dashes, unlike 'nonsense'",
-    "--data.root x": "option --data.root is not known; there are balanced, batch_size, brightness, "
-    "contrast, crop_padding, cutout, horizontal_flip, mean, num_workers, partition, resident, "
-    "seed, split_seed, std, test_fraction, val_fraction",
+    "--data.root x": "option --data.root is not known; there are as_tuple, balanced, batch_size, "
+    "brightness, channels, contrast, crop_padding, cutout, horizontal_flip, hue, mean, "
+    "near_copies, num_workers, partition, policy, random_erasing, resident, rotate90, rotation, "
+    "saturation, scale, seed, split_seed, std, ...",
     "--model.optimizer.lr 1": "option model.optimizer has no options of its own; "
     "give adamw, adam, sgd, rmsprop or muon",
     # abbreviated
@@ -655,9 +656,10 @@ def test_batch_norm_of_one_value(refuse: Refuse, zoo: Callable[[str], Any]) -> N
 
 
 def test_net_does_not_fit_the_data(refuse: Refuse) -> None:
-    assert refuse(FIT + "--model.net torchvision.models.resnet18") == (
-        "option model.net: ResNet does not take images of 1 channel and 8x8 pixels "
-        "(Invalid channel dimensions); choose another net or other data, or set the net's options"
+    assert refuse(FIT + "--model.net torchvision.models.alexnet") == (
+        "option model.net: AlexNet does not take images of 1 channel and 8x8 pixels "
+        "(Given input size: (64x1x1). Calculated output size: (64x0x0). Output size is too small); "
+        "choose another net or other data, or set the net's options"
     )
     assert refuse(FIT + "--model.net torch.nn.Flatten") == (
         "option model.net: Flatten gives 64 numbers for a sample, but the data asks for 10, one "
@@ -755,14 +757,16 @@ def owners(folder: Path, **changes: str) -> None:
 def test_image_without_mask(refuse: Refuse, cells: Path) -> None:
     (cells / "val" / "masks" / "3.png").unlink()
     assert refuse(MASKS) == (
-        "'cells/val/images/3.png' has no mask; add cells/val/masks/3.png or remove the image"
+        "'cells/val/images/3.png' has no mask; add cells/val/masks/3.png or remove the image; "
+        "where names differ otherwise, data.mask_pattern says how"
     )
 
 
 def test_mask_without_image(refuse: Refuse, cells: Path) -> None:
     (cells / "val" / "images" / "3.png").unlink()
     assert refuse(MASKS) == (
-        "'cells/val/masks/3.png' has no image; add cells/val/images/3.png or remove the mask"
+        "'cells/val/masks/3.png' has no image; add cells/val/images/3.png or remove the mask; "
+        "where names differ otherwise, data.mask_pattern says how"
     )
 
 
@@ -1231,13 +1235,19 @@ def test_inputs(refuse: Refuse, checkpoint: Path) -> None:
 def test_inputs_cannot_be_read(zoo: Callable[[str], Any], checkpoint: Path) -> None:
     picture(Path("whole.png"))
     Path("broken.png").write_bytes(Path("whole.png").read_bytes()[:200])
-    for name in ("r.yaml", "broken.png", "whole.png broken.png"):
+    for name in ("r.yaml", "broken.png"):
         ended = zoo(f"predict --ckpt_path {checkpoint} --wandb off --inputs {name}")
         assert ended.code == 2
-        last = name.split()[-1]
-        assert ended.err.startswith(f"zoo: {last!r} cannot be read as an image (")
+        assert ended.err.startswith(
+            f"zoo: no input can be read; {name!r} cannot be read as an image ("
+        )
         assert ended.err.count("\n") == 1
         assert not Path("runs").exists()
+    ended = zoo(f"predict --ckpt_path {checkpoint} --wandb off --inputs whole.png broken.png")
+    assert ended.code == 1
+    assert "'broken.png' cannot be read as an image (" in ended.err
+    (predictions,) = Path("runs").rglob("predictions.csv")
+    assert "whole.png" in predictions.read_text()
 
 
 # -------------------------------------------------------------------------------- the process
