@@ -1,39 +1,21 @@
-"""What all data sets share: splits and loaders."""
+"""What all data sets with three splits share."""
 
 import hashlib
-import inspect
 import os
-import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
-import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.core.balance import need_every_class, need_samples
+from datamodules.core.arrays import ArrayDataModule
 from datamodules.core.copies import Copies, Part
 from datamodules.core.description import Description, Fact, SplitFacts
-from datamodules.core.errors import DataError, at_least, between, refuse
-from datamodules.core.options import plain, public_path, some
-from datamodules.core.private import is_built_by_command_line
-from datamodules.core.protocols import HasClassNames, HasInputShape
-from datamodules.core.sampling import (
-    EpochBatches,
-    PositionedLoader,
-    as_is,
-    torch_generator,
-    training_position,
-)
-from datamodules.core.splits import (
-    Keys,
-    Partition,
-    changes,
-    divide,
-    known_share,
-)
+from datamodules.core.errors import DataError, refuse
+from datamodules.core.sampling import EpochBatches, PositionedLoader, training_position
+from datamodules.core.splits import Keys, Partition, changes, divide, known_share
 
 Rows = npt.NDArray[np.int64]
 Split = Literal["train", "val", "test"]
@@ -58,9 +40,6 @@ DatasetT = TypeVar("DatasetT", bound=GatheredDataset)
 #: Samples of a split whose content its mark covers, evenly spread: a gather of them takes no time.
 _MARKED = 128
 
-#: Classes that ``repr`` names.
-_MOST_NAMES = 5
-
 
 def mark_of(dataset: GatheredDataset) -> str:
     """Return how many samples a split has, and a short hash over their number and some of them."""
@@ -72,138 +51,6 @@ def mark_of(dataset: GatheredDataset) -> str:
                 digest.update(f"{value.shape}{value.dtype}".encode())
                 digest.update(value.contiguous().numpy().tobytes())
     return f"{count:,} samples ({digest.hexdigest()})"
-
-
-class ArrayDataModule(pl.LightningDataModule):
-    """Batches that are gathered by number, shared among the processes.
-
-    Every constructor argument of a subclass is kept under its own name; ``resolved`` relies on it.
-    A subclass names what prepares raw files as it does its own; ``inputs_spec`` relies on that.
-
-    Args:
-        batch_size: Samples in a batch, over all processes together.
-        num_workers: Processes that gather batches; 0 is fastest for data in memory.
-        as_tuple: Give plain pairs of input and answer, prepared on the device, to a LightningModule
-            of your own; the zoo's tasks take all that a batch holds.
-
-    Raises:
-        OptionError: If an option's value is not possible.
-    """
-
-    #: The class that prepares raw files as this one does its own.
-    inputs_class: ClassVar[str]
-    #: What that class takes over.
-    inputs_options: ClassVar[tuple[str, ...]]
-
-    def __init__(
-        self, *, batch_size: int = 128, num_workers: int = 0, as_tuple: bool = False
-    ) -> None:
-        super().__init__()
-        # Of modules only what a recipe says of them can be saved.
-        ignored = None if is_built_by_command_line() else ["transform"]
-        self.save_hyperparameters(logger=False, ignore=ignored)
-        self.batch_size = at_least("batch_size", batch_size, 1)
-        self.num_workers = at_least("num_workers", num_workers, 0)
-        self.as_tuple = as_tuple
-
-    def __repr__(self) -> str:
-        """Return what the data are, in a line."""
-        return f"{type(self).__name__}({', '.join(self._words())})"
-
-    def __str__(self) -> str:
-        """Return the same: Lightning's would load the data."""
-        return repr(self)
-
-    def _words(self) -> list[str]:
-        """Return what ``repr`` says."""
-        words = []
-        names = self.class_names if isinstance(self, HasClassNames) else ()
-        if names:
-            shown = ", ".join(map(str, names[:_MOST_NAMES]))
-            words.append(f"{len(names)} classes: {shown}{', ...' * (len(names) > _MOST_NAMES)}")
-        if isinstance(self, HasInputShape):
-            words.append(f"input {' x '.join(map(str, self.input_shape))}")
-        return [*words, f"batch_size {self.batch_size}"]
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Give a plain pair where that is asked for."""
-        return tuple(batch[:2]) if self.as_tuple and hasattr(batch, "_fields") else batch
-
-    def _shard(self) -> tuple[int, int]:
-        """Return this process's rank among those that see different data, and their number."""
-        if self.trainer is None:
-            return 0, 1
-        kwargs = self.trainer.distributed_sampler_kwargs  # None for a single device
-        if kwargs is None:
-            return 0, 1
-        return int(kwargs["rank"]), int(kwargs["num_replicas"])
-
-    @rank_zero_only
-    def _tell(self, fact: str) -> None:
-        """Say what was found out about the samples."""
-        print(f"{type(self).__name__}: {fact}", flush=True)
-
-    def _loader(self, dataset: Any, batches: EpochBatches) -> PositionedLoader:
-        if self.num_workers == 0:
-            # Lightning advises more workers whenever there are none; a gather is over sooner than
-            # its batch could be handed from one process to another.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        return PositionedLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=as_is,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch_generator(),
-        )
-
-    def _evaluation_loader(self, dataset: Any, *, spread: bool = False) -> PositionedLoader:
-        rank, world_size = self._shard()
-        batches = EpochBatches(
-            len(dataset),
-            self.batch_size,
-            training=False,
-            rank=rank,
-            world_size=world_size,
-            spread=spread,
-        )
-        return self._loader(dataset, batches)
-
-    def _prediction_loader(self, dataset: Any) -> PositionedLoader:
-        # Lightning wraps the sampler to keep track of the indices, and warns because it cannot look
-        # into a foreign one. Ours returns every index, which is what the warning asks to make sure
-        # of.
-        warnings.filterwarnings("ignore", message=".*batch sampler `EpochBatches` for prediction.*")
-        return self._evaluation_loader(dataset)
-
-    def resolved(self) -> dict[str, Any]:
-        """Return how to build this object again with all that it has found out.
-
-        Returns:
-            ``class_path`` and ``init_args``, of plain Python types, so that it may go into a
-            checkpoint.
-        """
-        names: dict[str, None] = {}
-        for cls in type(self).__mro__:
-            parameters = inspect.signature(cls).parameters
-            passed_on = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
-            names.update(dict.fromkeys(name for name in parameters if name not in passed_on))
-            if not passed_on:
-                break
-        return self._spec(public_path(type(self)), names)
-
-    def inputs_spec(self) -> dict[str, Any]:
-        """Return what prepares raw files as this object does its own, less ``inputs``.
-
-        Returns:
-            ``class_path`` and ``init_args``, as ``resolved`` does.
-        """
-        return self._spec(f"datamodules.{self.inputs_class}", self.inputs_options)
-
-    def _spec(self, class_path: str, names: Iterable[str]) -> dict[str, Any]:
-        init_args = {name: plain(getattr(self, name)) for name in names}
-        return {"class_path": class_path, "init_args": init_args}
 
 
 class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
@@ -558,159 +405,3 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             getattr(self, option),
             f"{lower}, or add {self.samples}: {taken} of {count} would leave too few to train on",
         )
-
-
-class DrawnSplits(SplitDataModule[DatasetT]):
-    """A data set of which those splits are drawn that it does not have.
-
-    Where a checkpoint's partition is of other samples, and nothing here is trained on, the split
-    that is asked for is all there is. A subclass implements ``load_all``.
-
-    Args:
-        val_fraction: Share of the samples for validation, where no split is.
-        test_fraction: Share of the samples for the test, where no split is.
-
-    Raises:
-        OptionError: If an option's value is not possible.
-    """
-
-    def __init__(
-        self, *, val_fraction: float = 0.1, test_fraction: float = 0.1, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.val_fraction = between("val_fraction", val_fraction, inclusive=False)
-        self.test_fraction = between("test_fraction", test_fraction, inclusive=False)
-
-    def load_all(self, stage: Stage) -> DatasetT:
-        """Read all samples; of a set that has that split, the split."""
-        raise NotImplementedError
-
-    def _are_all_others(self) -> bool:
-        """Return whether the samples are others than those that the checkpoint's partition is of.
-
-        A subclass that draws its splits at set-up answers before it does.
-        """
-        return self._holds_others
-
-    def setup(self, stage: str | None = None) -> None:
-        """Load what a stage needs; None loads everything.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict". Only the last two load the test split.
-
-        Raises:
-            DataError: If a split is empty.
-        """
-        splits: dict[str | None, Stage] = {"validate": "val", "test": "test", "predict": "test"}
-        split = splits.get(stage)
-        if split and "train" not in self._splits and self._are_all_others():
-            if self._whole != split:
-                self._splits.clear()
-                self._whole = split
-                self._add(split, self.load_all(split))
-            return
-        if self._whole:  # they are to be trained on now
-            self._whole = None
-            self._splits.clear()
-        super().setup(stage)
-
-    def _origin(self, split: Split) -> str:
-        if self._whole == split:
-            return "all of it, as the net was trained on others"
-        return super()._origin(split)
-
-    def _draw_missing(
-        self, keys: Keys, labels: Rows, given: Collection[str] = (), **options: Any
-    ) -> dict[str, Rows]:
-        """Draw test and validation, by their fractions, unless they are given.
-
-        Args:
-            keys: A hash of each sample's name or content, (N,).
-            labels: Its class, (N,).
-            given: The splits that there are.
-            options: Others of ``_draw``.
-
-        Returns:
-            Ascending rows of each split that is drawn, and of what is left to train on.
-        """
-        fractions = {"test_fraction": self.test_fraction, "val_fraction": self.val_fraction}
-        sizes = {
-            option: some(fraction, len(keys))
-            for option, fraction in fractions.items()
-            if option.partition("_")[0] not in given
-        }
-        return self._draw(keys, labels, sizes, **options)
-
-
-class FractionSplits(DrawnSplits[DatasetT]):
-    """A data set without splits of its own: they are shares of it, chosen by ``split_seed``.
-
-    A subclass implements ``load_splits``.
-
-    Args:
-        val_fraction: Share of all samples for validation.
-        test_fraction: Share of all samples for the test.
-
-    Raises:
-        OptionError: If an option's value is not possible.
-    """
-
-    def __init__(
-        self, *, val_fraction: float = 0.1, test_fraction: float = 0.2, **kwargs: Any
-    ) -> None:
-        super().__init__(val_fraction=val_fraction, test_fraction=test_fraction, **kwargs)
-
-    def load_splits(self) -> dict[str, DatasetT]:
-        """Read "test", "val" and "train"."""
-        raise NotImplementedError
-
-    def load_fit(self) -> tuple[DatasetT, DatasetT]:
-        """Read the training and the validation split."""
-        splits = self.load_splits()
-        return splits["train"], splits["val"]
-
-    def load_test(self) -> DatasetT:
-        """Read the test split."""
-        return self.load_splits()["test"]
-
-
-class EveryClass(SplitDataModule[DatasetT]):
-    """A data set that refuses a split without some class, and one class alone.
-
-    A validation or test split that was drawn may lack one: a class has fewer samples than there are
-    splits then.
-
-    A subclass implements ``_source_name``, and gets ``_class_counts`` from its other base.
-
-    Args:
-        allow_missing_classes: Let a validation or test split that the set comes with lack a class.
-
-    Raises:
-        OptionError: If an option's value is not possible.
-    """
-
-    class_names: list[str]
-    label_kind: str
-
-    def __init__(self, *, allow_missing_classes: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.allow_missing_classes = allow_missing_classes
-
-    def _source_name(self) -> str:
-        """Return the file or folder that a message names."""
-        raise NotImplementedError
-
-    def _add(self, stage: Stage, dataset: DatasetT) -> None:
-        if len(self.class_names) < 2 and self.label_kind != "multilabel":
-            raise DataError(
-                f"{self._source_name()!r} holds one class, {self.class_names[0]!r}, which leaves "
-                "nothing to learn; add another"
-            )
-        if stage == "train" and self.counted == "image":
-            need_samples(len(self.class_names), len(dataset), self._source_name(), self.samples)
-        super()._add(stage, dataset)
-        counts = self._class_counts(dataset)
-        share = (self.partition or {}).get(stage)
-        given = self._whole != stage and not (share and share["drawn_by"])
-        if stage == "train" or (given and not self.allow_missing_classes):
-            need_every_class(counts, self.class_names, stage, self._source_name(), self.counted)

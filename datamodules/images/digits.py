@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import FractionSplits
+from datamodules.core.drawn import FractionSplits
 from datamodules.images.base import ImageDataModule
 from datamodules.images.dataset import ArrayImages
 

@@ -6,8 +6,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import EveryClass, Split
+from datamodules.core.base import Split
 from datamodules.core.download import PROBE_S, download
+from datamodules.core.drawn import EveryClass
 from datamodules.core.errors import DataError, known, one_of, refuse
 from datamodules.core.files import check_md5
 from datamodules.images.base import ImageDataModule

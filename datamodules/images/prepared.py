@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from datamodules.core.base import ArrayDataModule
+from datamodules.core.arrays import ArrayDataModule
 from datamodules.core.errors import DataError, at_least, refuse, shown
 from datamodules.core.options import height_and_width
 from datamodules.images.dataset import ImageBatch, ResidentBatch

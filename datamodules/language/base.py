@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.core.base import ArrayDataModule
+from datamodules.core.arrays import ArrayDataModule
 from datamodules.core.options import plain
 from datamodules.language.chat_template import ChatTemplate
 from datamodules.language.conversations import Message

@@ -5,9 +5,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from datamodules.core.base import DrawnSplits, Stage
+from datamodules.core.base import Stage
 from datamodules.core.copies import first_copies
 from datamodules.core.description import Fact
+from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, one_of
 from datamodules.core.hub import SMALL_MODEL, find_model
 from datamodules.core.sampling import EpochBatches, PositionedLoader

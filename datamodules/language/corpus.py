@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from datamodules.core.base import DrawnSplits
 from datamodules.core.cache import cached
 from datamodules.core.copies import first_copies
 from datamodules.core.description import Description, Fact
+from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, one_of, refuse
 from datamodules.core.options import some
 from datamodules.core.sampling import EpochBatches, PositionedLoader

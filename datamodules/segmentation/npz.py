@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.core.base import EveryClass, Split
+from datamodules.core.base import Split
+from datamodules.core.drawn import EveryClass
 from datamodules.core.errors import DataError
 from datamodules.images.npz import NpzFile, existing_npz
 from datamodules.segmentation.base import SegmentationDataModule, default_names

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from datamodules.core.base import DatasetT, FractionSplits
+from datamodules.core.base import DatasetT
+from datamodules.core.drawn import FractionSplits
 from datamodules.core.errors import at_least
 from datamodules.images.base import ImageDataModule
 from datamodules.images.dataset import ArrayImages

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.core.base import ArrayDataModule, FractionSplits, Stage
+from datamodules.core.arrays import ArrayDataModule
+from datamodules.core.base import Stage
 from datamodules.core.csv_file import CsvFile, Numbers, Texts
 from datamodules.core.description import Fact
+from datamodules.core.drawn import FractionSplits
 from datamodules.core.errors import DataError, refuse, shown
 from datamodules.core.options import some
 from datamodules.core.splits import composed, name_keys, row_keys

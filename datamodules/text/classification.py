@@ -9,10 +9,11 @@ from typing import Any, get_args
 import numpy as np
 
 from datamodules.core.balance import class_counts, need_samples
-from datamodules.core.base import DrawnSplits, Stage
+from datamodules.core.base import Stage
 from datamodules.core.cache import cached
 from datamodules.core.copies import Copies, Part, first_copies
 from datamodules.core.description import Fact
+from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, refuse
 from datamodules.core.options import plain
 from datamodules.core.sampling import PositionedLoader

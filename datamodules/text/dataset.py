@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.core.base import ArrayDataModule
+from datamodules.core.arrays import ArrayDataModule
 from datamodules.core.errors import at_least, one_of, refuse
 from datamodules.text.survey import Rows
 from datamodules.text.token_store import TokenStore, Truncate
