@@ -36,7 +36,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
 
     The size is whatever the folder holds, and the licence is the images' own. A folder for each
     split, `root/{train,val,test}/<class>/*.png`, is taken as it is, be it called training, valid,
-    validation or testing, in any case of letters; a split without a folder is cut out of the
+    validation, dev or testing, in any case of letters; a split without a folder is cut out of the
     training images, stratified and chosen by ``split_seed``. A folder around all of it does no
     harm. With ``test`` alone there is nothing to train on, but ``zoo test`` takes it.
 

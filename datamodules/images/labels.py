@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datamodules.core.csv_file import CsvFile
 from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.split_names import split_of
 from datamodules.core.splits import composed
 
 #: What a column of labels is often called, in small letters.
@@ -15,7 +16,6 @@ _LABEL_NAMES = {
     "tag", "tags", "y", "diagnosis", "dx", "finding_labels", "finding labels", "species", "breed",
 }  # fmt: skip
 _SPLIT_COLUMNS = {"split", "subset", "set", "partition", "fold"}
-_SPLIT_VALUES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True}
 #: What may part several labels of a row, the likeliest first.
 _SEPARATORS = "|;,"
@@ -108,10 +108,8 @@ class LabelTable:
 
     def _find_split_column(self, rest: Mapping[str, list[str | None]]) -> str | None:
         for name, values in rest.items():
-            if name.lower() in _SPLIT_COLUMNS:
-                found = {str(value).lower() for value in values}
-                if found <= _SPLIT_VALUES:
-                    return name
+            if name.lower() in _SPLIT_COLUMNS and all(split_of(str(value)) for value in values):
+                return name
         return None
 
     def _label_columns(

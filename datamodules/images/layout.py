@@ -6,21 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.split_names import split_of
 from datamodules.core.splits import composed
 from datamodules.images.decode import list_images, no_images, skipped_reason
 from datamodules.images.folder import same_name
 from datamodules.images.labels import Columns, LabelTable
 
-#: What a split's folder may be called, in any case.
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _TABLES = (".csv", ".tsv")
 
 
@@ -148,7 +139,7 @@ def _unwrapped(root: Path) -> Path:
         if len(folders) != 1 or _holds_images(root) or _tables_in(root):
             return root
         [(name, inner)] = folders.items()
-        if name.lower() in SPLIT_NAMES or not (folders_in(inner) or _tables_in(inner)):
+        if split_of(name) or not (folders_in(inner) or _tables_in(inner)):
             return root
         root = inner
 
@@ -157,7 +148,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folders that are named after splits and hold no images themselves."""
     found: dict[str, Path] = {}
     for name, folder in folders_in(root).items():
-        split = SPLIT_NAMES.get(name.lower())
+        split = split_of(name)
         if split is None or _holds_images(folder):
             continue
         other = found.setdefault(split, folder)
@@ -175,7 +166,7 @@ def _own_table(root: Path, splits: Mapping[str, Path]) -> Path | None:
     if len(tables) != 1 or any(folders_in(folder) for folder in splits.values()):
         return None
     with_images = [name for name, folder in folders_in(root).items() if _holds_images(folder)]
-    classes = [name for name in with_images if name.lower() not in SPLIT_NAMES]
+    classes = [name for name in with_images if split_of(name) is None]
     return tables[0] if len(classes) < 2 else None
 
 
@@ -260,11 +251,11 @@ def _by_table(
     splits: dict[str, Labelled] = {}
     for file, classes, of_row in zip(files, table.classes, table.splits, strict=True):
         first = file.relative_to(root).parts[0]
-        folder = SPLIT_NAMES.get(first.lower())
+        folder = split_of(first)
         if classes is None:  # it has no row, and neither has any other file of its folder
             skipped["images without a label"] += 1
             continue
-        split = SPLIT_NAMES[of_row.lower()] if of_row else folder or "train"
+        split = split_of(of_row) or folder or "train"
         given = f"column {table.split_column}" if of_row else f"folder {first}" if folder else ""
         listed = splits.setdefault(split, Labelled(given=given))
         listed.files.append(file)

@@ -17,7 +17,13 @@ from datamodules.core.errors import DataError
 from datamodules.core.text_file import kind, text_blocks
 from datamodules.text.columns import Layout
 from datamodules.text.files import TABLES, Split, SplitSource, stamp
-from datamodules.text.sources import check_splits, find_sources, split_of, splits_of_file, tables
+from datamodules.text.sources import (
+    check_splits,
+    find_sources,
+    split_of_stem,
+    splits_of_file,
+    tables,
+)
 from datamodules.text.survey import Rows
 
 #: A longer text comes in chunks, which are tokenised side by side.
@@ -247,7 +253,7 @@ def _text_files(place: Path) -> dict[str, list[Path]]:
     first = {path: path.relative_to(place).parts[0].removesuffix(".txt") for path in files}
     found: dict[str, list[Path]] = {}
     for path in files:
-        split = split_of(first[path])
+        split = split_of_stem(first[path])
         if split is not None:
             found.setdefault(split, []).append(path)
     return found if "train" in found else {"train": files} if files else {}

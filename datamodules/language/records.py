@@ -13,7 +13,7 @@ from datamodules.text.sources import (
     check_splits,
     chosen_paths,
     hub_splits,
-    split_of,
+    split_of_stem,
     splits_of_file,
 )
 
@@ -143,7 +143,7 @@ def _folder(folder: Path, splits: Mapping[str, str] | None) -> dict[Split, list[
     if len(files) == 1:
         return {"train": files}
     for split in order:
-        own = [path for path in files if split_of(path.stem) == split]
+        own = [path for path in files if split_of_stem(path.stem) == split]
         if own:
             found[split] = own
     if "train" not in found:

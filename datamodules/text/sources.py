@@ -9,6 +9,7 @@ from typing import Any
 from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
 from datamodules.core.hub import hub_unreachable
 from datamodules.core.private import dataset_fingerprint
+from datamodules.core.split_names import SPLIT_NAMES, split_of
 from datamodules.core.splits import composed
 from datamodules.core.text_file import kind
 from datamodules.text.class_folder import ClassFolder, is_shown
@@ -24,12 +25,6 @@ from datamodules.text.files import (
     gather,
     is_fasttext,
 )
-
-_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 class HubSplit:
@@ -103,7 +98,7 @@ def check_splits(splits: Mapping[str, str] | None) -> None:
     Raises:
         DataError: Saying which.
     """
-    unknown = [split for split in splits or {} if split not in _SPLIT_NAMES]
+    unknown = [split for split in splits or {} if split not in SPLIT_NAMES]
     if unknown:
         raise refuse("splits", splits, "name train, val and test alone")
     if splits is not None and "train" not in splits:
@@ -131,12 +126,14 @@ def _folder_sources(
     if splits is not None:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         chosen = chosen_paths(splits, paths, folder)
-        return {s: _part(chosen[s], layout) for s in _SPLIT_NAMES if s in chosen}
+        return {s: _part(chosen[s], layout) for s in SPLIT_NAMES if s in chosen}
     files = tables(folder) or _text_tables(folder)
     if len(files) == 1:
         return {"train": Table(files, layout)}
     if files:
-        found = {split: [p for p in files if split_of(p.stem) == split] for split in _SPLIT_NAMES}
+        found = {
+            split: [p for p in files if split_of_stem(p.stem) == split] for split in SPLIT_NAMES
+        }
         if not found["train"]:
             raise DataError(
                 f"{str(folder)!r} holds {', '.join(repr(p.name) for p in files)}, none of "
@@ -147,13 +144,13 @@ def _folder_sources(
     if len(inside) == 1 and inside[0].is_dir() and any(map(Path.is_dir, inside[0].iterdir())):
         return _folder_sources(inside[0], layout, splits)  # an archive's folder around it all
     split_folders = {
-        split: path for path in inside if path.is_dir() and (split := split_of(path.name))
+        split: path for path in inside if path.is_dir() and (split := split_of_stem(path.name))
     }
     if "train" not in split_folders:
         return {"train": ClassFolder(folder, layout.encoding)}
     return {
         split: ClassFolder(split_folders[split], layout.encoding)
-        for split in _SPLIT_NAMES
+        for split in SPLIT_NAMES
         if split in split_folders
     }
 
@@ -194,18 +191,17 @@ def tables(folder: Path) -> list[Path]:
 def _text_tables(folder: Path) -> list[Path]:
     """Return the .txt files of a folder that are fastText's, or are named after splits."""
     texts = [path for path in sorted(folder.iterdir()) if is_shown(path) and kind(path) == ".txt"]
-    if any(split_of(path.stem) == "train" for path in texts) or any(map(is_fasttext, texts)):
+    if any(split_of_stem(path.stem) == "train" for path in texts) or any(map(is_fasttext, texts)):
         return texts
     return []
 
 
-def split_of(name: str) -> Split | None:
+def split_of_stem(name: str) -> Split | None:
     """Return the split that a file or folder is named after.
 
     ``train``, ``dev.v2``, ``test-00000-of-00001``.
     """
-    first = re.split(r"[-_.]", name.lower())[0]
-    return next((split for split, names in _SPLIT_NAMES.items() if first in names), None)
+    return split_of(re.split(r"[-_.]", name)[0])
 
 
 def _hub_sources(
@@ -237,7 +233,7 @@ def hub_splits(
     found = load_hub(path, config, revision, files)
     if splits is None:
         splits = {
-            split: name for split, names in _SPLIT_NAMES.items() for name in names if name in found
+            split: name for split, names in SPLIT_NAMES.items() for name in names if name in found
         }
         if "train" not in splits:
             raise DataError(
@@ -249,7 +245,7 @@ def hub_splits(
             raise unknown_split(splits, name, path, list(found))
     return {
         split: (f"{path} ({splits[split]})", found[splits[split]])
-        for split in _SPLIT_NAMES
+        for split in SPLIT_NAMES
         if split in splits
     }
 

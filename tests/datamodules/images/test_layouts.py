@@ -45,7 +45,7 @@ def class_folders(root: Path) -> None:
 
 
 def split_folders_of_other_names(root: Path) -> None:
-    for split, count in (("Training", 6), ("valid", 2), ("TESTING", 3)):
+    for split, count in (("Training", 6), ("Dev", 2), ("TESTING", 3)):
         classes(root / split, count)
 
 
@@ -123,7 +123,7 @@ LAYOUTS: dict[Callable[[Path], None], tuple[list[int], list[str], list[str], str
     split_folders_of_other_names: (
         [12, 4, 6],
         ["a", "b"],
-        ["folder Training", "folder valid", "folder TESTING"],
+        ["folder Training", "folder Dev", "folder TESTING"],
         "",
     ),
     train_and_validation_alone: (
