@@ -2,8 +2,10 @@
 
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
@@ -15,7 +17,9 @@ from matplotlib.text import Text
 from sklearn.metrics import roc_auc_score
 
 from datamodules.core.plot import draw_images
-from zoo.cli import fonts, plots
+from zoo.cli import fonts, mask_plots, plots
+from zoo.cli.pictures import Pictures
+from zoo.tasks.image_segmenter import ShownMask
 
 WORDS = ["$5_to_$9", "$\\frac{", "a_b^{c", "\\alpha$$", "_", "", "two\nlines\x00", "\udcff", "😀"]
 ONES = np.ones(len(WORDS))
@@ -103,6 +107,22 @@ def test_curves_have_the_areas_of_the_figures_and_the_worst_have_names() -> None
     assert len(precision.get_legend().get_texts()) == 8
     assert len(precision.lines) == 11
     assert plots.draw_roc(scores[:, :1], np.ones((60, 1), bool), ["a"]) is None
+
+
+def test_only_numbered_masks_have_the_names_of_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(
+        mask_plots, "draw_masks", lambda drawn, _: titles.extend(each.title for each in drawn)
+    )
+    data = SimpleNamespace(names=["a/one.png", "a/two.png"])
+    trainer: Any = SimpleNamespace(default_root_dir=tmp_path, datamodule=data)
+    module: Any = SimpleNamespace(num_classes=2)
+    pixels = torch.rand(1, 4, 4), torch.zeros(4, 4), torch.zeros(4, 4)
+    shown = [ShownMask(dice, n, *pixels) for dice, n in ((0.5, 0), (0.25, -1), (math.nan, 1))]
+    Pictures(trainer, module)._masks(shown)
+    assert titles == ["one.png: Dice 0.50", "image: Dice 0.25", "two.png: no foreground"]
 
 
 def test_labels_are_counted_the_worst_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,8 +175,11 @@ class Pictures:
         drawn = []
         for sample in samples:
             image = self._visible(sample.image[None])[0].permute(1, 2, 0).numpy()
-            name = Path(names[sample.number]).name if names else f"image {sample.number}"
-            title = f"{name}: Dice {sample.dice:.2f}"
+            name = "image" if sample.number < 0 else f"image {sample.number}"
+            if names is not None and sample.number >= 0:
+                name = Path(names[sample.number]).name
+            dice = "no foreground" if math.isnan(sample.dice) else f"Dice {sample.dice:.2f}"
+            title = f"{name}: {dice}"
             masks = [each.numpy().astype("uint8") for each in (sample.mask, sample.predicted)]
             drawn.append(MaskPicture(title, image, *masks))
         return draw_masks(drawn, self._class_names()) if drawn else None
