@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -130,12 +131,18 @@ def test_figures_of_masks_are_those_of_a_plain_bootstrap_over_images() -> None:
     draw = np.random.default_rng(0)
     truth, guess = draw.integers(0, 3, (20, 30)), draw.integers(0, 3, (20, 30))
     truth[:10], guess[:5] = 1, 1
+    truth[10:13], guess[10:13] = 0, 0  # no foreground: they have no Dice of their own
     classes = np.arange(3)[:, None]
     counts = [
         [((t == c) & (g == c)).sum(1), (g == c).sum(1), (t == c).sum(1)]
         for t, g in zip(truth, guess, strict=True)
         for c in [classes]
     ]
+
+    def own(row: int) -> float:
+        there = np.union1d(truth[row], guess[row])
+        labels = [label for label in (1, 2) if label in there]
+        return f1_score(truth[row], guess[row], labels=labels, average="macro") if labels else nan
 
     def plain(rows: Rows) -> dict[str, float]:
         t, g = truth[rows].ravel(), guess[rows].ravel()
@@ -144,6 +151,7 @@ def test_figures_of_masks_are_those_of_a_plain_bootstrap_over_images() -> None:
             "dice": f1_score(t, g, labels=[1, 2], average="macro"),
             "iou": jaccard_score(t, g, labels=[1, 2], average="macro"),
             "dice_two": f1_score(t, g, labels=[2], average="macro"),
+            "dice_of_images": np.nanmean([own(row) for row in rows]),
         }
 
     figures_of = masks(torch.tensor(np.array(counts)), torch.ones(20), ["zero", "one", "two"])

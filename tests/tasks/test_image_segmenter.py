@@ -1,5 +1,8 @@
 """Segmentation: figures by hand, padding that does not count, tiles, weights."""
 
+from math import nan
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -63,11 +66,13 @@ def test_figures_by_hand(trainer, sample):
             for number in (1, 2)
             if (both := ((said[there] == number).sum() + (true[there] == number).sum()).item())
         ]
-        of_images.append(sum(own) / len(own) if own else 1.0)
-    assert found["test/dice_of_images"] == pytest.approx(sum(of_images) / len(of_images))
+        if own:
+            of_images.append(sum(own) / len(own))
+    assert len(of_images) == 4  # all of the first is unknown
+    assert found["test/dice_of_images"] == pytest.approx(sum(of_images) / 4)
     # The worst image comes first, and each with its number, which this data does not have.
     kept = task.test_artifacts["masks"]
-    assert [each.dice for each in kept] == pytest.approx(sorted(of_images))
+    assert [each.dice for each in kept] == pytest.approx([*sorted(of_images), nan], nan_ok=True)
     assert {each.number for each in kept} == {-1}
     right = ((predicted == masks) & counted).sum() / counted.sum()
     assert found["test/acc"] == pytest.approx(right.item())
@@ -83,6 +88,38 @@ def test_a_class_that_neither_occurs_nor_is_predicted_has_no_figure(trainer):
     (found,) = trainer().test(ImageSegmenter(Bright()), loader, verbose=False)
     assert "test/dice_2" not in found
     assert found["test/dice_1"] == found["test/dice"] == 1
+
+
+def test_images_without_foreground_have_no_dice():
+    seen, empty = [[5, 1], [6, 2], [5, 3]], [[9, 0], [9, 0], [9, 0]]
+    counts = torch.tensor([empty, seen])
+    assert dice_of_images(counts).tolist() == pytest.approx([nan, 0.4], nan_ok=True)
+    of_images = {"counts": counts, "index": torch.arange(2)}
+    assert worst_images({"images": of_images}, None) == "1 0.400"
+    unnumbered = {"counts": counts[1:], "index": torch.tensor([-1])}
+    data = SimpleNamespace(names=["a.png"])
+    assert worst_images({"images": unnumbered}, data) == "-1 0.400"
+    of_images = {"counts": counts[:1], "index": torch.arange(1)}
+    assert worst_images({"images": of_images}, None) is None
+
+
+def test_pictures_are_of_the_worst_and_images_without_foreground_come_last():
+    task = ImageSegmenter(Bright())
+    batch = [torch.zeros(4, 1, 2, 2), torch.zeros(4, 2, 2)]
+    for dice in ([nan, 0.9, nan, 0.8], [nan, 0.7, nan, nan], [0.5, nan, 0.6, 1.0]):
+        task._keep_worst(batch, batch[1], dice, [-1] * 4)
+    assert [each.dice for each in task._worst] == [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    task._worst.clear()
+    task._keep_worst(batch, batch[1], [nan, 0.9, nan, 0.8], [-1] * 4)
+    assert [each.dice for each in task._worst] == pytest.approx([0.8, 0.9, nan, nan], nan_ok=True)
+
+
+def test_a_test_without_foreground_has_no_dice_of_images(trainer):
+    images, masks = torch.full((2, 1, 4, 4), -1.0), torch.zeros(2, 4, 4).long()
+    loader = DataLoader(TensorDataset(images, masks))
+    (found,) = trainer().test(ImageSegmenter(Bright()), loader, verbose=False)
+    assert "test/dice_of_images" not in found
+    assert found["test/acc"] == 1
 
 
 def test_tiles_give_what_the_whole_image_gives():

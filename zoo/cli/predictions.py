@@ -171,12 +171,17 @@ def write_outcomes(folder: RunFolder, artifacts: Mapping[str, Any], data: object
 
 
 def worst_images(artifacts: Mapping[str, Any], data: object) -> str | None:
-    """Return the three images whose masks were predicted worst, with their Dice; None if none."""
+    """Return the three images whose masks were predicted worst, with their Dice; None if none.
+
+    Images without foreground, true or predicted, have no Dice and are not among them.
+    """
     if "images" not in artifacts:
         return None
     of_images = artifacts["images"]
     dice = dice_of_images(of_images["counts"])
-    worst = dice.argsort(stable=True)[:_MOST_WORST]
+    worst = dice.argsort(stable=True)[: min(_MOST_WORST, int(dice.isfinite().sum()))]  # NaN is last
+    if not len(worst):
+        return None
     names = _named(of_images["index"][worst].tolist(), data)
     return ", ".join(
         f"{Path(name[0]).name} {value:.3f}"
@@ -188,7 +193,7 @@ def _named(numbers: list[int], data: object) -> list[list[str]]:
     """Return what each sample is called."""
     if isinstance(data, HasNames):
         given = data.names
-        names = [given[number] for number in numbers]
+        names = [given[number] if number >= 0 else str(number) for number in numbers]
     else:
         names = [str(number) for number in numbers]
     if not isinstance(data, SupportsTexts):

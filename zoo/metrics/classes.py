@@ -76,13 +76,15 @@ def f1(hits: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
 def dice_of_images(counts: Tensor) -> Tensor:
     """Return each image's Dice, a mean over its classes but the first, ``(N,)``.
 
+    NaN of an image in which none of them is there nor predicted.
+
     Args:
         counts: Pixels of each image and class, ``(N, 3, C)``: rightly predicted, predicted, true.
 
     >>> dice_of_images(torch.tensor([[[5, 1], [6, 2], [5, 3]], [[9, 0], [9, 0], [9, 0]]]))
-    tensor([0.4000, 1.0000], dtype=torch.float64)
+    tensor([0.4000,    nan], dtype=torch.float64)
     """
-    means: Tensor = f1(*counts.unbind(1))[:, 1:].nanmean(1).nan_to_num(1.0)
+    means: Tensor = f1(*counts.unbind(1))[:, 1:].nanmean(1)
     return means
 
 

@@ -44,9 +44,8 @@ Names:
     nll_scaled: Mean negative log-likelihood in nats, at that temperature.
     entropy_scaled: As entropy, at that temperature.
     dice: Overlap of masks over their mean size; the mean over classes, background left out.
-    dice_of_images: The mean over images of each one's own Dice.
+    dice_of_images: The mean of images' own Dice, over those with true or predicted foreground.
     iou: Overlap of masks over their union, likewise.
-    dice_of_images: The mean over images of each one's own Dice.
     mse: Mean squared error, in the target's own unit.
     mae: Mean absolute error, in the target's own unit.
     r2: R²: the share of the targets' variance that is explained.

@@ -211,6 +211,7 @@ def masks(counts: Tensor, losses: Tensor, class_names: list[str]) -> Figures:
     table = counts.double().reshape(count, -1).numpy()
     of_images = losses.double().numpy()
     dice = dice_of_images(counts.cpu()).numpy()
+    has_dice = np.isfinite(dice)
 
     def figures_of(weights: Floats) -> dict[str, Floats]:
         hits, predicted, true = (weights @ table).reshape(-1, 3, classes).transpose(1, 0, 2)
@@ -218,8 +219,10 @@ def masks(counts: Tensor, losses: Tensor, class_names: list[str]) -> Figures:
             "dice": (2 * hits, predicted + true),
             "iou": (hits, predicted + true - hits),
         }
-        figures = {"loss": weights @ of_images / count, "dice_of_images": weights @ dice / count}
+        own = weights[:, has_dice]
+        figures = {"loss": weights @ of_images / count}
         with np.errstate(divide="ignore", invalid="ignore"):
+            figures["dice_of_images"] = own @ dice[has_dice] / own.sum(axis=1)
             figures["acc"] = hits.sum(axis=1) / true.sum(axis=1)
             for name, (above, below) in fractions.items():
                 figures[name] = mean_of_classes(above[:, 1:], below[:, 1:])

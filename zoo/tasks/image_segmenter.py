@@ -38,7 +38,7 @@ class ShownMask(NamedTuple):
     """An image of a test that is drawn.
 
     Attributes:
-        dice: How well its mask was predicted.
+        dice: How well its mask was predicted; NaN where no foreground is true or predicted.
         number: Its number in the data set; -1 where it has none.
         image: As the net got it, (C, H, W).
         mask: Each pixel's class, (H, W).
@@ -65,7 +65,8 @@ class ImageSegmenter(Task):
 
     A class that neither occurs nor is predicted has none. ``dice`` and ``iou`` without a class are
     means over the others but the first, which is the background; see :mod:`zoo.metrics.classes`. At
-    test ``dice_of_images`` is the mean over the images of each one's own Dice.
+    test ``dice_of_images`` is the mean over the images of each one's own Dice, without images that
+    have no foreground, neither true nor predicted.
 
     Args:
         net: The network.
@@ -175,7 +176,9 @@ class ImageSegmenter(Task):
             counts, losses, numbers = artifacts.pop("of_images")
             numbers, counts, losses = in_order(numbers, counts, losses.reshape(-1))
             artifacts["images"] = {"index": numbers, "counts": counts, "loss": losses}
-            figures["test/dice_of_images"] = float(dice_of_images(counts).mean())
+            mean = float(dice_of_images(counts).nanmean())
+            if not math.isnan(mean):
+                figures["test/dice_of_images"] = mean
         return figures
 
     def intervals(self, figures: dict[str, float], artifacts: dict[str, Any]) -> Intervals:
@@ -240,13 +243,14 @@ class ImageSegmenter(Task):
         self, batch: Any, predicted: Tensor, dice: list[float], numbers: list[int]
     ) -> None:
         """Keep the worst images for the picture; of several processes the first draws its own."""
-        worst = self._worst[-1].dice if len(self._worst) == _MOST_PICTURES else math.inf
-        for place in sorted(range(len(dice)), key=dice.__getitem__)[:_MOST_PICTURES]:
-            if dice[place] < worst:
+        full = len(self._worst) == _MOST_PICTURES
+        worst = _rank(self._worst[-1].dice) if full else (True, math.inf)
+        for place in sorted(range(len(dice)), key=lambda each: _rank(dice[each]))[:_MOST_PICTURES]:
+            if _rank(dice[place]) < worst:
                 image, mask, guess = batch[0][place], batch[1][place], predicted[place]
                 pixels = image.float().cpu(), mask.cpu(), guess.cpu()
                 self._worst.append(ShownMask(dice[place], numbers[place], *pixels))
-        self._worst = sorted(self._worst, key=lambda each: each.dice)[:_MOST_PICTURES]
+        self._worst = sorted(self._worst, key=lambda each: _rank(each.dice))[:_MOST_PICTURES]
 
     def _pixels(self, predicted: Tensor, mask: Tensor) -> Tensor:
         """Return an image's pixels of each class, rightly predicted, predicted and true."""
@@ -256,3 +260,8 @@ class ImageSegmenter(Task):
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Return a mask ``(H, W)`` for each image, and sample numbers."""
         return numbered(batch, masks=list(self(batch[0]).argmax(dim=1)))
+
+
+def _rank(dice: float) -> tuple[bool, float]:
+    """Return what sorts the worst first, and last the images that have no Dice."""
+    return (True, 0.0) if math.isnan(dice) else (False, dice)
