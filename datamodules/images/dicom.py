@@ -45,7 +45,7 @@ def read_dicom(path: Path) -> "Image":
     need_pydicom(path)
     from PIL import Image
     from pydicom import dcmread
-    from pydicom.pixels.processing import apply_modality_lut, convert_color_space
+    from pydicom.pixels.processing import apply_modality_lut
 
     data: Any = dcmread(path)
     frames = int(data.get("NumberOfFrames", None) or 1)
@@ -53,8 +53,7 @@ def read_dicom(path: Path) -> "Image":
         raise ValueError(f"it has {frames} pictures, where an image is one; save each as a file")
     kind = str(data.PhotometricInterpretation)
     if data.SamplesPerPixel == 3:
-        pixels = convert_color_space(data.pixel_array, kind, "RGB") if "YBR" in kind else None
-        return Image.fromarray(np.asarray(data.pixel_array if pixels is None else pixels))
+        return Image.fromarray(np.asarray(data.pixel_array))  # RGB already, of YBR too
     values = np.asarray(apply_modality_lut(data.pixel_array, data), dtype=np.float32)
     image = Image.fromarray(-values if kind == "MONOCHROME1" else values)
     image.info["window"] = _window(data, values, inverted=kind == "MONOCHROME1")

@@ -37,8 +37,8 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
         file_column: The csv file's column with the image's path below ``root``, or its name alone;
             by default ``file`` of ``groups``.
         group_column: The csv file's column with the patient.
-        delimiter: The csv file's character between two values; by default the one that its first
-            line has most of.
+        delimiter: The csv file's character between two values; by default the one that gives the
+            most records as many values as the header.
         allow_missing_classes: Let the validation or the test split lack a class.
 
     Raises:

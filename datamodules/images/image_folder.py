@@ -153,9 +153,10 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
             given["val"] = self._val_rows
         if self._test is not None:
             given["test"] = counts[2] + np.arange(len(self._test.files))
-        for path in [file for file in (*train.files, *val.files) if is_dicom(file)][:1]:
+        files = [Path(name) for name in self.names]
+        for path in [file for file in files if is_dicom(file)][:1]:
             need_pydicom(path)
-        self._look_up_groups([Path(name) for name in self.names], given)
+        self._look_up_groups(files, given)
 
     def _labels_file(self, root: Path) -> Path | None:
         """Return the table that the user named, from here or from the folder."""

@@ -176,8 +176,10 @@ def _own_table(root: Path, splits: Mapping[str, Path]) -> Path | None:
 def _by_folders(
     root: Path, splits: dict[str, Path], class_names: ClassNames | None, skipped: Counter[str]
 ) -> Listing:
-    others = [name for name, folder in folders_in(root).items() if folder not in splits.values()]
+    beside = folders_in(root).items()
+    others = {name: folder for name, folder in beside if folder not in splits.values()}
     if "train" not in splits and others:
+        _check_no_train(root, splits, others)
         splits = {}  # classes of such names
     elif splits and others:
         skipped["folders beside the splits"] += len(others)
@@ -197,6 +199,33 @@ def _by_folders(
     for split, folder in splits.items():
         listed[split].given = f"folder {folder.name}"
     return Listing(root, base, listed, names, skipped=skipped)
+
+
+def _check_no_train(root: Path, splits: Mapping[str, Path], others: Mapping[str, Path]) -> None:
+    """Refuse class folders in folders named after splits, where none is named train.
+
+    They would be taken for classes, and so would the folder to train on, whatever it is called.
+
+    Raises:
+        DataError: If there are some.
+    """
+    inside = {name for folder in splits.values() for name in folders_in(folder)}
+    if not inside:
+        return
+    held = " and ".join(folder.name for folder in splits.values())
+    for name, folder in others.items():
+        if split_of(name) == "train":
+            raise DataError(
+                f"{shown(folder)} holds images themselves, where {held} has class "
+                "folders; put each class's images in one"
+            )
+    alike = [name for name, folder in others.items() if not inside.isdisjoint(folders_in(folder))]
+    remedy = (
+        f"rename {alike[0]!r} to 'train'"
+        if alike
+        else "put the images to train on in a folder 'train', or rename what is a class"
+    )
+    raise DataError(f"{shown(root)} holds {held} but no train; {remedy}")
 
 
 def _by_classes(

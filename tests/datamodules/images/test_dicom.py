@@ -12,7 +12,7 @@ from datamodules.images.decode import read_image
 pydicom = pytest.importorskip("pydicom")
 
 
-def write(path: Path, values: np.ndarray, *, kind: str = "MONOCHROME2", **tags) -> Path:
+def write(path: Path, values: np.ndarray, *, kind: str | None = None, **tags) -> Path:
     """Write values (H, W), int16, or uint8 (H, W, 3)."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -26,7 +26,7 @@ def write(path: Path, values: np.ndarray, *, kind: str = "MONOCHROME2", **tags) 
     data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, generate_uid()
     data.Rows, data.Columns = values.shape[:2] if colour else values.shape[-2:]
     data.SamplesPerPixel = 3 if colour else 1
-    data.PhotometricInterpretation = "RGB" if colour else kind
+    data.PhotometricInterpretation = kind or ("RGB" if colour else "MONOCHROME2")
     data.BitsAllocated = data.BitsStored = 8 if colour else 16
     data.HighBit = data.BitsStored - 1
     data.PixelRepresentation = 0 if colour else 1
@@ -76,6 +76,23 @@ def test_colour_and_several_pictures(tmp_path: Path) -> None:
         read_image(tmp_path / "c.dcm", 8, 1)
 
 
+def test_colour_in_ybr(tmp_path: Path) -> None:
+    red, green, blue = 200, 50, 20
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue  # DICOM PS3.3, C.7.6.3.1.2
+    ybr = [luma, 128 + (blue - luma) / 1.772, 128 + (red - luma) / 1.402]
+    full = np.tile(np.round(ybr).astype(np.uint8), (4, 4, 1))
+    found = read_image(write(tmp_path / "a.dcm", full, kind="YBR_FULL"), 4, 3)
+    assert np.abs(found.astype(int) - [red, green, blue]).max() <= 2
+    # Of two pixels there are both lumas and the chroma of one.
+    halved = np.concatenate([full[:, ::2, :1], full[:, ::2]], axis=2)
+    path = tmp_path / "b.dcm"
+    write(path, full, kind="YBR_FULL_422")
+    data = pydicom.dcmread(path)
+    data.PixelData = halved.tobytes()
+    data.save_as(path)
+    assert np.array_equal(read_image(path, 4, 3), found)
+
+
 def test_a_folder_of_dicom_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(12):
         write(tmp_path / "scans" / "ab"[number % 2] / f"{number}.dcm", np.roll(VALUES, number))
@@ -85,3 +102,7 @@ def test_a_folder_of_dicom_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
     with pytest.raises(DataError, match=r"0\.dcm' is a DICOM file, which needs pydicom; pip in"):
         ImageFolder(str(tmp_path / "scans"))
+    (tmp_path / "tested").mkdir()
+    (tmp_path / "scans").rename(tmp_path / "tested" / "test")
+    with pytest.raises(DataError, match=r"0\.dcm' is a DICOM file, which needs pydicom; pip in"):
+        ImageFolder(str(tmp_path / "tested"))

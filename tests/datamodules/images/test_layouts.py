@@ -267,6 +267,18 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     _refused(tmp_path / "twice", "Valid' and .*val' are both the val split's by their names; merge")
     classes(tmp_path / "untrained" / "test")
     _refused(tmp_path / "untrained", "untrained' holds images for test but none to train on; add")
+    for split in ("trn", "val", "test"):
+        classes(tmp_path / "misnamed" / split)
+    words = "misnamed' holds test and val but no train; rename 'trn' to 'train'"
+    _refused(tmp_path / "misnamed", words)
+    classes(tmp_path / "beside")
+    classes(tmp_path / "beside" / "test")
+    words = "beside' holds test but no train; put the images to train on in a folder 'train'"
+    _refused(tmp_path / "beside", words)
+    classes(tmp_path / "flat" / "test")
+    picture(tmp_path / "flat" / "train" / "0.png")
+    words = "train' holds images themselves, where test has class folders; put each class's"
+    _refused(tmp_path / "flat", words)
     classes(tmp_path / "broken")
     for path in (tmp_path / "broken").rglob("*.png"):
         path.write_bytes(b"nothing")
