@@ -33,7 +33,7 @@ EXTENSIONS = frozenset(
 _VOLUMES = (".nii", ".nii.gz")
 
 #: Part of a cache's key: raise it when the same file would give other pixels.
-READER_VERSION = 2
+READER_VERSION = 3
 
 
 def is_image(path: Path) -> bool:
