@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError, shown
 from datamodules.core.splits import Keys, Rows, times_before
 
 Hashes = npt.NDArray[np.uint64]
@@ -233,17 +232,14 @@ def array_keys(
 
 
 def file_keys(paths: Sequence[Path]) -> Keys:
-    """Return a hash of each file's bytes, (N,).
-
-    Raises:
-        DataError: If one cannot be read.
-    """
+    """Return a hash of each file's bytes, (N,); of its name where it cannot be read."""
 
     def key(path: Path) -> bytes:
         try:
-            return hashlib.blake2b(path.read_bytes(), digest_size=8).digest()
-        except OSError as error:
-            raise DataError(f"{shown(path)} cannot be read ({error.strerror}); mend it") from None
+            held = path.read_bytes()
+        except OSError:  # told, or left out, by who decodes it
+            held = path.name.encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(held, digest_size=8).digest()
 
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
         return np.frombuffer(b"".join(threads.map(key, paths)), dtype="<i8").astype(np.int64)

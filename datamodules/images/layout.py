@@ -102,7 +102,7 @@ def list_folder(
     """
     skipped: Counter[str] = Counter()
     inner = _unwrapped(root)
-    splits = _split_folders(inner)
+    splits = split_folders(inner)
     table = labels if labels is not None else _own_table(inner, splits)
     if table is not None:
         listing = _by_table(inner, table, columns, class_names, skipped)
@@ -144,12 +144,20 @@ def _unwrapped(root: Path) -> Path:
         root = inner
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Return the folders that are named after splits and hold no images themselves."""
+def split_folders(root: Path, *, bare: bool = False) -> dict[str, Path]:
+    """Return the folders that are named after splits, by these.
+
+    Args:
+        root: Where they lie.
+        bare: Whether those count, too, that hold images themselves.
+
+    Raises:
+        DataError: If two are named after one split.
+    """
     found: dict[str, Path] = {}
     for name, folder in folders_in(root).items():
         split = split_of(name)
-        if split is None or _holds_images(folder):
+        if split is None or (not bare and _holds_images(folder)):
             continue
         other = found.setdefault(split, folder)
         if other != folder:

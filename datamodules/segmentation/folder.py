@@ -2,17 +2,19 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.core.base import Stage
+from datamodules.core.base import Split, Stage
 from datamodules.core.copies import file_keys
 from datamodules.core.errors import DataError, at_least, refuse, shown
 from datamodules.images.decode import is_image
 from datamodules.images.folder import FolderDataModule
+from datamodules.images.layout import split_folders
 from datamodules.segmentation.base import SegmentationDataModule, default_names
 from datamodules.segmentation.dataset import Array, MaskedImages, Rows
 from datamodules.segmentation.mask_files import MaskReader, read_whole_image
@@ -25,13 +27,14 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
     The size is whatever the folder holds, and the licence is the images' own. An image and its mask
     have the same name, whatever their extensions, or names that differ in what they begin or end
     with (``21_training.tif`` and ``21_manual1.gif``), which is guessed and told unless
-    ``mask_pattern`` says it; so are masks that lie beside their images, ``root/x.png`` and
-    ``root/x_mask.png``. A folder for each split,
-    ``root/{train,val,test}/{images,masks}``, is taken as it is; a split without a folder is cut out
-    of the training images, chosen by ``split_seed``. Any size and kind of image will do: grey,
-    palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the whole range or ``window``), EXIF
-    orientation; a TIFF of several pages is refused. Sizes may differ from image to image; each mask
-    has the size of its image. Hidden files and files without an image's extension are ignored.
+    ``mask_pattern`` says it, for each split on its own; so are masks that lie beside their images,
+    ``root/x.png`` and ``root/x_mask.png``. A folder for each split,
+    ``root/{train,val,test}/{images,masks}`` (``valid``, ``Training`` and the like will do), is
+    taken as it is; a split without a folder is cut out of the training images, chosen by
+    ``split_seed``. Any size and kind of image will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits
+    (scaled over the whole range or ``window``), EXIF orientation; a TIFF of several pages is
+    refused. Sizes may differ from image to image; each mask has the size of its image. Hidden files
+    and files without an image's extension are ignored.
 
     A mask's values are class numbers: of grey masks the values (0 and 1 or 0 and 255 where there
     are two classes), of palette masks the entries' numbers. Masks in colours need ``palette``, and
@@ -98,41 +101,62 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
     def _list_files(self) -> None:
         """List and pair the files, and share them out; copies of a file share a split."""
         root = self._found_root()
-        split = (root / "train").is_dir()
+        found = split_folders(root, bare=True)
+        split = "train" in found
         side_by_side = any(is_image(path) for path in root.iterdir())
         if not split and not side_by_side and not (root / "images").is_dir():
             raise DataError(
                 f"{self.root!r} holds neither a folder 'images' nor a folder 'train'; put "
                 "the images into one and their masks into a folder 'masks' beside it"
             )
-        folders = {"train": root / "train" if split else root}
-        folders |= {name: root / name for name in ("val", "test") if split}
+        self._folders = {"train": root}
+        if split:
+            self._folders = {
+                name: found[name] for name in ("train", "val", "test") if name in found
+            }
         self._files = Pairs()
         rows: dict[str, Rows] = {}
-        given = self.mask_pattern
-        pattern = None if given is None else NamePattern.parse(given)
-        for name, folder in folders.items():
-            if not folder.is_dir():
-                continue
-            part, pattern = pair(folder, pattern)
+        for name, part in self._paired().items():
             first = len(self._files.images)
             rows[name] = np.arange(first, first + len(part.images))
             self._files.names += part.names
             self._files.images += part.images
             self._files.masks += part.masks
-        if given is None and pattern not in (None, NamePattern()):
-            # Kept, so that a checkpoint's data are paired alike.
-            self.mask_pattern = str(pattern)
-            rank_zero_warn(
-                f"{self.root!r}: names are paired as '{pattern}', {self._files.images[0].name} "
-                f"with {self._files.masks[0].name}; if that is wrong, give mask_pattern"
-            )
         self._look_up_groups(self._files.images, rows)
         no_labels = np.zeros(len(self._files.images), dtype=np.int64)
         names = [self._files.names[row] for row in rows["train"]]
         self._given_rows = dict(rows)
-        contents = file_keys(self._files.images)
+        # Only of files that are divided, or to train on, by which a checkpoint knows them again.
+        contents = np.zeros(len(self._files.images), dtype=np.int64)
+        contents[rows["train"]] = file_keys([self._files.images[row] for row in rows["train"]])
         self._rows = self._share_out(rows, names, no_labels, contents)
+
+    def _paired(self) -> dict[str, Pairs]:
+        """Return each split's images with their masks, and tell how their names were guessed."""
+        if self.mask_pattern is not None:
+            pattern = NamePattern.parse(self.mask_pattern)
+            return {name: pair(folder, pattern)[0] for name, folder in self._folders.items()}
+        found: dict[str, Pairs] = {}
+        patterns: dict[str, NamePattern] = {}
+        for name, folder in self._folders.items():
+            found[name], patterns[name] = _pair_as(folder, patterns.get("train"))
+        first = found["train"]
+        how = ", ".join(f"'{pattern}' in {name}" for name, pattern in patterns.items())
+        if len({*patterns.values()}) == 1:
+            pattern = patterns["train"]
+            if pattern == NamePattern():
+                return found
+            # Kept, so that a checkpoint's data are paired alike.
+            self.mask_pattern = str(pattern)
+            how = f"'{pattern}'"
+        rank_zero_warn(
+            f"{self.root!r}: names are paired as {how}, {first.images[0].name} with "
+            f"{first.masks[0].name}; if that is wrong, give mask_pattern"
+        )
+        return found
+
+    def _given_by(self, split: Split) -> str:
+        return f"folder {self._folders[split].name}"
 
     def _read(self, stage: Stage, rows: Rows) -> MaskedImages:
         """Decode a split by threads; on large images decoders release the interpreter's lock."""
@@ -202,6 +226,17 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
     def _sample_name(self, dataset: MaskedImages, place: int) -> str:
         path = self._files.images[int(dataset.index[place])]
         return path.relative_to(Path(self.root).expanduser()).as_posix()
+
+
+def _pair_as(folder: Path, known: NamePattern | None) -> tuple[Pairs, NamePattern]:
+    """Pair images with masks as those of another folder, or else by what their own names say.
+
+    Few names, which say little, are paired as many others are.
+    """
+    if known is not None:
+        with suppress(DataError):
+            return pair(folder, known)
+    return pair(folder, None)
 
 
 def _check_threshold(

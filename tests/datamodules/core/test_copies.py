@@ -1,9 +1,19 @@
 """Copies: found by content, counted within and between splits, named one by one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from datamodules.core.copies import Copies, Copy, Part, array_keys, first_copies, near_groups
+from datamodules.core.copies import (
+    Copies,
+    Copy,
+    Part,
+    array_keys,
+    file_keys,
+    first_copies,
+    near_groups,
+)
 
 
 def part(contents: list[int], labels: list[int] | None = None, looks: list[int] | None = None):
@@ -100,3 +110,11 @@ def test_hashes_are_of_shape_and_values() -> None:
     assert np.array_equal(np.unique(keys[first]), np.unique(keys))
     assert np.array_equal(keys[leader], keys)
     assert (leader <= np.arange(3000)).all()
+
+
+def test_a_file_that_cannot_be_read_is_known_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"held")
+    (tmp_path / "two").write_bytes(b"held")
+    one, two, absent, other = file_keys([tmp_path / name for name in ("one", "two", "no", "nor")])
+    assert one == two
+    assert len({one, absent, other}) == 3

@@ -9,6 +9,7 @@ from PIL import Image
 
 from datamodules import SegmentationFolder
 from datamodules.core.errors import DataError, UserError
+from datamodules.segmentation import folder
 from datamodules.segmentation.mask_files import MaskReader
 from datamodules.segmentation.pairs import NamePattern, _guess, pair
 
@@ -53,6 +54,71 @@ def test_a_guess_is_told_once_and_kept(tmp_path: Path) -> None:
     assert init["mask_pattern"] == "*_training -> *_manual1"
     data.setup()
     assert (data.split("train").masks[0][:, :4] == 1).all()
+
+
+def drive(root: Path, *splits: str, other: str = "test") -> Path:
+    """Splits as DRIVE's are: images of each end in its own name, masks in manual1."""
+    for start, split in enumerate(splits):
+        ending = other if split.lower().startswith("te") else "training"
+        for number in range(20 * start + 1, 20 * start + 4):
+            save(root / split / "images" / f"{number:02}_{ending}.tif", number, "RGB")
+            save(root / split / "masks" / f"{number:02}_manual1.gif", 255)
+    return root
+
+
+def test_each_split_has_names_of_its_own(tmp_path: Path) -> None:
+    root = drive(tmp_path, "train", "val", "test")
+    with pytest.warns(UserWarning, match=r"_manual1' in train, .*'\*_test -> \*_manual1' in test"):
+        data = SegmentationFolder(str(root), image_size=8)
+    assert [Path(name).name for name in data.names[::3]] == [
+        "01_training.tif",
+        "21_training.tif",
+        "41_test.tif",
+    ]
+    spec = data.resolved()["init_args"]
+    assert spec["mask_pattern"] is None
+    with pytest.warns(UserWarning, match="in test"):
+        assert SegmentationFolder(**spec).names == data.names  # guessed again
+
+
+@pytest.mark.filterwarnings("ignore:.*names are paired")
+def test_a_split_of_one_image_is_paired_as_the_training_images_are(tmp_path: Path) -> None:
+    for split, numbers in (("train", (1, 2)), ("val", (3,)), ("test", (4,))):
+        for number in numbers:
+            save(tmp_path / split / "images" / f"img_{number:02}.png")
+            save(tmp_path / split / "masks" / f"mask_{number:02}.png")
+    data = SegmentationFolder(str(tmp_path), image_size=8)
+    assert data.mask_pattern == "img_* -> mask_*"
+    assert len(data.names) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*names are paired")
+def test_splits_are_known_by_other_names(tmp_path: Path) -> None:
+    root = drive(tmp_path, "Training", "valid", "Testing", other="training")
+    data = SegmentationFolder(str(root), image_size=8)
+    data.setup()
+    numbers = {split: data.split(split).index.tolist() for split in ("train", "val", "test")}
+    assert numbers == {"train": [0, 1, 2], "val": [3, 4, 5], "test": [6, 7, 8]}
+    told = [data._given_by(split) for split in ("train", "val", "test")]
+    assert told == ["folder Training", "folder valid", "folder Testing"]
+    drive(root, "val")
+    with pytest.raises(DataError, match=r"val' and .*valid' are both the val split's"):
+        SegmentationFolder(str(root))
+
+
+@pytest.mark.filterwarnings("ignore:.*names are paired")
+def test_only_files_to_train_on_or_to_divide_are_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+
+    def keys(paths: list[Path]) -> np.ndarray:
+        hashed.extend(path.parent.parent.name for path in paths)
+        return np.arange(len(paths))
+
+    monkeypatch.setattr(folder, "file_keys", keys)
+    SegmentationFolder(str(drive(tmp_path, "train", "val", "test")), image_size=8)
+    assert hashed == ["train"] * 3
 
 
 def test_masks_may_lie_beside_their_images(tmp_path: Path) -> None:
