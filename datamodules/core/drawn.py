@@ -35,10 +35,13 @@ class DrawnSplits(SplitDataModule[DatasetT]):
         """Read all samples; of a set that has that split, the split."""
         raise NotImplementedError
 
-    def _are_all_others(self) -> bool:
+    def _are_all_others(self, split: Stage) -> bool:
         """Return whether the samples are others than those that the checkpoint's partition is of.
 
         A subclass that draws its splits at set-up answers before it does.
+
+        Args:
+            split: What is asked for.
         """
         return self._holds_others
 
@@ -53,7 +56,7 @@ class DrawnSplits(SplitDataModule[DatasetT]):
         """
         splits: dict[str | None, Stage] = {"validate": "val", "test": "test", "predict": "test"}
         split = splits.get(stage)
-        if split and "train" not in self._splits and self._are_all_others():
+        if split and "train" not in self._splits and self._are_all_others(split):
             if self._whole != split:
                 self._splits.clear()
                 self._whole = split

@@ -13,7 +13,7 @@ kept as well, so that none moves when its copies come or go.
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ Places = npt.NDArray[np.float64]
 
 
 class Share(TypedDict):
-    """What a checkpoint keeps of a split that was drawn.
+    """What a checkpoint keeps of a split that was drawn; one of an earlier version keeps less.
 
     Attributes:
         drawn_by: The options that it was drawn by, with their values.
@@ -39,15 +39,19 @@ class Share(TypedDict):
         sketch: Of the training split the lowest hashes of what its samples hold, by which they are
             known again.
         source: The file or folder that was divided, as the user named it.
+        held_as: The options that the hashes of what samples hold depend on, with their values.
+        divided: Whether copies were divided like all samples, as there was little else.
     """
 
     drawn_by: str
     ends: list[float]
     count: int
     mark: int
-    moved: list[int]
-    sketch: list[int]
-    source: str
+    moved: NotRequired[list[int]]
+    sketch: NotRequired[list[int]]
+    source: NotRequired[str]
+    held_as: NotRequired[str]
+    divided: NotRequired[bool]
 
 
 #: How many hashes a sketch has at most: the shares that it tells are right to a few hundredths.
@@ -114,6 +118,7 @@ def divide(
     groups: Keys | None = None,
     contents: Keys | None = None,
     source: str = "",
+    held_as: str = "",
     drawn_by: Mapping[str, str] | None = None,
     kept: Partition | None = None,
 ) -> tuple[dict[str, Rows], Partition]:
@@ -129,6 +134,7 @@ def divide(
         groups: A hash of each sample's group, (N,), where a group shares a split.
         contents: A hash of what each sample holds, (N,), where copies share a split.
         source: What ``Share.source`` keeps.
+        held_as: What ``Share.held_as`` keeps.
         drawn_by: What ``Share.drawn_by`` keeps.
         kept: The partition to go by, in place of the sizes.
 
@@ -146,6 +152,7 @@ def divide(
     keys = distinct(keys)
     units = keys if groups is None else groups
     joined = _joined(units, contents)
+    divided = False
     ends: dict[str, list[float]] = {split: [] for split in (*sizes, "train")}
     if kept is None:
         place = _places(joined, seed)
@@ -154,7 +161,7 @@ def divide(
             free = ~_is_large(joined, [*sizes.values()])
             if free.sum() <= sum(sizes.values()):
                 # Nearly all are copies: better that some stand in two splits, which is told.
-                joined, place, free = units, _places(units, seed), free | True
+                divided, place, free = True, _places(units, seed), free | True
         drawn = (_draw if groups is None else _draw_groups)(
             place[free], labels[free], [*sizes.values()]
         )
@@ -170,8 +177,11 @@ def divide(
         homes = _homes(_places(units, seed), ends)
         for split, share in kept.items():
             home = [*ends].index(split if split in ends else "train")
-            homes[np.isin(units, np.array(share["moved"], dtype=np.int64))] = home
-        homes = _with_copies(homes, joined)
+            homes[np.isin(units, np.array(share.get("moved", []), dtype=np.int64))] = home
+        # Before it was kept which of them move, copies were always divided.
+        divided = any(share.get("divided", "moved" not in share) for share in kept.values())
+        if not divided:
+            homes = _with_copies(homes, joined)
     moved = homes != _homes(_places(units, seed), ends)
     rows = {split: np.flatnonzero(homes == number) for number, split in enumerate(ends)}
     return rows, {
@@ -183,6 +193,8 @@ def divide(
             "moved": np.unique(units[own][moved[own]]).tolist(),
             "sketch": np.unique(held[own])[:SKETCH].tolist() if split == "train" else [],
             "source": source,
+            "held_as": held_as,
+            "divided": divided,
         }
         for split, own in rows.items()
     }
@@ -195,7 +207,7 @@ def known_share(kept: Partition, contents: Keys) -> float:
         kept: What was kept of the samples that were divided.
         contents: A hash of what each sample holds, (N,).
     """
-    sketch = kept["train"]["sketch"]
+    sketch = kept["train"].get("sketch")
     return float(np.isin(sketch, contents).mean()) if sketch else 0.0
 
 

@@ -109,7 +109,7 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
         warnings.warn(
             f"skip_broken: left out {len(whys)} of {count} images{place}, the first being "
             f"{whys[0]}",
-            stacklevel=3,
+            stacklevel=2,
         )
 
     def _look_up_groups(self, files: Sequence[Path], given: Mapping[str, Rows]) -> None:

@@ -299,15 +299,20 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
             usable = np.intersect1d(usable, self._val_rows)
         return self._images(images, usable)
 
-    def _are_all_others(self) -> bool:
+    def _are_all_others(self, split: Stage) -> bool:
         if self._holds_others or self.partition is None:
             return self._holds_others
-        if self.partition["train"]["source"] == self._source():
-            return False
+        in_its_place = self.partition["train"].get("source") == self._source()
+        if in_its_place and split == "test" and self._test is not None:
+            return False  # it is whole, whoever they are, and no other image need be read
         if not self._fit.files:
-            return True
+            return not in_its_place
         images, usable = self._usable(self._fit)
         return self._are_others(self._contents(images, usable)[usable])
+
+    def _held_as(self) -> str:
+        options = ("image_size", "in_channels", "window", "resize")
+        return ", ".join(f"{option} {getattr(self, option)}" for option in options)
 
     def _given_by(self, split: Split) -> str:
         return self.listing.splits[split].given or "the rest"

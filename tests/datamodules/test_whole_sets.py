@@ -99,6 +99,52 @@ def test_other_data_is_tested_whole(tmp_path: Path, write: Callable[..., dict[st
     assert count == COUNT + 12
 
 
+@pytest.mark.parametrize("write", KINDS, ids=lambda kind: kind.__name__)
+def test_others_in_the_same_place_are_tested_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., dict[str, str]]
+) -> None:
+    kind, options = KINDS[write]
+    for folder, numbers in (("one", range(COUNT)), ("two", range(970, 970 + COUNT // 2))):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        place = write(Path("set"), [*numbers])  # as another directory or machine may have it
+        if folder == "one":
+            data = kind(**place, **options)
+            data.setup()
+            spec = json.loads(json.dumps(data.resolved()))["init_args"]
+    other = kind(**spec)
+    for stage in ("validate", "test"):
+        other.setup(stage)
+        split = "val" if stage == "validate" else "test"
+        assert len(other.split(split)) == COUNT // 2
+        assert other.describe().splits[split].origin.startswith("all of it")
+
+
+@pytest.mark.parametrize("write", [images, table])
+def test_a_checkpoint_that_keeps_no_sketch_goes_by_its_partition(
+    tmp_path: Path, write: Callable[..., dict[str, str]]
+) -> None:
+    kind, options = KINDS[write]
+    data = kind(**write(tmp_path / "set", [*range(COUNT)]), **options)
+    data.setup()
+    spec = json.loads(json.dumps(data.resolved()))["init_args"]
+    for share in spec["partition"].values():
+        for name in {*share} - {"drawn_by", "ends", "count", "mark"}:
+            del share[name]
+    again = kind(**spec)
+    again.setup("test")
+    assert again.marks()["test"] == data.marks()["test"]
+
+
+def test_the_same_images_in_another_size_are_known_by_their_place(tmp_path: Path) -> None:
+    data = ImageFolder(**images(tmp_path / "set", [*range(COUNT)]), image_size=8, in_channels=1)
+    data.setup()
+    spec = json.loads(json.dumps(data.resolved()))["init_args"]
+    larger = ImageFolder(**{**spec, "image_size": 12})
+    larger.setup("test")
+    assert np.array_equal(larger.split("test").rows, data.split("test").rows)
+
+
 def test_copies_among_images_with_masks(tmp_path: Path) -> None:
     for split, numbers in (("train", range(20)), ("val", range(20, 25)), ("test", range(22, 30))):
         masks(tmp_path / "set" / split, [*numbers])

@@ -7,6 +7,7 @@ import pytest
 from datamodules.core.errors import OptionError
 from datamodules.core.splits import (
     Partition,
+    changes,
     distinct,
     divide,
     known_share,
@@ -264,6 +265,40 @@ def test_a_set_of_copies_alone_is_divided_all_the_same() -> None:
     keys, same = name_keys(map(str, range(20))), np.zeros(20, dtype=np.int64)
     rows, _ = divide(keys, same, {"test": 2, "val": 2}, 0, contents=same)
     assert [len(rows[split]) for split in ("test", "val", "train")] == [2, 2, 16]
+
+
+@pytest.mark.parametrize("kind", ["two pictures 20 times each", "30 of 40 equal"])
+def test_copies_that_were_divided_stay_where_they_were(kind: str) -> None:
+    number = np.arange(40, dtype=np.int64)
+    contents = number % 2 if kind.startswith("two") else np.maximum(number, 29)
+    keys, labels = name_keys(map(str, number)), number % 2
+    sizes = {"test": 6, "val": 6}
+    for seed in range(5):
+        rows, kept = divide(keys, labels, sizes, seed, contents=contents)
+        assert [len(rows[split]) for split in ("test", "val", "train")] == [6, 6, 28]
+        for _ in range(2):  # what a run that goes on keeps is as good
+            kept = json.loads(json.dumps(kept))
+            again, kept = divide(keys, labels, sizes, seed, contents=contents, kept=kept)
+            assert all(np.array_equal(rows[split], again[split]) for split in rows)
+
+
+def test_a_partition_of_an_earlier_version_says_less() -> None:
+    names, labels = samples(60)
+    keys = name_keys(names)
+    rows, kept = divide(keys, labels, {"test": 6, "val": 6}, 0, contents=keys)
+    early: Partition = {
+        split: {
+            "drawn_by": share["drawn_by"],
+            "ends": share["ends"],
+            "count": share["count"],
+            "mark": share["mark"],
+        }
+        for split, share in kept.items()
+    }
+    again, now = divide(keys, labels, {"test": 6, "val": 6}, 0, contents=keys, kept=early)
+    assert all(np.array_equal(rows[split], again[split]) for split in rows)
+    assert changes(early, now, "samples") is None
+    assert known_share(early, keys) == 0
 
 
 def test_a_set_is_known_again_by_what_it_holds() -> None:
