@@ -388,7 +388,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         if not train.get("sketch"):
             return False  # an earlier version's does not tell
         least = 0.5
-        if train.get("source") == (self._source() or ""):
+        in_its_place = train.get("source") == (self._source() or "")
+        if in_its_place and self._source() is None:
+            return False  # a published or drawn set, which nobody replaces
+        if in_its_place:
             # Read in another way, what was trained on is not known again.
             least = _FEW if train.get("held_as", "") == self._held_as() else 0.0
         known = known_share(self.partition, contents)
@@ -396,6 +399,11 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             rank_zero_warn(
                 f"{type(self).__name__}: about {known * train['count']:.0f} {self.samples} of "
                 f"{self._source()!r} are copies of {self.samples} that the net was trained on"
+            )
+        if in_its_place and known < least:
+            rank_zero_warn(
+                f"{type(self).__name__}: {self._source()!r} has other {self.samples} than those "
+                "that the net was trained on, so that their splits are not the checkpoint's"
             )
         return known < least
 

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules import CSVTable, ImageFolder, SegmentationFolder, TextClassification
+from datamodules import (
+    CSVTable,
+    ImageFolder,
+    SegmentationFolder,
+    SyntheticCells,
+    TextClassification,
+)
 from datamodules.core.errors import DataError
 
 COUNT = 60
@@ -99,6 +105,12 @@ def test_other_data_is_tested_whole(tmp_path: Path, write: Callable[..., dict[st
     assert count == COUNT + 12
 
 
+def _set_up(kind, spec):
+    data = kind(**spec)
+    data.setup("test")
+    return data
+
+
 @pytest.mark.parametrize("write", KINDS, ids=lambda kind: kind.__name__)
 def test_others_in_the_same_place_are_tested_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., dict[str, str]]
@@ -112,9 +124,11 @@ def test_others_in_the_same_place_are_tested_whole(
             data = kind(**place, **options)
             data.setup()
             spec = json.loads(json.dumps(data.resolved()))["init_args"]
-    other = kind(**spec)
+    with pytest.warns(UserWarning, match=r"set.*' has other \w+ than those that the net was train"):
+        other = _set_up(kind, spec)
     for stage in ("validate", "test"):
-        other.setup(stage)
+        with warnings.catch_warnings(action="ignore"):
+            other.setup(stage)
         split = "val" if stage == "validate" else "test"
         assert len(other.split(split)) == COUNT // 2
         assert other.describe().splits[split].origin.startswith("all of it")
@@ -143,6 +157,12 @@ def test_the_same_images_in_another_size_are_known_by_their_place(tmp_path: Path
     larger = ImageFolder(**{**spec, "image_size": 12})
     larger.setup("test")
     assert np.array_equal(larger.split("test").rows, data.split("test").rows)
+
+
+def test_a_drawn_set_is_never_of_others() -> None:
+    data = SyntheticCells(count=30, image_size=16)
+    data.setup("test")
+    assert not data._are_others(np.arange(1000, 1030))  # as a few of many are
 
 
 def test_copies_among_images_with_masks(tmp_path: Path) -> None:
