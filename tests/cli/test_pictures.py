@@ -80,13 +80,18 @@ def test_a_picture_that_fails_costs_a_line(
 
     for name in ("draw_confusion", "draw_curves"):
         monkeypatch.setattr(plots, name, fail)
+    monkeypatch.setattr("zoo.cli.verbs.write_outcomes", fail)
     ended = zoo("fit --config r.yaml --wandb off --model.net MLP")
     assert ended.code == 0
     assert ended.err.splitlines() == [
-        f"zoo: {name}.png was not drawn (ValueError: no such font)"
-        for name in ("curves", "confusion")
+        f"zoo: {what} (ValueError: no such font)"
+        for what in (
+            "predictions.csv was not written",
+            "curves.png was not drawn",
+            "confusion.png was not drawn",
+        )
     ]
-    assert there == [True, True]
+    assert there == [True, True, True]
     (run,) = Path("runs/r").iterdir()
     assert {path.stem for path in run.glob("*.png")} == {"batch", "reliability", "roc", "wrong"}
     assert "acc" in json.loads((run / "summary.json").read_text())["test"]

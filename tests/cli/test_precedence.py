@@ -167,3 +167,13 @@ def test_packaged_recipe_by_name(
     (tmp_path / "inception").write_text(RECIPE)  # a file of that name wins
     config = resolved(capsys, "fit", "--config", "inception")
     assert init(config, "data")["batch_size"] == 300
+
+
+def test_a_recipe_without_config_only_says_whose_run(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = resolved(capsys, "test", "gru", "--ckpt_path", str(checkpoint))
+    assert config["data"]["class_path"].endswith("Digits")
+    assert init(config)["lr"] == 0.009
+    over = resolved(capsys, "test", "--config", "smoke", "--ckpt_path", str(checkpoint))
+    assert over["trainer"]["limit_test_batches"] == 2

@@ -119,6 +119,7 @@ def test_texts() -> None:
         "  train     32  no 8, yes 24  the rest\n"
         "  val        4  no 1, yes 3   split_seed 0, val_fraction 0.1\n"
         "  test       4  no 1, yes 3   split_seed 0, test_fraction 0.1\n"
+        "read as   csv in utf-8, commas between values; texts in 'text', labels in 'label'\n"
         "lengths   median 5 tokens, 95 % up to 7, longest 7; 20.0% have more than 6 and lose their "
         "end\n"
         "tokens    38 different ones\n"

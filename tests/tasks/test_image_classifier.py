@@ -293,3 +293,17 @@ def test_a_schedule_needs_an_end(tmp_path: Path) -> None:
     fit = trainer(tmp_path, max_epochs=-1, max_steps=-1)
     with pytest.raises(UserError, match="max_epochs"):
         fit.fit(ImageClassifier(Tiny(), schedule="cosine"), Digits(batch_size=100))
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([2]), torch.tensor([[1, 0, 1]])])
+def test_a_split_of_one_sample(labels: Tensor, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    with torch.no_grad():
+        net[1].weight.zero_()
+        net[1].bias.copy_(torch.tensor([1.0, -1.0, 2.0]))  # says 2, or 0 and 2
+    task = ImageClassifier(net, num_classes=3, multilabel=labels.ndim == 2)
+    loader = DataLoader(TensorDataset(torch.ones(1, 1, 2, 2), labels), batch_size=4)
+    trainer = L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    (figures,) = trainer.test(task, loader, verbose=False)
+    assert figures["test/acc"] == 1
+    assert figures["test/f1"] == 1

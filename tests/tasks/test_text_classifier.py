@@ -36,7 +36,7 @@ def test_vectors_fill_the_embedding_before_training(trainer, data, tmp_path, cap
 def test_vectors_of_another_dimension(trainer, data, tmp_path):
     (tmp_path / "v.txt").write_text("good 1 2 3\nbad -1 -2 -3\n")
     net = RNNClassifier(data.vocab_size, 2, embedding_dim=4, hidden_size=3)
-    with pytest.raises(UserError, match=r"model.vectors: .*3.*4"):
+    with pytest.raises(UserError, match=r"model.vectors is .*3 numbers.*embedding_dim 4"):
         trainer().fit(TextClassifier(net, vectors=str(tmp_path / "v.txt")), data)
 
 

@@ -100,12 +100,12 @@ class Pictures:
             if artifacts.get(name) is not None:
                 self._keep(name, partial(draw, artifacts[name]))
         if "wrong_texts" in artifacts:
-            with _costs_a_line("wrong_texts.csv"):
+            with costs_a_line("wrong_texts.csv", "written"):
                 self._write_wrong_texts(artifacts["wrong_texts"])
 
     def _keep(self, name: str, draw: Callable[[], Figure | None]) -> None:
         path = self.folder / f"{name}.png"
-        with _costs_a_line(path.name):
+        with costs_a_line(path.name):
             if not self.fonts.save(draw, path):
                 return
             for logger in self.trainer.loggers:
@@ -253,13 +253,18 @@ class Pictures:
 
 
 @contextmanager
-def _costs_a_line(name: str) -> Iterator[None]:
-    """Say what went wrong in drawing, instead of raising it."""
+def costs_a_line(name: str, done: str = "drawn") -> Iterator[None]:
+    """Say what went wrong with something that is no figure of a run, instead of raising it.
+
+    Args:
+        name: What was made.
+        done: How: drawn, written.
+    """
     try:
         yield
     except Exception as error:
         why = " ".join(str(error).split())[:200]
-        print(f"zoo: {name} was not drawn ({type(error).__name__}: {why})", file=sys.stderr)
+        print(f"zoo: {name} was not {done} ({type(error).__name__}: {why})", file=sys.stderr)
 
 
 def _array(values: Tensor) -> NDArray[Any]:

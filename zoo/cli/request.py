@@ -41,7 +41,8 @@ class Request:
     Args:
         verb: ``fit``, ``check``, ``validate``, ``test`` or ``predict``.
         argv: The command line as given.
-        recipes: The files behind ``--config``, in order.
+        recipes: The files behind ``--config``, in order, and before them those named without it.
+        named: How many are named without it.
         flags: All other arguments.
         trust: Packages that ``--trust`` adds to those a recipe may name classes of.
         ckpt_path: As given, ``last`` and ``best`` included.
@@ -54,6 +55,7 @@ class Request:
     verb: str
     argv: list[str] = field(default_factory=list)
     recipes: list[Path] = field(default_factory=list)
+    named: int = 0
     flags: list[str] = field(default_factory=list)
     trust: list[str] = field(default_factory=list)
     ckpt_path: str | None = None
@@ -66,6 +68,14 @@ class Request:
     def trains(self) -> bool:
         """Whether the verb trains, or tries out a training."""
         return self.verb in ("fit", "check")
+
+    @property
+    def layered(self) -> list[Path]:
+        """The recipes whose options count: a checkpoint that is not trained brings its own.
+
+        One that is named without ``--config`` then only says whose run is meant.
+        """
+        return self.recipes if self.trains else self.recipes[self.named :]
 
     @property
     def name(self) -> str:
@@ -134,7 +144,8 @@ def names_of_recipes(words: list[str]) -> tuple[list[str], list[str]]:
 def take_apart(argv: list[str]) -> Request:
     """Read the arguments that decide what the rest is parsed against.
 
-    What stands between the verb and the first option is named as by ``--config``.
+    What stands between the verb and the first option is a recipe as by ``--config``; where nothing
+    is trained, it only says whose run ``last`` and ``best`` mean.
 
     Raises:
         UserError: If a recipe is not there, or an option lacks its value.
@@ -154,6 +165,7 @@ def take_apart(argv: list[str]) -> Request:
         verb,
         argv,
         recipes,
+        len(names),
         flags,
         trust=given.trust,
         ckpt_path=given.ckpt_path,
@@ -214,17 +226,18 @@ def build_arguments(request: Request) -> Arguments:
     from zoo.run.checkpoint import check_complete, read_checkpoint
 
     defaults = read_layer(DEFAULTS)
-    recipes = [read_layer(path) for path in request.recipes]
-    for layer in recipes:
+    read = [read_layer(path) for path in request.recipes]
+    for layer in read:
         in_file = layer.pop("ckpt_path", None)
         request.ckpt_path = request.ckpt_path or in_file
+    recipes = read[len(read) - len(request.layered) :]
     refuse_deep(request.flags)
     refuse_facts(recipes, request.flags)
     sources = {
         json.dumps(layer): f"recipe {str(path)!r}"
-        for path, layer in zip(request.recipes, recipes, strict=True)
+        for path, layer in zip(request.layered, recipes, strict=True)
     }
-    find_checkpoint(request, [defaults, *recipes])
+    find_checkpoint(request, [defaults, *read])
     checkpoint, layers = None, [defaults]
     if request.ckpt_path is not None:
         checkpoint = read_checkpoint(request.ckpt_path)
@@ -242,7 +255,7 @@ def build_arguments(request: Request) -> Arguments:
     words = [word for text in texts if text is not None for word in ("--config", text)] + flags
     if request.ckpt_path is not None:
         words += ["--ckpt_path", request.ckpt_path]
-    return Arguments(words, sources, checkpoint, varied(request.recipes, layers, flags))
+    return Arguments(words, sources, checkpoint, varied(request.layered, layers, flags))
 
 
 def check_names(request: Request, layers: list[Layer] | None = None) -> None:
@@ -263,8 +276,8 @@ def check_names(request: Request, layers: list[Layer] | None = None) -> None:
                 "those at hand (or name --model and --data)"
             )
     if layers is None:
-        layers = [read_layer(path) for path in (DEFAULTS, *request.recipes)]
-    for path, count in zip(reversed(request.recipes), range(len(layers), 0, -1), strict=False):
+        layers = [read_layer(path) for path in (DEFAULTS, *request.layered)]
+    for path, count in zip(reversed(request.layered), range(len(layers), 0, -1), strict=False):
         try:
             check_layer(layers[:count])
         except OptionError as error:

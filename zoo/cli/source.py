@@ -10,6 +10,7 @@ import gc
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
@@ -57,7 +58,8 @@ def statements(module: str) -> tuple[ast.stmt, ...]:
     if path is None:
         return ()
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    gc.freeze()  # to look trees through for garbage, time and again, is half of the work
+    if "torch" not in sys.modules:  # what it leaves is to be collected when the process ends
+        gc.freeze()  # to look trees through for garbage, time and again, is half of the work
     return tuple(_flat(tree.body))
 
 

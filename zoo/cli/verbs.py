@@ -20,7 +20,7 @@ from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
 from zoo.cli.json_output import document_of
 from zoo.cli.messages import is_lightnings, refusal
-from zoo.cli.pictures import Pictures
+from zoo.cli.pictures import Pictures, costs_a_line
 from zoo.cli.predictions import worst_images, write_outcomes, write_predictions
 from zoo.cli.report import data_mark, test_figures, write_report
 from zoo.cli.request import Request, build_arguments
@@ -117,11 +117,15 @@ def _report(cli: ZooCLI, report: dict[str, Any]) -> None:
         report["data_mark"] = data_mark(cli.datamodule)
         task = cli.model if report.get("test") and isinstance(cli.model, Task) else None
         intervals = task.test_intervals if task is not None else None
-        worst = worst_images(task.test_artifacts, cli.datamodule) if task is not None else None
+        worst = None
+        if task is not None:
+            with costs_a_line("the line of worst images", "written"):
+                worst = worst_images(task.test_artifacts, cli.datamodule)
         seed = cli.config["seed_everything"]
         write_report(cli.folder, report, cli.cost, seed, intervals, worst)
         if task is not None:
-            write_outcomes(cli.folder, task.test_artifacts, cli.datamodule)
+            with costs_a_line("predictions.csv", "written"):
+                write_outcomes(cli.folder, task.test_artifacts, cli.datamodule)
 
 
 def _draw(cli: ZooCLI) -> None:

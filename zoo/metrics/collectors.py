@@ -158,7 +158,9 @@ def in_order(numbers: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
     if bool((numbers < 0).any()):
         numbers = torch.arange(len(numbers))
     order = numbers.argsort(stable=True)
-    return (numbers[order], *(each.cpu()[order] for each in values))
+    # of one sample, its values too have lost that dimension
+    whole = [each if each.ndim else each.reshape(1) for each in values]
+    return (numbers[order], *(each.cpu()[order] for each in whole))
 
 
 def _joined(state: Tensor | list[Tensor]) -> Tensor:

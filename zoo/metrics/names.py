@@ -39,7 +39,7 @@ Names:
     auroc: Area under the ROC curve; of several classes each against the rest, their mean.
     ece: Expected calibration error: how far confidence is from accuracy, in bins of confidence.
     entropy: How unsure the predictions are, in nats.
-    temperature: The factor on confidence that validation chose; above 1: the net was too sure.
+    temperature: The divisor of the logits that validation chose; above 1: the net was too sure.
     ece_scaled: As ece, at that temperature.
     nll_scaled: Mean negative log-likelihood in nats, at that temperature.
     entropy_scaled: As entropy, at that temperature.
