@@ -301,7 +301,8 @@ def test_a_split_of_one_sample(labels: Tensor, tmp_path: Path) -> None:
     with torch.no_grad():
         net[1].weight.zero_()
         net[1].bias.copy_(torch.tensor([1.0, -1.0, 2.0]))  # says 2, or 0 and 2
-    task = ImageClassifier(net, num_classes=3, multilabel=labels.ndim == 2)
+    kind = "multilabel" if labels.ndim == 2 else "multiclass"
+    task = ImageClassifier(net, num_classes=3, label_kind=kind)
     loader = DataLoader(TensorDataset(torch.ones(1, 1, 2, 2), labels), batch_size=4)
     trainer = L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
     (figures,) = trainer.test(task, loader, verbose=False)
