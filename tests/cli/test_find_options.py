@@ -227,3 +227,8 @@ def test_a_later_class_is_the_one_whose_options_are_known() -> None:
     assert sections["model.net"].path == "zoo.GPT"
     assert "layout" in sections["model.net"].options
     assert sections["data"].path is None
+
+
+@pytest.mark.parametrize("name", ["sys.exit", "abc.ABC", "zipimport.zipimporter", "math.pi"])
+def test_what_has_no_source_is_not_found(name: str) -> None:
+    assert find(name) is None

@@ -128,7 +128,7 @@ def test_outcomes_of_masks_are_each_images_dice(tmp_path: Path) -> None:
     write_outcomes(RunFolder(tmp_path), {"images": of_images}, data)
     assert [list(row.values()) for row in rows(tmp_path)] == [
         ["0", "0.666667", "0.857143", "0.666667", "", "0.500000"],
-        ["1", "1.000000", "1.000000", "", "", "0.250000"],
+        ["1", "", "1.000000", "", "", "0.250000"],  # nothing to find in it, and nothing found
     ]
 
 

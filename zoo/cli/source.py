@@ -45,7 +45,8 @@ def file_of(module: str) -> Path | None:
     if spec is None:
         return None
     if not spec.submodule_search_locations:
-        return Path(spec.origin) if spec.origin and not rest else None
+        is_source = spec.origin is not None and spec.has_location and spec.origin.endswith(".py")
+        return Path(str(spec.origin)) if is_source and not rest else None
     path = Path(spec.submodule_search_locations[0], *rest)
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return path if path.is_file() else None
