@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli.catalog import recipe_names
+from zoo.catalog.contents import recipe_names
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md")

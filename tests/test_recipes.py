@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from zoo.__main__ import main
-from zoo.cli.catalog import KINDS, entries, recipe_names, recipes_folder
+from zoo.catalog.contents import KINDS, entries, recipe_names, recipes_folder
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 CONTENT: dict[str, dict[str, Any]] = {

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(f"lightning-zoo {zoo.__version__}")
             return 0
-        from zoo.cli.dispatch import run_verb
+        from zoo.dispatch import run_verb
 
         return run_verb(argv)
     except UserError as error:

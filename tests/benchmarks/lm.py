@@ -23,7 +23,7 @@ from torch import nn
 
 from datamodules import TextCorpus
 from zoo import GPT, LanguageModel
-from zoo.cli.catalog import recipes_folder
+from zoo.catalog.contents import recipes_folder
 
 CONTEXT, STEPS = 64, 2000
 

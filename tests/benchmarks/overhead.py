@@ -30,7 +30,7 @@ from zoo import GoogLeNet, ImageClassifier
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
-from zoo.cli.catalog import recipes_folder
+from zoo.catalog.contents import recipes_folder
 from zoo.optim.optimizers import parameter_groups
 from zoo.optim.schedules import lr_factor
 from zoo.run.checkpoint import AtomicCheckpointIO

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli.catalog import KINDS
+from zoo.catalog.contents import KINDS
 
 finders = pytest.importorskip("argcomplete.finders")
 

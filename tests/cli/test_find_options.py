@@ -11,13 +11,13 @@ import pytest
 import torch
 from jsonargparse._parameter_resolvers import get_signature_parameters
 
-from zoo.cli.catalog import KINDS, entries, exports, search
+from zoo.catalog.contents import KINDS, entries, exports, search
+from zoo.catalog.options import choices_of, options_of
+from zoo.catalog.source import find, named_lines
 from zoo.cli.cli import ZooCLI
 from zoo.cli.guide import line_to_try, uses
-from zoo.cli.options import choices_of, options_of
 from zoo.cli.request import Request, check_names, take_apart
 from zoo.cli.sections import RUN_OPTIONS, sections_of
-from zoo.cli.source import find, named_lines
 from zoo.errors import UserError
 from zoo.metrics.names import FigureName
 from zoo.nets.layers.norms import NormName

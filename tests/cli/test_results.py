@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli.catalog import recipe_names, recipes_folder
+from zoo.catalog.contents import recipe_names, recipes_folder
 from zoo.cli.results import COLUMNS, read_results, table_of, with_tables
 
 RESULTS = recipes_folder() / "results.csv"

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 import datamodules
-from zoo.cli.catalog import exports
+from zoo.catalog.contents import exports
 from zoo.tasks import ImageClassifier
 
 Zoo = Callable[[str], Any]

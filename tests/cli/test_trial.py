@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from datamodules import CSVTable, Digits, SyntheticCells, TextCorpus
 from zoo.cli.trial import Findings, Trial, TrialOver
-from zoo.cli.understood import Length
 from zoo.errors import UserError
 from zoo.nets import GPT, MLP
+from zoo.report.understood import Length
 from zoo.tasks import ImageClassifier, ImageSegmenter, LanguageModel, Regressor
 
 

@@ -88,7 +88,7 @@ TrainLog.on_train_batch_end = lambda self, *a: (kill(*a), before(self, *a))[1]
 
 # Drawing takes longer than all else.
 NO_PICTURES = """
-from zoo.cli.pictures import Pictures
+from zoo.report.pictures import Pictures
 Pictures.draw_training = lambda *arguments: None
 Pictures.draw_test = lambda *arguments: None
 """

@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import SyntheticCells
 from zoo import ImageSegmenter, UNet
-from zoo.cli.predictions import worst_images
 from zoo.errors import UserError
 from zoo.losses.segmentation import segmentation_loss
 from zoo.metrics.classes import dice_of_images
+from zoo.report.predictions import worst_images
 
 
 class Bright(nn.Module):

@@ -31,21 +31,21 @@ from datamodules.core.protocols import (
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
-from zoo.cli.catalog import VERBS, import_all
+from zoo.catalog.contents import VERBS, import_all
+from zoo.catalog.facts import FACTS
 from zoo.cli.checks import check_monitor, check_net, check_trainer, device_type
 from zoo.cli.config import dump_yaml, rerunnable
-from zoo.cli.facts import FACTS
 from zoo.cli.inside import write_inside
 from zoo.cli.messages import is_lightnings, refusal
 from zoo.cli.parser import LayerAction, ZooParser
 from zoo.cli.precision import Trainer, allow_tf32, choose_precision
-from zoo.cli.report import write_copies
 from zoo.cli.request import Arguments, Request
 from zoo.cli.resume import check_same_run
 from zoo.cli.session import Session
 from zoo.cli.trial import Trial
-from zoo.cli.understood import Telling
 from zoo.nets.cost import Cost, measure_cost
+from zoo.report.summary import write_copies
+from zoo.report.understood import Telling
 from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
 from zoo.run.csv_logger import MetricsCSV
 from zoo.run.folder import RunFolder, new_run, run_of

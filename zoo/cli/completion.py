@@ -16,7 +16,7 @@ from typing import Any
 import argcomplete
 from argcomplete.completers import FilesCompleter
 
-from zoo.cli.catalog import KINDS, VERBS, entries, recipe_names
+from zoo.catalog.contents import KINDS, VERBS, entries, recipe_names
 from zoo.cli.config import expand_flags, read_layer
 from zoo.cli.guide import PREFIXES
 from zoo.cli.request import DEFAULTS, find_recipe, names_of_recipes

@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from datamodules.core.errors import refuse
-from zoo.cli.catalog import exports
-from zoo.cli.facts import FACTS
+from zoo.catalog.contents import exports
+from zoo.catalog.facts import FACTS
 from zoo.errors import OptionError, UserError
 from zoo.run.plain import check_plain
 

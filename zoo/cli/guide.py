@@ -9,7 +9,7 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-from zoo.cli.catalog import (
+from zoo.catalog.contents import (
     KINDS,
     Entry,
     entries,
@@ -19,7 +19,7 @@ from zoo.cli.catalog import (
     search,
     text_of,
 )
-from zoo.cli.options import Option, own_options
+from zoo.catalog.options import Option, own_options
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 

@@ -16,8 +16,8 @@ from typing import Any
 from jsonargparse import Namespace
 
 from datamodules.core.errors import did_you_mean, nearest, shown
-from zoo.cli.catalog import exports
-from zoo.cli.facts import FACTS
+from zoo.catalog.contents import exports
+from zoo.catalog.facts import FACTS
 from zoo.errors import OptionError, UserError
 from zoo.optim.optimizers import NOT_OFFERED
 from zoo.run.trust import why_refused

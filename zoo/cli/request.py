@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from datamodules.core.errors import did_you_mean, refuse
 from datamodules.core.files import nearby
-from zoo.cli.catalog import recipe_names, recipes_folder
+from zoo.catalog.contents import recipe_names, recipes_folder
 from zoo.cli.config import (
     Layer,
     checkpoint_layer,

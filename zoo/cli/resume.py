@@ -14,8 +14,8 @@ from lightning.pytorch import LightningDataModule
 from datamodules.core.errors import refuse, shown
 from datamodules.core.files import nearby
 from datamodules.core.protocols import SupportsMarks
+from zoo.catalog.facts import FACTS
 from zoo.cli.config import Layer, class_paths, read_layer, value_of
-from zoo.cli.facts import FACTS
 from zoo.cli.runs import checkpoint_of, runs_of
 from zoo.errors import UserError
 from zoo.tasks.base import Task

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from datamodules.core.errors import nearest
+from zoo.catalog.options import Option, as_yaml, options_of, own_options
 from zoo.cli.config import Layer, class_paths, value_of
-from zoo.cli.options import Option, as_yaml, options_of, own_options
 from zoo.errors import OptionError
 
 #: The sections that have one class whatever the recipe.

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import data_of
-from zoo.cli.understood import Length, in_lines, length_of, readable
 from zoo.nets.outputs import main_logits
 from zoo.nets.protocols import IsPretrained, KnowsVocabulary
+from zoo.report.understood import Length, in_lines, length_of, readable
 from zoo.tasks.base import Task
 from zoo.tasks.classifier import Classifier
 from zoo.tasks.language_model import LanguageModel

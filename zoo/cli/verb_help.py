@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from zoo.cli.catalog import VERBS, entries, search
+from zoo.catalog.contents import VERBS, entries, search
+from zoo.catalog.options import Option, options_of, own_options
 from zoo.cli.config import class_paths, expand_flags, read_layer
 from zoo.cli.guide import PREFIXES, all_about, option_lines, table
-from zoo.cli.options import Option, options_of, own_options
 from zoo.cli.request import DEFAULTS, Request, find_checkpoint
 from zoo.cli.sections import FIXED, RUN_OPTIONS, Section, sections_of
 

@@ -18,11 +18,7 @@ from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.train_log import train_log
 from zoo.cli.chat import write_texts
 from zoo.cli.cli import ZooCLI
-from zoo.cli.json_output import document_of
 from zoo.cli.messages import is_lightnings, refusal
-from zoo.cli.pictures import Pictures, costs_a_line
-from zoo.cli.predictions import worst_images, write_outcomes, write_predictions
-from zoo.cli.report import data_mark, test_figures, write_report
 from zoo.cli.request import Request, build_arguments
 from zoo.cli.session import Session, quiet
 from zoo.cli.trial import TrialOver
@@ -34,6 +30,10 @@ from zoo.errors import (
     UserError,
     is_out_of_memory,
 )
+from zoo.report.json_output import document_of
+from zoo.report.pictures import Pictures, costs_a_line
+from zoo.report.predictions import worst_images, write_outcomes, write_predictions
+from zoo.report.summary import data_mark, test_figures, write_report
 from zoo.run.launch import is_first_process, is_only_process
 from zoo.run.processes import Processes, end_with_parent
 from zoo.run.signals import say, stop

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from datamodules.core.plot import DPI, draw_images
-from zoo.cli.mask_plots import MaskPicture, draw_masks, error_map
-from zoo.cli.plots import (
+from zoo.report.mask_plots import MaskPicture, draw_masks, error_map
+from zoo.report.plots import (
     draw_attention,
     draw_confusion,
     draw_curves,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.core.errors import nearest
-from zoo.cli.options import choices_of
-from zoo.cli.source import docstring, file_of, find, statements
+from zoo.catalog.options import choices_of
+from zoo.catalog.source import docstring, file_of, find, statements
 from zoo.errors import UserError
 
 #: The verbs that build task and data, and their help.

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from zoo.cli.facts import FACTS
-from zoo.cli.source import (
+from zoo.catalog.facts import FACTS
+from zoo.catalog.source import (
     Found,
     ancestry,
     docstring,

@@ -17,8 +17,8 @@ from matplotlib.text import Text
 from sklearn.metrics import roc_auc_score
 
 from datamodules.core.plot import draw_images
-from zoo.cli import fonts, mask_plots, plots
-from zoo.cli.pictures import Pictures
+from zoo.report import fonts, mask_plots, plots
+from zoo.report.pictures import Pictures
 from zoo.tasks.image_segmenter import ShownMask
 
 WORDS = ["$5_to_$9", "$\\frac{", "a_b^{c", "\\alpha$$", "_", "", "two\nlines\x00", "\udcff", "😀"]

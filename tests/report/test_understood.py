@@ -13,9 +13,9 @@ from torch import nn
 import datamodules
 from datamodules.core.description import Description, SplitFacts
 from zoo.cli.request import take_apart
-from zoo.cli.understood import Length, Telling, Understood, too_short, understand
 from zoo.nets import BagOfEmbeddings
 from zoo.nets.cost import Cost
+from zoo.report.understood import Length, Telling, Understood, too_short, understand
 from zoo.tasks import ImageClassifier, TextClassifier
 
 RNG = np.random.default_rng(0)

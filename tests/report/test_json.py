@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zoo.cli.json_output import document_of, output_aside, print_document
+from zoo.report.json_output import document_of, output_aside, print_document
 
 Zoo = Callable[[str], Any]
 

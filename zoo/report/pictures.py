@@ -26,7 +26,7 @@ from datamodules.core.protocols import (
     data_of,
 )
 from zoo.callbacks.checkpoints import Checkpoints
-from zoo.cli.fonts import Fonts
+from zoo.report.fonts import Fonts
 from zoo.run.csv_logger import read_metrics
 from zoo.run.loggers import log_picture
 from zoo.run.wandb_logger import active_wandb
@@ -70,7 +70,7 @@ class Pictures:
 
     def draw_training(self) -> None:
         """Draw a training batch, and the curves as far as they go."""
-        from zoo.cli.plots import draw_curves
+        from zoo.report.plots import draw_curves
 
         path = self.folder / "metrics.csv"
         if not path.is_file():
@@ -114,17 +114,17 @@ class Pictures:
     # ---------------------------------------------------------------- of a test
 
     def _confusion(self, counts: Tensor) -> Figure:
-        from zoo.cli.plots import draw_confusion
+        from zoo.report.plots import draw_confusion
 
         return draw_confusion(_array(counts), self._class_names())
 
     def _labels(self, counts: Tensor) -> Figure:
-        from zoo.cli.plots import draw_labels
+        from zoo.report.plots import draw_labels
 
         return draw_labels(_array(counts), self._class_names())
 
     def _roc(self, of_samples: tuple[Tensor, Tensor]) -> Figure | None:
-        from zoo.cli.plots import draw_roc
+        from zoo.report.plots import draw_roc
 
         scores, labels = map(_array, of_samples)
         names = self._class_names()
@@ -134,7 +134,7 @@ class Pictures:
         return draw_roc(scores, found, names)
 
     def _reliability(self, bins: list[Tensor]) -> Figure:
-        from zoo.cli.plots import draw_reliability
+        from zoo.report.plots import draw_reliability
 
         figures = self.trainer.callback_metrics
         plain, scaled = map(_array, bins)
@@ -150,7 +150,7 @@ class Pictures:
         return draw_reliability(stages, of)
 
     def _scatter(self, values: list[Tensor]) -> Figure:
-        from zoo.cli.plots import draw_scatter
+        from zoo.report.plots import draw_scatter
 
         predicted, target = (_array(each.reshape(-1)) for each in values)
         name = self.data.target_name if isinstance(self.data, HasTargetName) else "target"
@@ -159,7 +159,7 @@ class Pictures:
         )
 
     def _attention(self, texts: list[tuple[Tensor, Tensor]]) -> Figure | None:
-        from zoo.cli.plots import draw_attention
+        from zoo.report.plots import draw_attention
 
         if not texts or not isinstance(self.data, HasTokenizer):
             return None
@@ -169,7 +169,7 @@ class Pictures:
         )
 
     def _masks(self, samples: list[ShownMask]) -> Figure | None:
-        from zoo.cli.mask_plots import MaskPicture, draw_masks
+        from zoo.report.mask_plots import MaskPicture, draw_masks
 
         names = self.data.names if isinstance(self.data, HasNames) else None
         drawn = []

@@ -13,10 +13,10 @@ from PIL import Image
 
 from datamodules.images.inputs import ImageInputs
 from datamodules.segmentation.inputs import MaskInputs
-from zoo.cli.predictions import write_outcomes, write_predictions
-from zoo.cli.report import write_report
 from zoo.errors import UserError
 from zoo.metrics.intervals import Interval, Intervals
+from zoo.report.predictions import write_outcomes, write_predictions
+from zoo.report.summary import write_report
 from zoo.run.folder import RunFolder
 
 

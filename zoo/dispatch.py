@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datamodules.core.errors import did_you_mean
-from zoo.cli.catalog import VERBS
+from zoo.catalog.contents import VERBS
 from zoo.errors import UserError
 
 #: What other programs call the verbs.
@@ -65,7 +65,7 @@ def run_verb(argv: list[str]) -> int:
         from zoo.cli.verbs import run
 
         return run(request)
-    from zoo.cli.json_output import output_aside, print_document
+    from zoo.report.json_output import output_aside, print_document
 
     with output_aside():
         from zoo.cli.verbs import run

@@ -1,0 +1,1 @@
+"""What the zoo holds, and the options of each thing: read from source files, without torch."""
