@@ -239,6 +239,38 @@ def test_a_block_adds_its_branch():
     torch.testing.assert_close(before(x), before.downsample(activated) + branch)
 
 
+def test_a_plain_block_is_its_branch_alone():
+    torch.manual_seed(0)
+    x = images(2, 4, 5, 5)
+    after = ResidualBlock(4, 8, stride=2, layers=Layers(residual=False)).eval()
+    branch = after.bn2(after.conv2(F.relu(after.bn1(after.conv1(x)))))
+    torch.testing.assert_close(after(x), F.relu(branch))
+
+    before = ResidualBlock(4, 4, layers=Layers(pre_activation=True, residual=False)).eval()
+    branch = before.conv2(F.relu(before.bn2(before.conv1(F.relu(before.bn1(x))))))
+    torch.testing.assert_close(before(x), branch)
+
+
+@pytest.mark.parametrize(("depth", "shortcuts"), [(20, 0), (18, 3)])
+def test_a_plain_net_has_the_residual_nets_layers_but_for_projections(depth, shortcuts):
+    """As the paper's plain nets have them, to which shortcuts without parameters are added."""
+    plain, residual = (ResNet(depth=depth, residual=residual) for residual in (False, True))
+    lacking = residual.state_dict().keys() - plain.state_dict().keys()
+    assert plain.state_dict().keys() <= residual.state_dict().keys()
+    assert len({name.rsplit(".", 2)[0] for name in lacking}) == shortcuts
+    assert all("downsample" in name for name in lacking)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_a_plain_net_trains(norm):
+    torch.manual_seed(0)
+    net = ResNet(1, 2, norm=norm, residual=False)
+    assert all(module.skip_gain is None for module in net.layer1)
+    losses = fit(net, images(8, 1, 8, 8), torch.tensor([0, 1] * 4), steps=20, lr=3e-3)
+    assert losses[-1] < losses[0]
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
 def test_the_shortcut_without_parameters():
     x = images(1, 3, 5, 4)
     y = PaddedShortcut(3, 6, stride=2)(x)
@@ -487,6 +519,8 @@ PRETRAINED = {"weights": "IMAGENET1K_V1", "depth": 18, "image_size": 224}
         ),
         ({"whiten": True, "image_size": 224}, "whiten is true; it needs the small stem"),
         ({"pre_activation": True, "zero_init_residual": True}, "option zero_init_residual is true"),
+        ({"residual": False, "zero_init_residual": True}, "option zero_init_residual is true; "),
+        ({"residual": False, "drop_path": 0.1}, "option drop_path is 0.1; "),
         (
             {"weights": "IMAGENET1K_V1"},
             "option depth is 20; .*torchvision has no weights 'IMAGENET1K_V1' for it; give one ",
@@ -499,6 +533,7 @@ PRETRAINED = {"weights": "IMAGENET1K_V1", "depth": 18, "image_size": 224}
         ),
         ({**PRETRAINED, "activation": "gelu"}, r"activation=relu \(now gelu\)$"),
         ({**PRETRAINED, "pre_activation": True}, r"pre_activation=False \(now True\)$"),
+        ({**PRETRAINED, "residual": False}, r"residual=True \(now False\)$"),
         ({**PRETRAINED, "conv": "ws"}, r"conv=plain \(now ws\)$"),
         ({**PRETRAINED, "stem": "small", "whiten": True}, r"whiten=False \(now True\)"),
     ],

@@ -60,6 +60,7 @@ class Layers(NamedTuple):
         conv: Kind of convolution.
         activation: Activation.
         pre_activation: Whether norm and activation come before a convolution instead of after.
+        residual: Whether a block's input is added to what its convolutions make of it.
     """
 
     norm: NormName = "batch"
@@ -67,6 +68,7 @@ class Layers(NamedTuple):
     conv: ConvName = "plain"
     activation: ActivationName = "relu"
     pre_activation: bool = False
+    residual: bool = True
 
     def make_conv(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
@@ -129,7 +131,7 @@ class ResidualBlock(nn.Module):
     A basic block has two 3x3 convolutions; a bottleneck block one of 1x1, one of 3x3 at a quarter
     of the channels and one of 1x1. Without norms, the sum is ``shortcut(x) + gain * branch``, with
     one learned number that starts at zero (SkipInit, De & Smith, arXiv 2002.10444), and so the
-    block starts as its shortcut.
+    block starts as its shortcut. A plain block (``layers.residual`` false) is its branch alone.
 
     Sources: He et al., arXiv 1512.03385, figures 2 and 5; pre-activation: He et al., arXiv
     1603.05027, figure 4(e). A bottleneck block has its stride in the 3x3 convolution, as
@@ -163,6 +165,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.pre_activation = layers.pre_activation
+        self.residual = layers.residual
         self.out_channels = width * _EXPANSION if bottleneck else width
         kernels = (1, 3, 1) if bottleneck else (3, 3)
         strides = (1, stride, 1) if bottleneck else (stride, 1)
@@ -179,7 +182,7 @@ class ResidualBlock(nn.Module):
         self.act = layers.make_activation()
 
         self.downsample: nn.Module | None = None
-        if stride != 1 or in_channels != self.out_channels:
+        if self.residual and (stride != 1 or in_channels != self.out_channels):
             if projection:
                 convolution = layers.make_conv(in_channels, self.out_channels, 1, stride)
                 own_norm = [] if layers.pre_activation else [layers.make_norm(self.out_channels)]
@@ -192,7 +195,7 @@ class ResidualBlock(nn.Module):
             from torchvision.ops import StochasticDepth
 
             self.drop_path = StochasticDepth(drop_path, mode="row")
-        gain = nn.Parameter(torch.zeros(1)) if layers.norm == "none" else None
+        gain = nn.Parameter(torch.zeros(1)) if layers.norm == "none" and self.residual else None
         self.register_parameter("skip_gain", gain)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -217,6 +220,8 @@ class ResidualBlock(nn.Module):
         return [(getattr(self, f"conv{i}"), getattr(self, f"bn{i}")) for i in numbers]
 
     def _add(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+        if not self.residual:
+            return branch
         if self.drop_path is not None:
             branch = self.drop_path(branch)
         if self.skip_gain is not None:
@@ -261,6 +266,8 @@ class ResNet(
       activation come before the last pool. The paper puts an activation after the stem as well.
       Shortcuts of the CIFAR family stay without parameters, where the authors' code has
       projections.
+    * ``residual: false``: the plain nets that section 4 compares with, the same layers without any
+      shortcut.
     * ``drop_path``: stochastic depth by the linear rule of arXiv 1603.09382, block ``l`` of ``L``
       being skipped with probability ``l / L * drop_path``. What remains is scaled up in training,
       where the paper scales down in evaluation: the same in expectation.
@@ -286,6 +293,7 @@ class ResNet(
             norm) or ``scaled_ws`` (to go without any norm).
         activation: Activation.
         pre_activation: Whether norm and activation come before a convolution instead of after.
+        residual: Whether blocks have shortcuts; without, the net is the paper's plain one.
         drop_path: Probability of skipping the last block's branch for an image; earlier blocks
             are skipped less.
         dropout: Probability of dropping a feature before the last layer.
@@ -316,6 +324,7 @@ class ResNet(
         conv: ConvName = "plain",
         activation: ActivationName = "relu",
         pre_activation: bool = False,
+        residual: bool = True,
         drop_path: float = 0.0,
         dropout: float = 0.0,
         zero_init_residual: bool = False,
@@ -326,9 +335,11 @@ class ResNet(
         one_of("depth", depth, get_args(Depth))
         stem = choose_stem(stem, image_size)
         published = _DEPTHS[depth]
-        layers = Layers(norm, num_groups, conv, activation, pre_activation)
+        layers = Layers(norm, num_groups, conv, activation, pre_activation, residual)
         check_image_net(in_channels, num_classes, norm, drop_path=drop_path, dropout=dropout)
-        _check_combination(image_size, stem, published, layers, whiten, zero_init_residual)
+        _check_combination(
+            image_size, stem, published, layers, whiten, zero_init_residual, drop_path
+        )
         if weights is not None and not published.projection:
             known = ", ".join(str(depth) for depth, net in _DEPTHS.items() if net.projection)
             remedy = f"torchvision has no weights {weights!r} for it; give one of {known}"
@@ -343,6 +354,7 @@ class ResNet(
             conv=conv,
             activation=activation,
             pre_activation=pre_activation,
+            residual=residual,
         )
 
         # The names below are those of torchvision, so that its state dicts load unchanged.
@@ -460,9 +472,14 @@ def _check_combination(
     layers: Layers,
     whiten: bool,
     zero_init_residual: bool,
+    drop_path: float,
 ) -> None:
     """Refuse options that do not fit each other."""
     check_conv(layers.conv, layers.norm)
+    for option, value in (("zero_init_residual", zero_init_residual), ("drop_path", drop_path)):
+        if value and not layers.residual:
+            remedy = "without residual connections nothing would come through a block; leave it out"
+            raise refuse(option, value, remedy)
     if zero_init_residual and layers.pre_activation:
         remedy = "it zeroes the norm that ends a branch, and with pre_activation none does; set "
         raise refuse("zero_init_residual", True, remedy + "one of them to false")

@@ -32,6 +32,7 @@ _TRAINED_WITH: dict[str, object] = {
     "conv": "plain",
     "activation": "relu",
     "pre_activation": False,
+    "residual": True,
 }
 
 
