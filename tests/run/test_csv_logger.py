@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from zoo.run.csv_logger import MetricsCSV, read_metrics
+from zoo.run.csv_logger import MetricsCSV
+from zoo.run.metrics_file import read_metrics
 
 #: Columns that come later, in one row or in the next, and names that csv has to quote.
 LOGGED: list[dict[str, Any]] = [

@@ -22,7 +22,7 @@ import wandb
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 import zoo.run.wandb_logger
-from zoo.run.csv_logger import read_metrics
+from zoo.run.metrics_file import read_metrics
 from zoo.run.wandb_logger import RunWandb
 
 RECIPE = """

@@ -27,8 +27,8 @@ from datamodules.core.protocols import (
 )
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.report.fonts import Fonts
-from zoo.run.csv_logger import read_metrics
 from zoo.run.loggers import log_picture
+from zoo.run.metrics_file import read_metrics
 from zoo.run.wandb_logger import active_wandb
 from zoo.tasks.base import Task
 from zoo.tasks.image_segmenter import ShownMask

@@ -21,8 +21,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.core.files import nearby
-from zoo.run.csv_logger import read_metrics
 from zoo.run.launch import is_first_process
+from zoo.run.metrics_file import read_metrics
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 
