@@ -34,6 +34,7 @@ FLOORS = {
         {"tasks"},
         {"report"},
         {"cli"},
+        {"studies"},
         {"dispatch"},
         {"__init__"},
         {"__main__"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datamodules.core.errors import did_you_mean
-from zoo.catalog.contents import VERBS
+from zoo.catalog.contents import OTHER_VERBS, VERBS
 from zoo.errors import UserError
 
 #: What other programs call the verbs.
@@ -48,6 +48,10 @@ def run_verb(argv: list[str]) -> int:
         from zoo.cli.results import results
 
         return results(rest)
+    if verb == "sweep":
+        from zoo.studies.sweep import sweep
+
+        return sweep(rest)
     if verb not in VERBS:
         raise _unknown(verb)
     from zoo.cli.request import check_names, take_apart
@@ -77,7 +81,7 @@ def run_verb(argv: list[str]) -> int:
 
 
 def _unknown(verb: str) -> UserError:
-    verbs = [*VERBS, "export", "help", "list", "results"]
+    verbs = [*VERBS, *OTHER_VERBS]
     if verb in _OTHERS:
         return UserError(f"there is no verb {verb!r} (did you mean {_OTHERS[verb]!r}?)")
     hint = did_you_mean(verb, verbs) or f"; give one of {', '.join(verbs)}"

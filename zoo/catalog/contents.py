@@ -25,6 +25,14 @@ VERBS = {
     "test": "Test a checkpoint.",
     "predict": "Predict labels and probabilities with a checkpoint.",
 }
+#: The others, which build neither.
+OTHER_VERBS = {
+    "export": "Write a checkpoint in the form that other programs read.",
+    "help": "Show all about a thing, or an option.",
+    "list": "Show what there is.",
+    "results": "Show the figures of runs as rows.",
+    "sweep": "Run a recipe under each combination of values, or a search, or a study's script.",
+}
 _PACKAGES = {
     "nets": ("zoo.nets",),
     "tasks": ("zoo.tasks",),
@@ -66,7 +74,11 @@ _NAMES = {
     "metrics": (NameList("zoo.metrics.names", "FigureName", "checkpoint.monitor", "resnet"),),
 }
 #: What there is, in the order of the list.
-KINDS = (*_PACKAGES, *_NAMES, "recipes", "overlays")
+KINDS = (*_PACKAGES, *_NAMES, "recipes", "overlays", "studies")
+#: Kinds whose entries are files.
+FILES = ("recipes", "overlays", "studies")
+#: The folder of the recipes that holds the studies.
+STUDIES = "studies"
 #: Data sets of several, each told by ``about()`` of a module that imports nothing but a little of
 #: the standard library.
 _COLLECTIONS = {"MedMNIST": "datamodules.images.medmnist_sets"}
@@ -102,11 +114,16 @@ def recipes_folder() -> Path:
 def recipe_names() -> list[str]:
     """Return the names of all recipes, such as ``inception`` or ``cifar10/inception``.
 
-    Overlays are among them.
+    Overlays are among them; studies, which are no recipes, are not.
     """
     folder = recipes_folder()
-    paths = folder.rglob("*.yaml")
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
+    paths = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
+    return sorted(path.as_posix() for path in paths if path.parts[0] != STUDIES)
+
+
+def study_names() -> list[str]:
+    """Return the names of all studies, such as ``studies/norm_vs_batch_size``."""
+    return sorted(f"{STUDIES}/{path.stem}" for path in (recipes_folder() / STUDIES).glob("*.yaml"))
 
 
 @cache
@@ -122,9 +139,10 @@ def is_overlay(name: str) -> bool:
 
 def entries(kind: str) -> Iterator[Entry]:
     """Yield each thing of a kind."""
-    if kind in ("recipes", "overlays"):
-        for name in recipe_names():
-            if is_overlay(name) is (kind == "overlays"):
+    if kind in FILES:
+        files = study_names() if kind == "studies" else recipe_names()
+        for name in files:
+            if kind == "studies" or is_overlay(name) is (kind == "overlays"):
                 first = recipe_text(name).split("\n")[0]
                 yield Entry(kind, name, first.lstrip("# ") if first.startswith("#") else "")
     elif kind in _NAMES:

@@ -16,7 +16,14 @@ from typing import Any
 import argcomplete
 from argcomplete.completers import FilesCompleter
 
-from zoo.catalog.contents import KINDS, VERBS, entries, recipe_names
+from zoo.catalog.contents import (
+    KINDS,
+    OTHER_VERBS,
+    VERBS,
+    entries,
+    recipe_names,
+    study_names,
+)
 from zoo.cli.config import expand_flags, read_layer
 from zoo.cli.guide import PREFIXES
 from zoo.cli.request import DEFAULTS, find_recipe, names_of_recipes
@@ -24,12 +31,6 @@ from zoo.cli.sections import RUN_OPTIONS, Section, sections_of
 from zoo.errors import UserError
 
 _Completer = Callable[..., Iterable[str]]
-_OTHERS = {
-    "list": "Show what there is.",
-    "help": "Show all about a thing, or an option.",
-    "export": "Write a checkpoint in the form that other programs read.",
-    "results": "Show the figures of runs as rows.",
-}
 
 
 def complete() -> None:
@@ -50,7 +51,7 @@ def parser_of(line: str) -> argparse.ArgumentParser:
         words = line.split()
     parser = argparse.ArgumentParser(prog="zoo", allow_abbrev=False)
     verbs = parser.add_subparsers()
-    for verb, about in (VERBS | _OTHERS).items():
+    for verb, about in (VERBS | OTHER_VERBS).items():
         of_verb = verbs.add_parser(verb, help=about, allow_abbrev=False)
         if words[1:2] != [verb]:
             continue
@@ -63,9 +64,14 @@ def parser_of(line: str) -> argparse.ArgumentParser:
             _positional(of_verb, "recipe", _or_files(recipe_names(), ("yaml",)))
             _option(of_verb, "ckpt_path", _or_files(["last", "best"], ("ckpt",)))
             _option(of_verb, "to", _names(["hf"]), nargs=2)
-        else:
+        elif verb == "results":
             _positional(of_verb, "run", FilesCompleter())
             _option(of_verb, "to", FilesCompleter(("csv",)))
+        elif verb == "sweep":
+            studies = _or_files(study_names(), ("yaml",))
+            _positional(of_verb, "study", studies)
+            _option(of_verb, "config", studies)
+            _option(of_verb, "trust", FilesCompleter(("py",)))
     return parser
 
 

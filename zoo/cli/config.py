@@ -88,6 +88,56 @@ def dump_yaml(node: Any) -> str:
     return text
 
 
+def read_yaml(path: Path, what: str, needs: str) -> Layer:
+    """Read a YAML file strictly.
+
+    Args:
+        path: The file.
+        what: What it is called in a message, ``recipe`` say.
+        needs: What it has to hold, in words.
+
+    Raises:
+        UserError: If the file is empty, is not YAML, has a key twice, or is no mapping.
+    """
+    named = f"{what} {str(path)!r}"
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except UserError as error:
+        raise UserError(f"{named}: {error}; remove one of them") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{named} is not UTF-8 text; save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{named} cannot be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        problem = f"is not YAML ({error.problem}); mend it there"
+        if "'\\t'" in (error.problem or ""):
+            problem = "has a tab; indent with spaces"
+        raise UserError(f"{named}, line {line}, {problem}") from error
+    except RecursionError as error:
+        raise UserError(f"{named} is nested too deeply; flatten it") from error
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise UserError(f"{named} is not a YAML file: {problem}") from error
+    if content is None:
+        raise UserError(f"{named} is empty; it needs {needs}")
+    if not isinstance(content, dict):
+        raise UserError(f"{named} is no mapping; it has to hold options such as {needs}")
+    return content
+
+
+def read_flag(option: str, text: str) -> Any:
+    """Return what a word of the command line stands for, as YAML.
+
+    Raises:
+        OptionError: If it is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, UserError) as error:
+        raise refuse(option, text, "give a value as YAML has it") from error
+
+
 def read_layer(path: Path) -> Layer:
     """Read a recipe strictly.
 
@@ -95,31 +145,7 @@ def read_layer(path: Path) -> Layer:
         UserError: If the file is empty, is not YAML, has a key twice, is no mapping of options,
             or has arguments beside ``class_path`` instead of under ``init_args``.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except UserError as error:
-        raise UserError(f"recipe {str(path)!r}: {error}; remove one of them") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"recipe {str(path)!r} is not UTF-8 text; save it as UTF-8") from error
-    except OSError as error:
-        raise UserError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        problem = f"is not YAML ({error.problem}); mend it there"
-        if "'\\t'" in (error.problem or ""):
-            problem = "has a tab; indent with spaces"
-        raise UserError(f"recipe {str(path)!r}, line {line}, {problem}") from error
-    except RecursionError as error:
-        raise UserError(f"recipe {str(path)!r} is nested too deeply; flatten it") from error
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise UserError(f"recipe {str(path)!r} is not a YAML file: {problem}") from error
-    if content is None:
-        raise UserError(f"recipe {str(path)!r} is empty; it needs model: and data:")
-    if not isinstance(content, dict):
-        raise UserError(
-            f"recipe {str(path)!r} is no mapping; it has to hold options such as model: and data:"
-        )
+    content = read_yaml(path, "recipe", "model: and data:")
     _check_layer(path, content)
     if content.get("wandb") is False:
         content["wandb"] = "off"  # which YAML takes for false

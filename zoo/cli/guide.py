@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from zoo.catalog.contents import (
+    FILES,
     KINDS,
     Entry,
     entries,
@@ -126,7 +127,7 @@ def table(found: Iterable[Entry]) -> str:
 def all_about(entry: Entry) -> str:
     """Return the text about one thing: what it is, its options, its recipes, a line to try."""
     parts = [f"{entry.kind}:\n  {entry.name}"]
-    if entry.kind in ("recipes", "overlays"):
+    if entry.kind in FILES:
         parts.append(recipe_text(entry.name))
     elif entry.names is not None:
         parts += [entry.about, f"Option: --{entry.names.option} {_value_of(entry)}"]
@@ -136,7 +137,7 @@ def all_about(entry: Entry) -> str:
         prefix = PREFIXES[entry.kind]
         if options := own_options(prefix, entry.path):
             parts.append("Options:\n" + "\n".join(option_lines(prefix, options.values())))
-    if entry.kind not in ("recipes", "overlays") and (recipes := uses(entry)):
+    if entry.kind not in FILES and (recipes := uses(entry)):
         names = textwrap.indent(textwrap.fill(", ".join(recipes), WIDTH - 2), "  ")
         parts.append(f"Recipes that name it:\n{names}")
     if line := line_to_try(entry):
@@ -206,6 +207,8 @@ def line_to_try(entry: Entry) -> str | None:
     fit = "zoo fit --config"
     if entry.kind == "recipes":
         return f"{fit} {entry.name}"
+    if entry.kind == "studies":
+        return f"zoo sweep --config {entry.name}"
     if entry.kind == "overlays":
         return f"{fit} inception --config {entry.name}"
     if entry.names is not None:
@@ -269,7 +272,7 @@ def _json_of(entry: Entry, *, whole: bool) -> dict[str, Any]:
         ]
     elif entry.names is None:
         about["recipe"] = _recipe(entry.name)
-    if entry.kind not in ("recipes", "overlays"):
+    if entry.kind not in FILES:
         about["recipes"] = uses(entry)
     return about | {"try": line_to_try(entry)}
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from datamodules.core.errors import did_you_mean, refuse
 from datamodules.core.files import nearby
-from zoo.catalog.contents import recipe_names, recipes_folder
+from zoo.catalog.contents import recipe_names, recipes_folder, study_names
 from zoo.cli.config import (
     Layer,
     checkpoint_layer,
@@ -212,7 +212,7 @@ def find_recipe(name: str) -> Path:
         return packaged
     if os.path.isdir(path):
         raise refuse("config", name, "it is a folder: give a YAML file in it")
-    known = [*recipe_names(), *(file.stem for file in Path().glob("*.yaml"))]
+    known = [*recipe_names(), *study_names(), *(file.stem for file in Path().glob("*.yaml"))]
     hint = did_you_mean(key, known) or "; `zoo list recipes` shows what there is"
     raise refuse("config", name, f"give a file or the name of a packaged recipe{hint}")
 

@@ -15,6 +15,7 @@ import yaml
 
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
+from zoo.report.tables import markdown
 
 #: What is known of a figure; an empty field is not known.
 COLUMNS = (
@@ -210,9 +211,7 @@ def table_of(rows: Iterable[Row]) -> str:
     columns = [name for name in (table or [{}])[0] if any(line[name] for line in table)]
     if not columns:
         return ""
-    cells = [columns, ["---"] * len(columns)]
-    cells += [[line[name] for name in columns] for line in table]
-    return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in cells)
+    return markdown(columns, [[line[name] for name in columns] for line in table])
 
 
 def _joined(values: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from datamodules.core.protocols import Described, data_of
 from zoo.callbacks.average import too_short_for
 from zoo.nets.cost import Cost
 from zoo.nets.pretrained.encoder import PretrainedEncoder
+from zoo.report.tables import columns_of, in_columns
 from zoo.run.wandb_logger import active_wandb
 from zoo.tasks.base import Task
 from zoo.tasks.text_classifier import TextClassifier
@@ -247,10 +247,10 @@ def _headline(data: Description) -> str:
     if not classes:
         return text
     text += f", {len(classes)} classes: "
-    names, room = [], _WIDTH + 20 - _columns(text)
+    names, room = [], _WIDTH + 20 - columns_of(text)
     for name in map(_short, classes):
         names.append(name)
-        if _columns(", ".join(names)) > room and len(names) < len(classes):
+        if columns_of(", ".join(names)) > room and len(names) < len(classes):
             names[-1] = f"... ({len(classes) - len(names) + 1} more)"
             break
     return text + ", ".join(names)
@@ -266,14 +266,10 @@ def _split_lines(data: Description) -> list[str]:
     ]
     if not any(row[2] for row in rows[1:]):
         rows = [[*row[:2], *row[3:]] for row in rows]
-    widths = [max(_columns(row[at]) for row in rows) for at in range(len(rows[0]))]
+    heads = in_columns([row[:-1] for row in rows], right=[1])
     lines = []
-    for row in rows:
-        cells = [
-            " " * (width - _columns(cell)) + cell if at == 1 else _padded(cell, width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines += _hanging("  " + "  ".join(cells[:-1]) + "  ", row[-1])
+    for head, row in zip(heads, rows, strict=True):
+        lines += _hanging(f"  {head}  ", row[-1])
     return lines
 
 
@@ -287,7 +283,7 @@ def _counts(facts: SplitFacts, *, as_shares: bool) -> str:
         return f"{count / max(total, 1):.1%}" if as_shares else f"{count:,}"
 
     text = ", ".join(f"{_short(name)} {shown(name)}" for name in classes)
-    if _columns(text) <= _CLASSES_WIDTH:
+    if columns_of(text) <= _CLASSES_WIDTH:
         return text
     extremes = {"rarest": min, "commonest": max}
     found = {what: of(classes, key=classes.__getitem__) for what, of in extremes.items()}
@@ -350,16 +346,6 @@ def _short(name: str, most: int = _LONGEST_NAME) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def _columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes; Hangul and the like take two each."""
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _columns(text))
-
-
 def in_lines(rows: list[tuple[str, str]]) -> list[str]:
     """Return names with what is said of each, in lines of up to 100 columns; no empty ones.
 
@@ -376,7 +362,7 @@ def in_lines(rows: list[tuple[str, str]]) -> list[str]:
 
 def _hanging(head: str, text: str) -> list[str]:
     """Return a text in lines, behind a head that stands once."""
-    indent = " " * _columns(head)
+    indent = " " * columns_of(head)
     room = max(_WIDTH - len(indent), 12)
     lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
     return [(head if number == 0 else indent) + line for number, line in enumerate(lines)]

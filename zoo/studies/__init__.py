@@ -1,0 +1,1 @@
+"""Questions answered by several runs: sweeps, benchmarks, comparisons, a course's studies."""

@@ -1,0 +1,121 @@
+"""A study that is no sweep: a script beside its YAML file, whose function ``study`` is called.
+
+.. code-block:: yaml
+
+    # What the study asks, in one sentence.
+    script: softmax.py
+    seeds: [0, 1, 2]
+    options: {steps: 100}
+
+The function is ``study(folder: Path, *, seeds: list[int], **options) -> None``. It leaves
+``table.csv`` and ``table.md`` (:func:`zoo.studies.tables.write_table`) and its pictures
+(:func:`zoo.studies.drawing.save_picture`) in the folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datamodules.core.errors import did_you_mean, refuse
+from datamodules.core.files import nearby
+from zoo.catalog.contents import STUDIES, recipes_folder
+from zoo.cli.config import Layer, read_flag
+from zoo.errors import UserError
+
+
+def run_script(path: Path, content: Layer, folder: Path, trusted: list[str]) -> None:
+    """Run a study's script.
+
+    Args:
+        path: The study's YAML file.
+        content: What it holds, under the flags.
+        folder: What the script leaves its table and pictures in.
+        trusted: Scripts besides those of the packaged studies that may be run.
+
+    Raises:
+        UserError: If there is no such script, it may not be run, or has no such options.
+    """
+    script = _script_of(path, content, trusted)
+    seeds, options = content.get("seeds", [0]), content["options"]
+    if not isinstance(seeds, list) or not seeds or not all(type(each) is int for each in seeds):
+        raise refuse("seeds", seeds, "give a list of whole numbers, such as [0, 1, 2]")
+    study = _function_of(script)
+    parameters = inspect.signature(study).parameters
+    known = [name for name in parameters if name not in ("folder", "seeds")]
+    for name in options:
+        if name not in known:
+            there = did_you_mean(name, known) or f"; there are {', '.join(known) or 'none'}"
+            raise UserError(f"option options.{name} is not known to {nearby(script)}{there}")
+    folder.mkdir(parents=True, exist_ok=True)
+    study(folder, seeds=seeds, **options)
+
+
+def with_flags(content: Layer, flags: list[str]) -> Layer:
+    """Return what a study's file holds under flags such as ``--options.steps 10``.
+
+    Raises:
+        UserError: If a flag is none of a script's.
+    """
+    options = content.get("options", {})
+    if not isinstance(options, dict):
+        raise refuse("options", options, "give names and values, or leave it out")
+    content = {**content, "options": {**options}}
+    words = iter(flags)
+    for flag in words:
+        name, equals, value = flag.partition("=")
+        value = value if equals else next(words, "")
+        whole = name.removeprefix("--")
+        section, _, option = whole.partition(".")
+        if section == "options" and option:
+            content["options"][option] = read_flag(whole, value)
+        elif whole == "seeds":
+            content["seeds"] = read_flag(whole, value)
+        else:
+            raise UserError(
+                f"option {name} is not known to a study's script; give --seeds or --options.NAME"
+            )
+    return content
+
+
+def _script_of(path: Path, content: Layer, trusted: list[str]) -> Path:
+    name = content["script"]
+    if unknown := sorted(set(content) - {"script", "seeds", "options"}):
+        raise UserError(
+            f"study {str(path)!r}: {unknown[0]} is not known beside script; "
+            "there are script, seeds and options"
+        )
+    if not isinstance(name, str) or Path(name).name != name or not name.endswith(".py"):
+        raise UserError(
+            f"study {str(path)!r}: script is {json.dumps(name)}; "
+            "give the name of a Python file beside it"
+        )
+    script = (path.parent / name).resolve()
+    if not script.is_file():
+        raise UserError(f"study {str(path)!r}: there is no script {name!r} beside it")
+    packaged = script.parent == (recipes_folder() / STUDIES).resolve()
+    if not packaged and script not in [Path(each).resolve() for each in trusted]:
+        shown = nearby(script)
+        raise UserError(
+            f"study {str(path)!r} runs the script {shown!r}, which is none of the zoo's; "
+            f"read it, then give --trust {shown}"
+        )
+    return script
+
+
+def _function_of(script: Path) -> Callable[..., Any]:
+    spec = importlib.util.spec_from_file_location(f"zoo_study_{script.stem}", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    study = getattr(module, "study", None)
+    if not callable(study):
+        raise UserError(f"{nearby(script)!r} has no function study(folder, *, seeds, **options)")
+    return study  # type: ignore[no-any-return]

@@ -1,0 +1,84 @@
+"""The table that a study leaves: ``table.csv``, ``table.md``, and the same on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from datamodules.core.files import replaced
+from zoo.report.tables import in_columns, markdown
+
+#: What a cell holds; None is an empty one.
+Value = str | float | int | None
+Rows = Sequence[Mapping[str, Value]]
+
+
+def header_of(rows: Rows) -> list[str]:
+    """Return the names of all columns, in the order in which the rows bring them."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def cell(value: Value, digits: int) -> str:
+    """Return a value as a table shows it: of a fraction so many significant digits.
+
+    >>> [cell(value, 4) for value in ("group", 3, 0.98765432, 1e-05, 123456.7, None)]
+    ['group', '3', '0.9877', '1e-05', '123457', '']
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        large = math.isfinite(value) and abs(value) >= 10**digits
+        return f"{value:.0f}" if large and abs(value) < 1e15 else f"{value:.{digits}g}"
+    return str(value)
+
+
+def text_table(rows: Rows, *, digits: int = 4) -> str:
+    """Return the rows in columns, as a terminal shows them.
+
+    Args:
+        rows: A mapping from column to value for each; what a row lacks is empty.
+        digits: Significant digits of fractions.
+    """
+    header = header_of(rows)
+    numbers = [
+        place
+        for place, name in enumerate(header)
+        if all(isinstance(row.get(name), int | float | None) for row in rows)
+    ]
+    cells = [[cell(row.get(name), digits) for name in header] for row in rows]
+    return "\n".join(line.rstrip() for line in in_columns([header, *cells], numbers))
+
+
+def write_table(folder: Path, rows: Rows, *, digits: int = 4) -> None:
+    """Write ``table.csv``, with all digits, and ``table.md``.
+
+    Args:
+        folder: Where to.
+        rows: A mapping from column to value for each; what a row lacks is empty.
+        digits: Significant digits of fractions in ``table.md``.
+    """
+    header = header_of(rows)
+    with replaced(folder / "table.csv") as path, path.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, header, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    cells = ([cell(row.get(name), digits) for name in header] for row in rows)
+    with replaced(folder / "table.md") as path:
+        path.write_text(markdown(header, cells), encoding="utf-8")
+
+
+def read_table(path: Path) -> list[dict[str, Value]]:
+    """Return the rows of a ``table.csv``, numbers as such."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: _read(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _read(text: str) -> Value:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text or None
