@@ -355,7 +355,10 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
             self._is_kept = False
         if kept is None and not self._holds_others:
             self._check_sizes(sizes, len(keys), needed)
-        wanted = dict(zip(drawn_by, sizes.values(), strict=True))
+        wanted, left = {}, len(keys)
+        for split, size in zip(drawn_by, sizes.values(), strict=True):
+            wanted[split] = min(size, left)  # of others there may be fewer, which are all tested
+            left -= wanted[split]
         rows, self.partition = divide(
             keys,
             labels,

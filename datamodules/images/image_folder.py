@@ -11,6 +11,7 @@ from datamodules.core.base import Split, Stage
 from datamodules.core.copies import near_groups
 from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.labels import LabelKind, rarest_labels
 from datamodules.core.splits import Keys, composed
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DecodedImages, decoded
@@ -101,7 +102,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         file_column: str | None = None,
         label_column: str | list[str] | None = None,
         label_separator: str | None = None,
-        label_kind: Literal["multiclass", "multilabel"] | None = None,
+        label_kind: LabelKind | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, file_column=file_column, **kwargs)
@@ -330,17 +331,3 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
     def _sample_name(self, dataset: ArrayImages, place: int) -> str:
         path = self.names[dataset.first + int(dataset.rows[place])]
         return Path(path).relative_to(Path(self.root).expanduser()).as_posix()
-
-
-def rarest_labels(labels: Rows) -> Rows:
-    """Return a class for each sample to stratify by: of several that it has, the rarest.
-
-    Args:
-        labels: (N,), or zeros and ones (N, C); a sample without any is of a class of its own.
-    """
-    if labels.ndim == 1:
-        return labels
-    counts = labels.sum(axis=0)
-    rarity = np.where(labels == 1, counts, np.iinfo(np.int64).max)
-    rarest: Rows = np.where(labels.any(axis=1), rarity.argmin(axis=1), labels.shape[1])
-    return rarest

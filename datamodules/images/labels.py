@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.core.csv_file import CsvFile
-from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.errors import DataError, shown
+from datamodules.core.labels import (
+    LabelKind,
+    check_kind_of,
+    check_recurring,
+    flag_columns,
+    flagged,
+    guess_separator,
+    in_order,
+    is_label_name,
+    parts,
+)
 from datamodules.core.split_names import split_of
 from datamodules.core.splits import composed
 
-#: What a column of labels is often called, in small letters.
-_LABEL_NAMES = {
-    "label", "labels", "class", "classes", "class_name", "category", "categories", "target",
-    "tag", "tags", "y", "diagnosis", "dx", "finding_labels", "finding labels", "species", "breed",
-}  # fmt: skip
 _SPLIT_COLUMNS = {"split", "subset", "set", "partition", "fold"}
-_BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True}
-#: What may part several labels of a row, the likeliest first.
-_SEPARATORS = "|;,"
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class Columns:
         label: The column of labels, or several of zeros and ones, one a class.
         separator: What parts several labels of a row.
         delimiter: The character between two values.
-        kind: "multiclass" or "multilabel".
+        kind: Whether a sample has one class, or any number of labels.
     """
 
     file: str | None = None
     label: str | list[str] | None = None
     separator: str | None = None
     delimiter: str | None = None
-    kind: str | None = None
+    kind: LabelKind | None = None
 
 
 class LabelTable:
@@ -121,11 +124,10 @@ class LabelTable:
             for name in names:
                 table.check_column("label_column", name)
             return [composed(name) for name in names]
-        by_name = [name for name in rest if name.lower().strip() in _LABEL_NAMES]
+        by_name = [name for name in rest if is_label_name(name)]
         if len(by_name) == 1:
             return by_name
-        flags = [name for name, own in rest.items() if own and set(own) <= _BOOLEANS.keys()]
-        if not by_name and len(flags) > 1:
+        if not by_name and (flags := flag_columns(rest)):
             return flags
         likely = by_name or [name for name, own in rest.items() if _may_be_labels(own)]
         likely = [
@@ -161,46 +163,29 @@ class LabelTable:
     def _labels(self, chosen: Sequence[str], columns: Columns) -> list[tuple[str, ...]]:
         """Return the classes of each row; note the classes, and whether they are several."""
         if len(chosen) > 1:
-            labels = self._flags(chosen)
+            rows = zip(*(self._rows[name] for name in chosen), strict=True)
+            numbers = self._lines.lines()
+            labels = [
+                flagged(chosen, row, self.name, f"line {number}")
+                for number, row in zip(numbers, rows, strict=True)
+            ]
             self.class_names = list(chosen)
             self.read_from = f"columns {chosen[0]} to {chosen[-1]}"
-            several = any(len(own) != 1 for own in labels)
         else:
             values = [str(value) for value in self._rows[chosen[0]]]
             separator = columns.separator
             if separator is None and columns.kind != "multiclass":
-                separator = _guess_separator(values)
-            labels = [_parts(value, separator) for value in values]
-            found = sorted({name for own in labels for name in own})
-            if all(name.lstrip("+-").isdecimal() for name in found):
-                found.sort(key=int)
-            self.class_names = found
+                separator = guess_separator(values)
+            labels = [parts(value, separator) for value in values]
+            self.class_names = in_order(name for own in labels for name in own)
             parted = "" if separator is None else f", parted by {separator!r}"
             self.read_from = f"column {chosen[0]}{parted}"
-            several = any(len(own) != 1 for own in labels)
-            if len(found) == len(values) > 1:
-                raise DataError(
-                    f"column {chosen[0]!r} of {self.name} has another label for each of its "
-                    f"{len(values)} images, more classes than can be learnt; name another by "
-                    "label_column"
-                )
-        if several and columns.kind == "multiclass":
-            raise refuse("label_kind", columns.kind, f"{self.name} has several labels in a row")
+        several = any(len(own) != 1 for own in labels)
+        check_kind_of(columns.kind, self.name, several=several)
         self.several = several or columns.kind == "multilabel"
-        return labels
-
-    def _flags(self, chosen: Sequence[str]) -> list[tuple[str, ...]]:
-        rows = zip(*(self._rows[name] for name in chosen), strict=True)
-        labels = []
-        for number, row in enumerate(rows):
-            wrong = [value for value in row if value not in _BOOLEANS]
-            if wrong:
-                raise DataError(
-                    f"{self.name} has {wrong[0]!r} in line {self._lines.lines()[number]}, where "
-                    "several label columns hold 0 and 1; name one label_column, or mend it"
-                )
-            flags = zip(chosen, row, strict=True)
-            labels.append(tuple(name for name, value in flags if _BOOLEANS[str(value)]))
+        if not self.several and len(chosen) == 1:
+            counts = Counter(name for own in labels for name in own)
+            check_recurring([*counts.values()], chosen[0], self.name, "images")
         return labels
 
     # ------------------------------------------------------------ files
@@ -311,25 +296,3 @@ def _say_the_same(one: Sequence[str | None], other: Sequence[str | None]) -> boo
     """Return whether two columns part the rows alike, as numbers and names of classes do."""
     pairs = set(zip(one, other, strict=True))
     return len(pairs) == len(set(one)) == len(set(other))
-
-
-def _guess_separator(values: Sequence[str]) -> str | None:
-    """Return what parts several labels in some rows; None where each row has one.
-
-    What stands between two words of one label, as a comma may, makes more texts of few; what parts
-    labels makes fewer of many.
-    """
-    different = Counter(values)
-    for separator in _SEPARATORS:
-        if any(separator in value for value in different):
-            parts = {part for value in different for part in _parts(value, separator)}
-            if len(parts) < len(different):
-                return separator
-    return None
-
-
-def _parts(value: str, separator: str | None) -> tuple[str, ...]:
-    if separator is None:
-        return (composed(value),)
-    parts = (composed(part.strip()) for part in value.split(separator))
-    return tuple(dict.fromkeys(part for part in parts if part))

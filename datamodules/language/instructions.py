@@ -174,7 +174,7 @@ class ReviewRecords:
         layout = Layout(("text",), "label", only=("source", "rotten_tomatoes"))
         chunks = list(Table([self.path], layout).chunks())
         texts = [text for chunk in chunks for text in chunk.columns[0]]
-        good = [int(label) for chunk in chunks for label in chunk.labels]
+        good = [label == "1" for chunk in chunks for label in chunk.labels]
         rows, _ = divide(name_keys(texts), np.array(good), {"chosen": self.count}, seed=0)
         for row in rows["chosen"].tolist():
             values = {

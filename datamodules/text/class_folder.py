@@ -30,6 +30,8 @@ class ClassFolder:
         DataError: If it holds no texts.
     """
 
+    has_columns = False
+
     def __init__(self, folder: Path, encoding: str | None = None) -> None:
         self.folder = folder
         self.encoding = encoding

@@ -14,7 +14,8 @@ from datamodules.core.cache import cached
 from datamodules.core.copies import Copies, Part, first_copies
 from datamodules.core.description import Fact
 from datamodules.core.drawn import DrawnSplits
-from datamodules.core.errors import DataError, at_least, refuse
+from datamodules.core.errors import DataError, at_least, one_of, refuse
+from datamodules.core.labels import LabelKind, rarest_labels
 from datamodules.core.options import plain
 from datamodules.core.sampling import PositionedLoader
 from datamodules.core.text_file import check_encoding
@@ -112,11 +113,19 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         self.cut_share: float | None = None
         """Share of the training and validation texts longer than ``max_length``; set by setup()."""
 
-    def _read_sources(self, sources: Mapping[Split, SplitSource]) -> None:
+    def _read_sources(
+        self,
+        sources: Mapping[Split, SplitSource],
+        *,
+        kind: LabelKind | None = "multiclass",
+        separator: str | None = None,
+    ) -> None:
         """Read, split and find the tokenizer.
 
         Args:
             sources: "train", and the other splits that there are.
+            kind: Whether a text has one class, or any number of labels; None for what they show.
+            separator: What parts several labels of a value, if that is known.
         """
         self._sources = list(sources.values())
         self._splits_given = list(sources)
@@ -133,8 +142,11 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
             )
         self.blank = corpus.blank
         names = self._given_names or source.label_names
-        class_names, numbers = classes(corpus, names, source.name)
-        self._labels: Rows = numbers[corpus.codes]
+        of_net = self.partition is not None
+        found = classes(corpus, names, source, kind=kind, separator=separator, of_net=of_net)
+        self.label_kind = "multilabel" if found.are_several else "multiclass"
+        self._separator = found.separator
+        self._labels: Rows = found.of_value[corpus.codes]
         self._corpus = corpus
         bounds = np.cumsum([0, *corpus.sizes])
         rows: dict[str, Rows] = {
@@ -145,19 +157,22 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         if self.deduplicate:
             rows = self._first_copies(rows, corpus)
         self._rows = self._draw_splits(rows, corpus)
-        where = source.name.strip("'")
-        need_samples(len(class_names), len(self._rows["train"]), where, "texts")
-        self._set_facts(class_names, self._load_or_train_tokenizer(corpus))
+        if not self._holds_others:
+            where = source.name.strip("'")
+            need_samples(len(found.names), len(self._rows["train"]), where, "texts")
+        self._set_facts(found.names, self._load_or_train_tokenizer(corpus))
 
     def _check_labels(self, rows: Mapping[str, Rows], corpus: Corpus) -> None:
         """Refuse labels that training does not know."""
         for (split, own), source in zip(rows.items(), self._sources, strict=True):
-            unknown = own[self._labels[own] < 0]
+            labels = self._labels[own]
+            unknown = own[labels.reshape(len(own), -1).min(axis=1, initial=0) < 0]
             if len(unknown):
                 value = corpus.values[corpus.codes[unknown[0]]]
+                written = value if isinstance(value, str) else "; ".join(value)
                 raise DataError(
                     f"{source.name}: {len(unknown)} {split} labels are not among the training "
-                    f"texts' classes, {value!r} for one; mend them, or leave the split out"
+                    f"texts' classes, {written!r} for one; mend them, or leave the split out"
                 )
 
     def _first_copies(self, rows: Mapping[str, Rows], corpus: Corpus) -> dict[str, Rows]:
@@ -169,6 +184,7 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         dropped = ~first
         dropped[:exempt] = False
         differs = self._labels[queue] != self._labels[queue[leader]]
+        differs = differs.reshape(len(queue), -1).any(axis=1)
         self.duplicates = int(dropped.sum())
         self.conflicts = int((dropped & differs).sum())
         absent = queue[dropped]
@@ -183,7 +199,8 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
                 "other texts, or set deduplicate: false"
             )
         keys = corpus.digests[pool, 0].view(np.int64)
-        drawn = self._draw_missing(keys, self._labels[pool], rows, contents=keys)
+        strata = rarest_labels(self._labels[pool])
+        drawn = self._draw_missing(keys, strata, rows, contents=keys)
         self._given_rows = dict(rows)
         return {**rows, **{split: pool[own] for split, own in drawn.items()}}
 
@@ -261,6 +278,7 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         assert self._store is not None
         return [
             self._form(),
+            *self._several(),
             lengths_fact(self._store.counts(rows) + around, self.max_length, f"lose their {end}"),
             Fact("tokens", f"{self.vocab_size:,} different ones", {"vocab_size": self.vocab_size}),
             *self._repeated(),
@@ -278,6 +296,16 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         if self.blank:
             text += f"; {self.blank:,} texts are empty"
         return Fact("read_as", text, {**forms, "empty": self.blank})
+
+    def _several(self) -> list[Fact]:
+        """Return that a text may have several labels, if it may."""
+        if self.label_kind == "multiclass":
+            return []
+        rows = np.concatenate([dataset.rows for dataset in self._splits.values()])
+        mean = float(self._labels[rows].sum() / len(rows))
+        parted = f", parted by {self._separator!r}" if self._separator else ""
+        values = {"by_text": mean, "separator": self._separator}
+        return [Fact("labels", f"several a text, {mean:.2f} on average{parted}", values)]
 
     def _repeated(self) -> list[Fact]:
         """Return how many texts were left out, if any were."""
@@ -319,8 +347,13 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
             self._corpus.digests[rows, 0].view(np.int64),
             self._labels[rows],
             lambda place: f"{source.name}, row {place + 1}",
-            lambda label: self.class_names[int(label)],
+            self._named,
         )
+
+    def _named(self, label: Any) -> str:
+        """Return a text's class, or its labels."""
+        numbers = [int(label)] if np.ndim(label) == 0 else np.flatnonzero(label).tolist()
+        return "; ".join(self.class_names[number] for number in numbers)
 
     def _tell_copies(self) -> None:
         if not self.deduplicate:  # else none of them is trained on
@@ -360,7 +393,9 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
 
     def inputs_spec(self) -> dict[str, Any]:
         """Return the ``TextInputs`` that prepares texts as this one does, less ``inputs``."""
-        names = ("class_names", "tokenizer", "max_length", "truncate", "batch_size")
+        names = (
+            *("class_names", "label_kind", "tokenizer", "max_length", "truncate", "batch_size"),
+        )
         return {
             "class_path": "datamodules.TextInputs",
             "init_args": {name: plain(getattr(self, name)) for name in names},
@@ -391,7 +426,12 @@ class TextClassification(TextDataModule):
         text_column: The column of the text, or a list of two for pairs; by default the one that has
             a usual name (text, sentence, review ...), or that is left beside the labels.
         label_column: The column of the labels: names, whole numbers, true and false, or lists of
-            one; by default the one that has a usual name (label, class, intent, sentiment ...).
+            these; or a list of columns of zeros and ones, one a class. By default the one that has
+            a usual name (label, class, intent, sentiment ...), or those of zeros and ones.
+        label_separator: The character between several labels of a row; by default ``|``, ``;`` or
+            a comma where labels recur so.
+        label_kind: Whether a text has one label (multiclass) or may have several (multilabel); by
+            default what the labels show.
         columns: The columns' names, for a csv file without a header.
         delimiter: The character between two values of a csv file; by default the comma, semicolon,
             tabulator or bar that gives each row as many values as the header has.
@@ -412,7 +452,9 @@ class TextClassification(TextDataModule):
         revision: str | None = None,
         splits: dict[str, str] | None = None,
         text_column: str | list[str] | None = None,
-        label_column: str | None = None,
+        label_column: str | list[str] | None = None,
+        label_separator: str | None = None,
+        label_kind: LabelKind | None = None,
         columns: list[str] | None = None,
         delimiter: str | None = None,
         quoted: bool = True,
@@ -430,22 +472,26 @@ class TextClassification(TextDataModule):
         self.encoding = check_encoding(encoding)
         layout = Layout(
             () if text_column is None else text_columns(text_column),
-            label_column or "",
+            label_columns(label_column),
             None if columns is None else tuple(columns),
             delimiter,
             quoted,
             encoding=encoding,
         )
-        if label_column in layout.text_columns:
+        if not set(layout.label_columns).isdisjoint(layout.text_columns):
             raise refuse("label_column", label_column, "give another than the text_column")
+        if label_kind is not None:
+            one_of("label_kind", label_kind, get_args(LabelKind))
         sources = find_sources(self.path, layout, config=config, revision=revision, splits=splits)
         found = sources["train"].layout
         # What was found is what a checkpoint records.
         self.text_column = text_column or (
             found.text_columns[0] if len(found.text_columns) == 1 else list(found.text_columns)
         )
-        self.label_column = label_column or found.label_column
-        self._read_sources(sources)
+        labels = found.label_columns
+        self.label_column = label_column or (labels[0] if len(labels) == 1 else list(labels))
+        self._read_sources(sources, kind=label_kind, separator=label_separator)
+        self.label_separator = label_separator or self._separator
 
     def inputs_spec(self) -> dict[str, Any]:
         """Return the ``TextInputs`` that prepares texts as this one does, less ``inputs``."""
@@ -464,3 +510,16 @@ def text_columns(given: str | Sequence[str]) -> tuple[str, ...]:
     if len(columns) not in (1, 2) or len(set(columns)) < len(columns):
         raise refuse("text_column", list(columns), "give one column, or two")
     return columns
+
+
+def label_columns(given: str | Sequence[str] | None) -> str | tuple[str, ...]:
+    """Return the column of the labels, or those of several; "" where they are to be guessed.
+
+    Raises:
+        OptionError: If a column is named twice.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    if len(set(given)) < len(given):
+        raise refuse("label_column", list(given), "name each column once")
+    return given[0] if len(given) == 1 else tuple(given)

@@ -1,23 +1,20 @@
 """Which columns of a table hold the texts and the labels, and what a label is."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
+from datamodules.core.labels import flag_columns, flagged, is_label_name
 from datamodules.core.splits import composed
 
-#: Names that columns of texts have, and columns of labels.
+#: Names that columns of texts have.
 _TEXTS = (
-    *("text", "texts", "sentence", "document", "review", "content", "comment", "utterance"),
+    *("text", "texts", "sentence", "document", "review", "content", "comment", "comment_text"),
+    "utterance",
     *("question", "query", "tweet", "message", "body", "title", "headline", "description"),
     *("텍스트", "문장", "문서", "본문", "내용", "리뷰", "댓글", "질문", "발화", "제목"),
-)
-_LABELS = (
-    *("label", "labels", "class", "category", "target", "intent", "sentiment", "topic"),
-    *("emotion", "class index", "class_label", "stars", "rating"),
-    *("라벨", "레이블", "분류", "범주", "감정", "의도", "주제", "평점"),
 )
 
 
@@ -27,7 +24,8 @@ class Layout:
 
     Attributes:
         text_columns: The column of the text, or those of a pair; none where it is to be guessed.
-        label_column: The labels' column, "" where it is to be guessed; None reads none.
+        label_column: The labels' column, or several of zeros and ones, one a class; "" where it is
+            to be guessed; None reads none.
         columns: The columns' names in a csv file without a header.
         delimiter: What separates two values of a csv file; by default what fits.
         quoted: Whether a value in a csv file may stand in double quotes.
@@ -36,28 +34,40 @@ class Layout:
     """
 
     text_columns: tuple[str, ...]
-    label_column: str | None
+    label_column: str | tuple[str, ...] | None
     columns: tuple[str, ...] | None = None
     delimiter: str | None = None
     quoted: bool = True
     only: tuple[str, str] | None = None
     encoding: str | None = None
 
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of the labels; none where they are to be guessed, or are not read."""
+        given = self.label_column or ()
+        return (given,) if isinstance(given, str) else given
+
     def wanted(self) -> dict[str, str]:
         """Return the columns that are read, each with the option that names it."""
         names = dict.fromkeys(self.text_columns, "text_column")
-        if self.label_column is not None:
-            names.setdefault(self.label_column, "label_column")
+        for name in self.label_columns:
+            names.setdefault(name, "label_column")
         if self.only is not None:
             names.setdefault(self.only[0], "only")
         return {composed(name): option for name, option in names.items()}
 
-    def found(self, columns: Sequence[str], source: str) -> "Layout":
+    def found(
+        self,
+        columns: Sequence[str],
+        source: str,
+        sample: Callable[[], Mapping[str, Sequence[object]]],
+    ) -> "Layout":
         """Return the same with the columns that were to be guessed.
 
         Args:
             columns: All that there are.
             source: What messages call the table.
+            sample: Gives the first values of all columns, where their names alone tell too little.
 
         Raises:
             DataError: If there is one column alone where two are wanted.
@@ -70,17 +80,20 @@ class Layout:
                 "two; add the other, or set delimiter to what stands between them"
             )
         texts, label = self.text_columns, self.label_column
-        given = {composed(name) for name in (*texts, *filter(None, [label]))}
+        given = {composed(name) for name in (*texts, *self.label_columns)}
         free = [name for name in columns if composed(name) not in given]
         if label == "":
-            others = free if texts else [name for name in free if not _named(name, _TEXTS)] or free
-            label = _guess("label_column", free, others, _LABELS, source)
-            free.remove(label)
+            others = free if texts else [name for name in free if not _is_text_name(name)] or free
+            flags: Sequence[str] = ()
+            if len(others) > 1 and not any(map(is_label_name, free)):
+                flags = flag_columns({name: own for name, own in sample().items() if name in free})
+            label = tuple(flags) or _guess("label_column", free, others, is_label_name, source)
+            free = [name for name in free if name not in flags and name != label]
         if not texts:
             if composed("text") in free:
                 texts = ("text",)
             else:
-                texts = (_guess("text_column", free, free, _TEXTS, source),)
+                texts = (_guess("text_column", free, free, _is_text_name, source),)
         layout = replace(self, text_columns=texts, label_column=label)
         for column, option in layout.wanted().items():
             if column not in columns:
@@ -88,15 +101,19 @@ class Layout:
         return layout
 
 
-def _named(column: str, names: Sequence[str]) -> bool:
-    return composed(column).strip().casefold() in names
+def _is_text_name(column: str) -> bool:
+    return composed(column).strip().casefold() in _TEXTS
 
 
 def _guess(
-    option: str, free: Sequence[str], others: Sequence[str], names: Sequence[str], source: str
+    option: str,
+    free: Sequence[str],
+    others: Sequence[str],
+    is_usual: Callable[[str], bool],
+    source: str,
 ) -> str:
     """Return the column of a usual name, or else the only one of the others."""
-    named = [column for column in free if _named(column, names)]
+    named = [column for column in free if is_usual(column)]
     if len(named) == 1:
         return named[0]
     if len(named) > 1:
@@ -135,22 +152,34 @@ def text_of(value: Any, column: str, source: str, place: str) -> str:
     return value or ""
 
 
-def label_of(value: Any, column: str, source: str, place: str) -> str:
-    """Return a label as it would be written.
+#: What a row's labels are: one as it would be written, or those of a list.
+Label = str | tuple[str, ...]
 
-    Whole numbers are written without a point, as pandas puts one beside a missing value, and a list
-    of one label is that.
+
+def label_of(values: Sequence[Any], columns: Sequence[str], source: str, place: str) -> Label:
+    """Return a row's label as it would be written; those of a list unless it is one.
+
+    Whole numbers are written without a point, as pandas puts one beside a missing value.
+
+    Args:
+        values: What the row holds in the columns of labels.
+        columns: These columns; where they are several they hold zeros and ones.
+        source: The file.
+        place: Where in it the row stands.
 
     Raises:
-        DataError: If it is empty, a fraction, or several.
+        DataError: If a label is empty or a fraction.
     """
-    if isinstance(value, list | tuple) and len(value) < 2:
-        value = value[0] if value else None
+    if len(columns) > 1:
+        return flagged(columns, values, repr(source), place)
+    (value,) = values
     if isinstance(value, list | tuple):
-        raise DataError(
-            f"column {column!r} of {source!r} holds {len(value)} labels in {place}, "
-            f"{str(value)[:60]!r}, where a text has one class; keep one a row"
-        )
+        several = dict.fromkeys(_one_label(each, columns[0], source, place) for each in value)
+        return next(iter(several)) if len(several) == 1 else tuple(several)
+    return _one_label(value, columns[0], source, place)
+
+
+def _one_label(value: Any, column: str, source: str, place: str) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise DataError(
             f"column {column!r} of {source!r} is empty in {place}; fill it or remove the row"

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from datamodules.core.arrays import ArrayDataModule
 from datamodules.core.errors import at_least, one_of, refuse
+from datamodules.core.labels import LabelKind
 from datamodules.text.survey import Rows
 from datamodules.text.token_store import TokenStore, Truncate
 from datamodules.text.tokenizer import TextTokenizer
@@ -20,7 +21,8 @@ class TextBatch(NamedTuple):
 
     Attributes:
         tokens: Int64 (B, T), padded on the right with ``pad_id``.
-        label: Int64 (B,); -1 where it is not known.
+        label: Int64 (B,), -1 where it is not known; zeros and ones (B, C) where a text may have
+            several.
         index: Int64 (B,), the text's number in its data set, unique over all splits.
         lengths: Int64 (B,), each text's tokens without padding, from 1 to T.
     """
@@ -36,7 +38,7 @@ class ArrayTexts(Dataset[TextBatch]):
 
     Args:
         store: The tokens.
-        labels: Int64 (N,), of all rows of the store.
+        labels: Of all rows of the store, int64 (N,), or (N, C) where a text may have several.
         rows: The rows that belong to this split.
         tokenizer: What made the tokens.
         max_length: Tokens that a text has at most, special ones included.
@@ -98,7 +100,7 @@ class PreparedText(ArrayDataModule):
         OptionError: If an option's value is not possible.
     """
 
-    label_kind: str = "multiclass"
+    label_kind: LabelKind = "multiclass"
     num_classes: int
     class_names: list[str]
     vocab_size: int

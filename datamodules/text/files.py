@@ -3,6 +3,8 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -19,7 +21,7 @@ from datamodules.core.text_file import (
     sniff_delimiter,
     table_words,
 )
-from datamodules.text.columns import Layout, label_of, text_of
+from datamodules.text.columns import Label, Layout, label_of, text_of
 
 Split = Literal["train", "val", "test"]
 
@@ -40,7 +42,7 @@ class Chunk(NamedTuple):
     """
 
     columns: list[list[str]]
-    labels: list[str]
+    labels: list[Label]
 
 
 class SplitSource(Protocol):
@@ -52,6 +54,8 @@ class SplitSource(Protocol):
     """The classes in the order of their numbers, where the source names them."""
     layout: Layout
     """Which columns the texts and labels are in."""
+    has_columns: bool
+    """Whether labels stand in columns, which an option may choose."""
 
     @property
     def form(self) -> str:
@@ -81,6 +85,8 @@ class Table:
         DataError: If there is no such file or column.
     """
 
+    has_columns = True
+
     def __init__(self, paths: Sequence[Path], layout: Layout, option: str = "path") -> None:
         self.paths = list(paths)
         for path in paths:
@@ -93,17 +99,18 @@ class Table:
         self._delimiters = {path: self._delimiter(path, layout) for path in paths}
         self.layout = layout
         for path in paths:
-            self.layout = self.layout.found(self._columns(path), repr(str(path)))
+            names = self._columns(path)
+            self.layout = self.layout.found(names, repr(str(path)), partial(self._sample, path))
         if self._kinds[self.paths[0]] == ".parquet":
             schema = parquet_file(self.paths[0]).schema_arrow
-            self.label_names = _label_names(schema.metadata, self.layout.label_column)
+            self.label_names = _label_names(schema.metadata, self.layout.label_columns)
 
     @property
     def form(self) -> str:
         """How the texts lie there, in words."""
         path = self.paths[0]
         texts = " and ".join(map(repr, self.layout.text_columns))
-        labels = f", labels in {self.layout.label_column!r}" if self.layout.label_column else ""
+        labels = named_labels(self.layout.label_columns)
         written = self._kinds[path].strip(".")
         if written != "parquet":
             written = table_words(
@@ -138,10 +145,22 @@ class Table:
             return [composed(name.strip()) for name in self.layout.columns or record]
         raise _empty(path)
 
+    def _sample(self, path: Path) -> dict[str, list[Any]]:
+        """Return the first values of all columns; of rows that lack one, None."""
+        names = list(dict.fromkeys(self._columns(path)))
+        if self._kinds[path] == ".json":
+            written = islice(json_rows(path, self.layout.encoding), CHUNK_ROWS)
+            rows = [{composed(name): value for name, value in row.items()} for _, row in written]
+            return {name: [row.get(name) for row in rows] for name in names}
+        cells = [values for _, values in islice(self._read(path, names), CHUNK_ROWS)]
+        return dict(zip(names, map(list, zip(*cells, strict=True)), strict=False))
+
     def key(self) -> object:
         """Return what the texts depend on, as JSON."""
         layout = self.layout
         asked = [*layout.wanted(), layout.only, layout.columns, layout.quoted, layout.encoding]
+        if len(layout.label_columns) > 1:
+            asked.append(layout.label_columns)
         files = [[stamp(path), self._delimiters[path]] for path in self.paths]
         return [asked, files]
 
@@ -272,13 +291,14 @@ def gather(rows: Iterable[Row], layout: Layout) -> Iterator[Chunk]:
     Raises:
         DataError: If a text is none, or a label is neither an integer nor a name.
     """
-    width = len(layout.text_columns)
+    width, labels = len(layout.text_columns), layout.label_columns
     chunk = Chunk([[] for _ in range(width)], [])
     for source, place, values in rows:
         for column, text in zip(chunk.columns, _texts(values, layout, source, place), strict=True):
             column.append(text)
-        if layout.label_column is not None:
-            chunk.labels.append(label_of(values[-1], layout.label_column, source, place))
+        if labels:
+            held = values[width : width + len(labels)]
+            chunk.labels.append(label_of(held, labels, source, place))
         if len(chunk.columns[0]) == CHUNK_ROWS:
             yield chunk
             chunk = Chunk([[] for _ in range(width)], [])
@@ -308,12 +328,27 @@ def parquet_file(path: Path) -> Any:
         raise DataError(f"{str(path)!r} is no parquet file ({reason}); save it again") from None
 
 
-def _label_names(metadata: Mapping[bytes, bytes] | None, column: str | None) -> list[str] | None:
+def _label_names(
+    metadata: Mapping[bytes, bytes] | None, columns: Sequence[str]
+) -> list[str] | None:
     """Return the classes' names that ``datasets`` writes into its parquet files."""
     written = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-    feature = written.get("info", {}).get("features", {}).get(column, {})
+    features = written.get("info", {}).get("features", {})
+    feature = features.get(columns[0]) if len(columns) == 1 else None
+    if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+        feature = feature["feature"]  # of a list's elements
     names = feature.get("names") if isinstance(feature, dict) else None
     return list(names) if names else None
+
+
+def named_labels(columns: Sequence[str]) -> str:
+    """Say which columns hold the labels.
+
+    >>> named_labels(("label",)), named_labels(("toxic", "obscene", "insult"))
+    (", labels in 'label'", ", labels in 'toxic' to 'insult'")
+    """
+    ends = dict.fromkeys([columns[0], columns[-1]]) if columns else ()
+    return f", labels in {' to '.join(map(repr, ends))}" if ends else ""
 
 
 def _empty(path: Path) -> DataError:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from datamodules.core.errors import DataError, one_of, refuse
+from datamodules.core.labels import LabelKind
 from datamodules.core.sampling import PositionedLoader
 from datamodules.core.text_file import check_encoding, check_kind, kind, read_text
 from datamodules.text.classification import text_columns
@@ -45,6 +46,7 @@ class TextInputs(PreparedText):
             guesses, and says what: a line where there are several, none of them blank, and they do
             not look wrapped.
         batch_size: Texts in a batch, over all processes together.
+        label_kind: Whether the net gives a text one class, or any number of labels.
 
     Raises:
         DataError: If a file or its column is not there or will not do.
@@ -63,8 +65,10 @@ class TextInputs(PreparedText):
         encoding: str | None = None,
         text_unit: TextUnit = "auto",
         batch_size: int = 128,
+        label_kind: LabelKind = "multiclass",
     ) -> None:
         super().__init__(batch_size=batch_size, max_length=max_length, truncate=truncate)
+        self.label_kind = label_kind
         self.inputs = [str(given) for given in inputs]
         self.text_column = text_column
         self.delimiter = delimiter

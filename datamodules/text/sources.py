@@ -2,7 +2,9 @@
 
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +26,31 @@ from datamodules.text.files import (
     Table,
     gather,
     is_fasttext,
+    named_labels,
 )
 
 
 class HubSplit:
     """A split of a data set on the hub, which lies in the cache of ``datasets``."""
 
+    has_columns = True
+
     def __init__(self, dataset: Any, name: str, layout: Layout) -> None:
         self.dataset = dataset
         self.name = repr(name)
         written = {composed(name): name for name in dataset.column_names}
-        self.layout = layout.found([*written], self.name)
+        self.layout = layout.found(
+            [*written],
+            self.name,
+            lambda: {column: dataset[:CHUNK_ROWS][own] for column, own in written.items()},
+        )
         self._wanted = [written[column] for column in self.layout.wanted()]
-        self.form = f"a data set of the hub, texts in {' and '.join(map(repr, self._wanted))}"
-        feature = dataset.features.get(self.layout.label_column)
+        texts = " and ".join(map(repr, self.layout.text_columns))
+        self.form = f"a data set of the hub, texts in {texts}"
+        self.form += named_labels(self.layout.label_columns)
+        labels = self.layout.label_columns
+        feature = dataset.features.get(written[composed(labels[0])]) if len(labels) == 1 else None
+        feature = getattr(feature, "feature", feature)  # of a list's elements
         self.label_names: list[str] | None = getattr(feature, "names", None)
 
     def key(self) -> object:
@@ -126,7 +139,9 @@ def _folder_sources(
     if splits is not None:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         chosen = chosen_paths(splits, paths, folder)
-        return {s: _part(chosen[s], layout) for s in SPLIT_NAMES if s in chosen}
+        return _read_alike(
+            {s: partial(_part, chosen[s]) for s in SPLIT_NAMES if s in chosen}, layout
+        )
     files = tables(folder) or _text_tables(folder)
     if len(files) == 1:
         return {"train": Table(files, layout)}
@@ -139,7 +154,9 @@ def _folder_sources(
                 f"{str(folder)!r} holds {', '.join(repr(p.name) for p in files)}, none of "
                 "which is named train; give one of them, or say by splits which is which"
             )
-        return {split: Table(paths, layout) for split, paths in found.items() if paths}
+        return _read_alike(
+            {s: partial(Table, paths) for s, paths in found.items() if paths}, layout
+        )
     inside = [path for path in sorted(folder.iterdir()) if is_shown(path)]
     if len(inside) == 1 and inside[0].is_dir() and any(map(Path.is_dir, inside[0].iterdir())):
         return _folder_sources(inside[0], layout, splits)  # an archive's folder around it all
@@ -153,6 +170,23 @@ def _folder_sources(
         for split in SPLIT_NAMES
         if split in split_folders
     }
+
+
+def _read_alike(
+    parts: Mapping[Split, Callable[[Layout], SplitSource]], layout: Layout
+) -> dict[Split, SplitSource]:
+    """Return what each split is read from; where a class has a column, that of the first's.
+
+    Args:
+        parts: What reads each, the training split first.
+        layout: Where the texts and labels are.
+    """
+    sources: dict[Split, SplitSource] = {}
+    for split, read in parts.items():
+        sources[split] = source = read(layout)
+        if len(source.layout.label_columns) > 1:
+            layout = replace(layout, label_column=source.layout.label_column)
+    return sources
 
 
 def chosen_paths(splits: Mapping[str, str], paths: Sequence[Path], folder: Path) -> dict[str, Path]:
@@ -212,10 +246,11 @@ def _hub_sources(
     splits: Mapping[str, str] | None,
     files: str | None,
 ) -> dict[Split, SplitSource]:
-    return {
-        split: HubSplit(dataset, name, layout)
-        for split, (name, dataset) in hub_splits(path, config, revision, splits, files).items()
-    }
+    found = hub_splits(path, config, revision, splits, files)
+    return _read_alike(
+        {split: partial(HubSplit, dataset, name) for split, (name, dataset) in found.items()},
+        layout,
+    )
 
 
 def hub_splits(

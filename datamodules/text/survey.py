@@ -2,18 +2,27 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError, refuse
+from datamodules.core.labels import (
+    LabelKind,
+    check_kind_of,
+    check_recurring,
+    guess_separator,
+    in_order,
+    parts,
+)
 from datamodules.core.splits import composed
+from datamodules.text.columns import Label
 from datamodules.text.files import Chunk, SplitSource
 
 Rows = npt.NDArray[np.int64]
@@ -29,7 +38,8 @@ class Corpus:
     Attributes:
         digests: Uint64 (N, 2), a hash of each row's text in NFC; equal for equal texts.
         codes: Int64 (N,), which of ``values`` is the row's label.
-        values: The labels, as they are written, in the order in which they come.
+        values: The labels, as they are written, in the order in which they come; of a row with
+            several, or without any, all that it has.
         sizes: How many rows each source has.
         text_bytes: How long all texts are together.
         blank: How many rows have no text, or blanks alone.
@@ -37,7 +47,7 @@ class Corpus:
 
     digests: npt.NDArray[np.uint64]
     codes: Rows
-    values: list[str]
+    values: list[Label]
     sizes: list[int]
     text_bytes: int
     blank: int
@@ -56,7 +66,7 @@ def source_keys(sources: Sequence[SplitSource]) -> list[object]:
 
 
 def _survey(sources: Sequence[SplitSource], folder: Path) -> None:
-    numbers: dict[str, int] = {}
+    numbers: dict[Label, int] = {}
     sizes, text_bytes, blank = [], 0, 0
     with (folder / "digests.bin").open("wb") as digests, (folder / "codes.bin").open("wb") as codes:
         for source in sources:
@@ -78,40 +88,119 @@ def _survey(sources: Sequence[SplitSource], folder: Path) -> None:
 
 def _load_corpus(folder: Path) -> Corpus:
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    values = facts.pop("values")
+    values = [value if isinstance(value, str) else tuple(value) for value in values]
     digests = np.fromfile(folder / "digests.bin", dtype=np.uint64).reshape(-1, 2)
     codes = np.fromfile(folder / "codes.bin", dtype=np.int64)
     if not len(digests) == len(codes) == sum(facts["sizes"]):
         raise ValueError("not whole")
-    return Corpus(digests, codes, **facts)
+    return Corpus(digests, codes, values, **facts)
 
 
-def classes(corpus: Corpus, names: Sequence[str] | None, source: str) -> tuple[list[str], Rows]:
-    """Return the classes' names, and the number of each of the corpus's labels; -1 for none."""
-    seen = [corpus.values[code] for code in np.unique(corpus.codes[: corpus.sizes[0]])]
-    if len(seen) > MOST_CLASSES:
+class Classes(NamedTuple):
+    """What the labels of a corpus mean.
+
+    Attributes:
+        names: The C classes.
+        of_value: Int64 (V,), the class of each of the corpus's values; where a text may have
+            several, zeros and ones (V, C). -1 where training does not know a label.
+        separator: What parts several labels of a value.
+    """
+
+    names: list[str]
+    of_value: Rows
+    separator: str | None
+
+    @property
+    def are_several(self) -> bool:
+        """Whether a text may have several."""
+        return self.of_value.ndim == 2
+
+
+def classes(
+    corpus: Corpus,
+    names: Sequence[str] | None,
+    source: SplitSource,
+    *,
+    kind: LabelKind | None = None,
+    separator: str | None = None,
+    of_net: bool = False,
+) -> Classes:
+    """Return what the labels mean.
+
+    Args:
+        corpus: The labels, of the training texts first.
+        names: The classes in the order of their numbers, if they are known.
+        source: Where the training texts come from.
+        kind: Whether a text may have several labels; by default what they show.
+        separator: What parts several labels of a value; by default what they show, unless it is
+            known that there is one each.
+        of_net: Whether the names are those that a net has learnt: some may be absent then.
+
+    Raises:
+        UserError: If the labels are no classes, or are not among the names.
+    """
+    columns, where = source.layout.label_columns, source.name
+    counts = np.bincount(corpus.codes[: corpus.sizes[0]], minlength=len(corpus.values))
+    seen: dict[Label, int] = {
+        corpus.values[code]: int(counts[code]) for code in counts.nonzero()[0]
+    }
+    whole = [value for value in seen if isinstance(value, str)]
+    if separator is None and kind != "multiclass" and not set(whole) <= set(names or ()):
+        separator = guess_separator(whole)
+
+    def labels_of(value: Label) -> tuple[str, ...]:
+        return parts(value, separator) if isinstance(value, str) else value
+
+    most = max(len(labels_of(value)) for value in seen)
+    if most == 1 and len(columns) == 1 and () in seen and kind is None:
+        row = int(np.argmax(corpus.codes == corpus.values.index(())))
         raise DataError(
-            f"{source} has {len(seen)} different labels, {seen[0][:40]!r} for one, "
+            f"{seen[()]} rows of {where} have no label in column {columns[0]!r}, row {row + 1} for "
+            "one; fill them, or set label_kind: multilabel"
+        )
+    several = most > 1 or () in seen
+    check_kind_of(kind, where, several=several)
+    several = several or kind == "multilabel"
+    found = columns if len(columns) > 1 else in_order(n for value in seen for n in labels_of(value))
+    _check_classes(found, where, one_will_do=several or of_net)
+    if not (several or of_net) and source.has_columns:
+        check_recurring(list(seen.values()), columns[0], where, "texts")
+    known = [composed(str(name)) for name in (found if names is None else names)]
+    if len(set(known)) < len(known):
+        raise refuse("class_names", known, "name each class once")
+    places = {name: number for number, name in enumerate(known)}
+    if not set(found) & set(known):
+        places = {str(number): number for number in range(len(known))}
+    unnamed = [name for name in found if name not in places]
+    if unnamed:
+        raise refuse("class_names", known, f"add {unnamed[0]!r}, which {where} holds")
+    rows = [[places.get(name, -1) for name in labels_of(value)] for value in corpus.values]
+    if not several:
+        own = [row[0] if len(row) == 1 else -1 for row in rows]
+        return Classes(known, np.array(own, dtype=np.int64), None)
+    table = np.zeros((len(rows), len(known)), dtype=np.int64)
+    for own_row, numbers in zip(table, rows, strict=True):
+        own_row[numbers] = 1
+        if -1 in numbers:
+            own_row[:] = -1
+    return Classes(known, table, separator)
+
+
+def _check_classes(found: Sequence[str], where: str, *, one_will_do: bool) -> None:
+    """Refuse labels of which there are too many or too few."""
+    if len(found) > MOST_CLASSES:
+        raise DataError(
+            f"{where} has {len(found)} different labels, {found[0][:40]!r} for one, "
             f"where {MOST_CLASSES} are possible; choose another label_column"
         )
-    if len(seen) < 2:
+    if not found:
+        raise DataError(f"no text of {where} has a label; choose another label_column")
+    if len(found) < 2 and not one_will_do:
         raise DataError(
-            f"all texts of {source} have the label {seen[0]!r}, which leaves nothing "
+            f"all texts of {where} have the label {found[0]!r}, which leaves nothing "
             "to learn; give texts of two classes at least"
         )
-    if names is None:
-        is_number = all(re.fullmatch("[+-]?[0-9]+", value) for value in seen)
-        names = sorted(seen, key=int) if is_number else sorted(seen)
-    names = [composed(str(name)) for name in names]
-    if len(set(names)) < len(names):
-        raise refuse("class_names", names, "name each class once")
-    places = {name: number for number, name in enumerate(names)}
-    if not set(seen) & set(names):
-        places = {str(number): number for number in range(len(names))}
-    unnamed = [value for value in seen if value not in places]
-    if unnamed:
-        raise refuse("class_names", names, f"add {unnamed[0]!r}, which {source} holds")
-    numbers = np.array([places.get(value, -1) for value in corpus.values], dtype=np.int64)
-    return names, numbers
 
 
 def selected(sources: Sequence[SplitSource], rows: Rows, what: str) -> Iterator[list[str]]:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from torch import nn
 
 from datamodules import TextClassification
@@ -79,6 +81,39 @@ def test_layers_learn_the_more_slowly_the_deeper_they_lie():
 def test_options_that_do_not_fit(options, said):
     with pytest.raises(ValueError, match=said):
         TextClassifier(BagOfEmbeddings(9, 2), **options)
+
+
+def test_several_labels_a_text(trainer, tmp_path, monkeypatch):
+    """Figures of each class and their mean are scikit-learn's; mistakes are kept."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    rows = [
+        f"{'good ' * (k % 2)}{'long ' * (k % 3 == 0)}film {k},{k % 2},{int(k % 3 == 0)}"
+        for k in range(60)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["text,good,long", *rows]))
+    data = TextClassification(
+        str(tmp_path / "t.csv"), tokenizer="word", test_fraction=0.3, batch_size=8
+    )
+    task = TextClassifier(BagOfEmbeddings(data.vocab_size, 2), label_kind=data.label_kind, lr=0.01)
+    fitted = trainer(max_epochs=2)
+    fitted.fit(task, data)
+    (figures,) = fitted.test(task, data, verbose=False)
+    kept = task.test_artifacts["classes"]
+    truth = torch.stack([torch.tensor([n % 2, int(n % 3 == 0)]) for n in kept["index"].tolist()])
+    assert kept["label"].tolist() == truth.tolist()
+    probabilities, _ = task.test_artifacts["roc"]
+    found = probabilities > 0.5
+    each = f1_score(truth, found, average=None, zero_division=float("nan"))
+    assert figures["test/f1"] == pytest.approx(np.nanmean(each))
+    hits, predicted, true = task.test_artifacts["labels"]
+    assert (2 * hits / (predicted + true)).tolist() == pytest.approx(each, nan_ok=True)
+    wrong = task.test_artifacts["wrong_texts"]
+    mistaken = {
+        n
+        for n, right in zip(kept["index"].tolist(), found == truth, strict=True)
+        if not right.all()
+    }
+    assert set(wrong["image"].reshape(-1).tolist()) == mistaken
 
 
 def test_texts_of_one_batch_do_not_change_each_others_logits(trainer, data):

@@ -218,9 +218,8 @@ class Pictures:
         wrong = {name: v.cpu().reshape(-1).tolist() for name, v in found.items()}
         if not wrong["label"] or not isinstance(self.data, SupportsTexts):
             return
-        names = self._class_names()
         rows = [
-            [text, names[label], names[prediction], probability]
+            [text, *self._truth_and_guess(label, prediction), probability]
             for text, label, prediction, probability in zip(
                 self.data.texts(wrong["image"]),
                 wrong["label"],

@@ -22,11 +22,12 @@ _LENGTH_SHOWN, _TEXTS_SHOWN = 40, 6
 
 
 class TextClassifier(Classifier):
-    """Puts a text into one of several classes.
+    """Puts a text into one of several classes, or gives it any number of labels.
 
-    A batch is a named tuple whose first two are tokens ``(B, T)`` and labels ``(B,)``, and which
-    has ``lengths`` ``(B,)``, the tokens of each text without padding. The net takes tokens and
-    lengths and gives logits ``(B, num_classes)``.
+    A batch is a named tuple whose first two are tokens ``(B, T)`` and labels ``(B,)``, for
+    ``multilabel`` zeros and ones ``(B, num_classes)``, and which has ``lengths`` ``(B,)``, the
+    tokens of each text without padding. The net takes tokens and lengths and gives logits
+    ``(B, num_classes)``.
 
     Args:
         net: The network.
@@ -127,7 +128,7 @@ class TextClassifier(Classifier):
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
         """Add which texts a test got most wrong."""
         collectors = super().build_collectors(stage)
-        if stage == "test" and not self.multilabel:
+        if stage == "test":
             collectors["wrong_texts"] = MostWrong(keep=100)
         return collectors
 

@@ -319,7 +319,7 @@ GOOD = [f"{name},{'xy'[n % 2]}" for n, name in enumerate(NAMES)]
         ("file,kind", GOOD, {"label_column": "kin"}, "label_column is 'kin'; .*mean 'kind'"),
         ("file,kind", GOOD, {"file_column": "fil"}, "file_column is 'fil'; .*mean 'file'"),
         ("file,a,b", [f"{n},0,2" for n in NAMES], {"label_column": ["a", "b"]},
-         "has '2' in line 2, where several label columns hold 0 and 1"),
+         "holds '2' in line 2, where several label columns hold 0 and 1"),
         ("file,kind", [f"{n},x" for n in NAMES], {"label_column": "kind"}, "holds one class, 'x'"),
         ("file,kind", [f"{row}|z" for row in GOOD],
          {"label_kind": "multiclass", "label_separator": "|"},
