@@ -37,6 +37,19 @@ def test_words_stand_beside_each_other_and_rows_without_a_figure_are_left_out() 
     ]
 
 
+@pytest.mark.parametrize(
+    ("lowest", "highest", "expected"),
+    [(0.04, 0.4, ["0.05", "0.1", "0.2", "0.3"]), (0.5, 2e4, ["1", "10", "100", "1000", "10000"])],
+)
+def test_numbers_of_a_logarithmic_axis_are_written_out(lowest, highest, expected) -> None:
+    rows = [{"x": 1, "y": lowest}, {"x": 2, "y": highest}]
+    axes = lines(rows, "x", "y", log_y=True).axes[0]
+    axes.set_ylim(lowest, highest)
+    shown = [*axes.get_yticklabels(), *axes.get_yticklabels(minor=True)]
+    within = [text for text in shown if lowest <= text.get_position()[1] <= highest]
+    assert sorted(filter(None, (text.get_text() for text in within)), key=float) == expected
+
+
 def test_points_are_all_runs() -> None:
     (line,) = lines(ROWS, "batch_size", "val/acc", points=True).axes[0].get_lines()
     assert sorted(line.get_ydata()) == sorted(row["val/acc"] for row in ROWS)

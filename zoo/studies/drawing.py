@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -47,6 +47,27 @@ def is_geometric(values: Sequence[float]) -> bool:
     steps = np.diff(ordered)
     factors = np.diff(np.log(ordered))
     return len(ordered) == 2 or bool(factors.std() / factors.mean() < steps.std() / steps.mean())
+
+
+def set_log(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with its numbers written out.
+
+    Matplotlib writes powers of ten as formulas, and pictures show texts as they are.
+
+    Args:
+        axes: What has the axis.
+        which: Which of the two.
+    """
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log"})
+
+    def label(value: float, place: float) -> str:
+        low, high = sorted(axis.get_view_interval())
+        first_digit = f"{value:.0e}"[0]
+        return f"{value:g}" if first_digit in ("1235" if high < 50 * low else "1") else ""
+
+    axis.set_major_formatter(label)
+    axis.set_minor_formatter(label)
 
 
 def lines(
@@ -97,7 +118,7 @@ def lines(
         low, high = np.subtract(mean, spread), np.add(mean, spread)
         axes.fill_between(where, low, high, color=colour, alpha=0.2, linewidth=0)
     if log_y:
-        axes.set_yscale("log")
+        set_log(axes, "y")
     axes.set_xlabel(shown(x))
     axes.set_ylabel(shown(y))
     axes.set_title(shown(title, 70), fontsize=11)
@@ -119,7 +140,7 @@ def _axis(axes: Axes, values: Sequence[Value]) -> Callable[[Value], float]:
             axes.tick_params(axis="x", labelrotation=90)
         return lambda value: different.index(value)
     if is_geometric(numbers):
-        axes.set_xscale("log")
+        set_log(axes, "x")
         if len(numbers) <= _MOST_TICKS:
             axes.set_xticks(numbers, [cell(value, 3) for value in different])
             axes.set_xticks([], minor=True)
