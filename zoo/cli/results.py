@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shlex
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from zoo.cli.runs import summary_of
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 from zoo.report.tables import markdown
@@ -121,9 +121,9 @@ def rows_of(run: Path, metrics: list[str] | None = None) -> Iterator[Row]:
         UserError: If the folder holds no such figures.
     """
     path = run / "summary.json"
-    if not path.is_file():
+    summary = summary_of(run)
+    if summary is None:
         raise UserError(f"{str(run)!r} has no summary.json; name the folder of a finished run")
-    summary = json.loads(path.read_text(encoding="utf-8"))
     figures: dict[str, float] = summary.get("test") or {}
     if metrics is None:
         monitors = [name.removeprefix("val/") for name in summary if name.startswith("val/")]

@@ -1,10 +1,14 @@
-"""Which of the runs that are kept is meant by ``last`` and ``best``."""
+"""The runs that are kept: which is meant by ``last`` and ``best``, and what one says at its end."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from datamodules.core.errors import refuse
+from zoo.errors import UserError
 from zoo.run.names import run_id
 
 #: What stands for a file of the newest run.
@@ -27,6 +31,34 @@ def newest_checkpoint(which: str, root: Path, recipe: str | None) -> Path:
     return checkpoint_of(runs_of(root, recipe, which)[0], which)
 
 
+def newest_first(runs: Iterable[Path]) -> list[Path]:
+    """Return the folders of runs by when they began, the newest first."""
+    return sorted(runs, key=lambda run: run_id(run.name), reverse=True)
+
+
+def of_training(run: Path) -> bool:
+    """Return whether a run's folder is where those that train are kept."""
+    return run.parent.name not in _NO_TRAINING
+
+
+def summary_of(run: Path) -> dict[str, Any] | None:
+    """Return a run's ``summary.json``; None where there is none.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    path = run / "summary.json"
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); copy it anew") from error
+    if not isinstance(summary, dict):
+        raise UserError(f"{str(path)!r} is no summary of a run; copy it anew")
+    return summary
+
+
 def runs_of(root: Path, recipe: str | None, which: str) -> list[Path]:
     """Return the folders of a recipe's runs, or of all that train, the newest first.
 
@@ -34,9 +66,9 @@ def runs_of(root: Path, recipe: str | None, which: str) -> list[Path]:
         OptionError: If there is none.
     """
     recipes = (root / recipe).glob("*/recipe.yaml") if recipe else root.glob("*/*/recipe.yaml")
-    runs = sorted((path.parent for path in recipes), key=lambda run: run_id(run.name), reverse=True)
+    runs = newest_first([path.parent for path in recipes])
     if recipe is None:
-        runs = [run for run in runs if run.parent.name not in _NO_TRAINING]
+        runs = [run for run in runs if of_training(run)]
     if not runs:
         remedy = (
             f"leave it out to start a run of {recipe!r}, of which there is none in {str(root)!r}"
