@@ -17,6 +17,7 @@ usage: zoo VERB [RECIPE ...] [--OPTION VALUE ...]
   zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...
   zoo export --ckpt_path FILE --to hf FOLDER
   zoo sweep STUDY                     a recipe under each combination of values, or a search
+  zoo compare RUN ... [--last N]      what differs in runs' recipes, and their figures and curves
   zoo list [KIND] [PATTERN]           nets, tasks, data, losses, norms, recipes ...
   zoo help NAME                       all about one of them, or about an option
   zoo results RUN ... [--to FILE]     the test figures of runs, a row each

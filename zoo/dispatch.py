@@ -48,6 +48,10 @@ def run_verb(argv: list[str]) -> int:
         from zoo.cli.results import results
 
         return results(rest)
+    if verb == "compare":
+        from zoo.studies.compare import compare
+
+        return compare(rest)
     if verb == "sweep":
         from zoo.studies.sweep import sweep
 

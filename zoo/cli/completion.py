@@ -67,6 +67,12 @@ def parser_of(line: str) -> argparse.ArgumentParser:
         elif verb == "results":
             _positional(of_verb, "run", FilesCompleter())
             _option(of_verb, "to", FilesCompleter(("csv",)))
+        elif verb == "compare":
+            _positional(of_verb, "run", FilesCompleter())
+            _option(of_verb, "to", _names(["md", "csv", "html"]))
+            _option(of_verb, "x", _names(["step", "epoch", "time"]))
+            for name in ("last", "sort", "picture"):
+                _option(of_verb, name, FilesCompleter(()))
         elif verb == "sweep":
             studies = _or_files(study_names(), ("yaml",))
             _positional(of_verb, "study", studies)
