@@ -3,7 +3,9 @@
 import csv
 from pathlib import Path
 
-from zoo.studies.tables import read_table, text_table, write_table
+import pytest
+
+from zoo.studies.tables import over_seeds, read_table, text_table, write_table
 
 ROWS = [{"norm": "batch", "acc": 0.123456}, {"norm": "그룹", "acc": None, "n": 3}]
 
@@ -27,3 +29,20 @@ def test_the_files_hold_the_rows_and_the_csv_all_digits(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_columns_below_each_other() -> None:
     assert text_table(ROWS, digits=2) == "norm    acc  n\nbatch  0.12\n그룹         3"
+
+
+def test_figures_are_taken_over_the_seeds_that_have_them() -> None:
+    rows = [
+        {"norm": "batch", "seed": 0, "acc": 0.5, "run": "a"},
+        {"norm": "layer", "seed": 0, "acc": 1, "loss": 2.0},
+        {"norm": "batch", "seed": 1, "acc": 0.7, "run": "b"},
+        {"norm": "batch", "seed": 2, "acc": None},
+    ]
+    first, second = over_seeds(rows, ["norm"])
+    assert first == {
+        "norm": "batch",
+        "seeds": 3,
+        "acc": pytest.approx(0.6),
+        "acc ± sd": pytest.approx(0.1 * 2**0.5),
+    }
+    assert second == {"norm": "layer", "seeds": 1, "acc": 1, "loss": 2.0}

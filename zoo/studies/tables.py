@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,37 @@ Rows = Sequence[Mapping[str, Value]]
 def header_of(rows: Rows) -> list[str]:
     """Return the names of all columns, in the order in which the rows bring them."""
     return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def over_seeds(rows: Rows, by: Sequence[str]) -> list[dict[str, Value]]:
+    """Return a row for each setting: the mean of each of its figures over the seeds.
+
+    Beside a figure stands its standard deviation, where there are several seeds.
+
+    Args:
+        rows: One for each run.
+        by: The columns that make a setting; of the others those with numbers are figures, but for
+            ``seed``.
+
+    >>> runs = [{"lr": 0.1, "seed": seed, "acc": acc} for seed, acc in ((0, 0.5), (1, 0.75))]
+    >>> over_seeds(runs, ["lr"])
+    [{'lr': 0.1, 'seeds': 2, 'acc': 0.625, 'acc ± sd': 0.1767766952966369}]
+    """
+    settings: dict[tuple[Value, ...], list[Mapping[str, Value]]] = {}
+    for row in rows:
+        settings.setdefault(tuple(row.get(name) for name in by), []).append(row)
+    figures = [name for name in header_of(rows) if name not in (*by, "seed")]
+    summary = []
+    for setting, runs in settings.items():
+        line: dict[str, Value] = {**dict(zip(by, setting, strict=True)), "seeds": len(runs)}
+        for name in figures:
+            values = [v for run in runs if isinstance(v := run.get(name), int | float)]
+            if values:
+                line[name] = statistics.fmean(values)
+            if len(values) > 1:
+                line[f"{name} ± sd"] = statistics.stdev(values)
+        summary.append(line)
+    return summary
 
 
 def cell(value: Value, digits: int) -> str:
