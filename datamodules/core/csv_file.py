@@ -1,4 +1,4 @@
-"""Reading a csv file: what is wrong with it is said by column, count and line."""
+"""Reading a csv file or a spreadsheet: what is wrong is said by column, count and line."""
 
 import csv
 from collections import Counter
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from datamodules.core.errors import DataError, known, refuse
 from datamodules.core.splits import composed
+from datamodules.core.spreadsheet import is_spreadsheet, sheet_rows, sheet_words
 from datamodules.core.text_file import (
     check_encoding,
     check_kind,
@@ -55,7 +56,7 @@ class Texts(NamedTuple):
 
 
 class CsvFile:
-    """A csv file: a header of column names, then rows.
+    """A csv file, or a spreadsheet read as one: a header of column names, then rows.
 
     Blank lines are passed over and blanks around a value removed. Empty values are missing, and so
     are NA, N/A, NaN, null and their like (pyarrow's list). Quoted values may hold the delimiter and
@@ -83,17 +84,18 @@ class CsvFile:
         if not self.path.is_file():
             fault = "is a folder" if self.path.is_dir() else "does not exist"
             raise refuse(option, str(path), f"give a csv file: this {fault}")
-        check_kind(self.path)
-        self.delimiter = delimiter or sniff_delimiter(self.path, encoding)
-        self.form = form_of(self.path, encoding)
+        check_kind(self.path, spreadsheets=True)
+        self._is_sheet = is_spreadsheet(self.path)
+        self._place = "row" if self._is_sheet else "line"
+        self.words = sheet_words(self.path) if self._is_sheet else ""
+        """How the file is read, for people."""
+        if not self._is_sheet:
+            self.delimiter = delimiter or sniff_delimiter(self.path, encoding)
+            self.form = form_of(self.path, encoding)
+            self.words = table_words("csv", self.form, self.delimiter)
         self._texts: dict[str, Any] = {}
         self._parsed: dict[str, tuple[Numbers, Mask]] = {}
         self._read_header()
-
-    @property
-    def words(self) -> str:
-        """How the file is read, for people."""
-        return table_words("csv", self.form, self.delimiter)
 
     def _read_header(self) -> None:
         records = self._records()
@@ -101,12 +103,15 @@ class CsvFile:
         self.columns = [composed(name.strip()) for name in header]
         """The columns' names."""
         if not header:
-            raise DataError(f"{self.name} is empty; give a csv file with a header and rows")
+            raise DataError(f"{self.name} is empty; give a file with a header and rows")
         if next(records, None) is None:
             raise DataError(f"{self.name} has a header but no rows; add some")
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each record that is not blank and the line that it starts in, the header first."""
+        if self._is_sheet:
+            yield from sheet_rows(self.path)
+            return
         with open_text(self.path, self.encoding) as file:
             reader, line = csv.reader(file, delimiter=self.delimiter), 1
             try:
@@ -118,13 +123,17 @@ class CsvFile:
                 raise self._unreadable(error) from None
 
     def lines(self) -> list[int]:
-        """Return the line that each row starts in, from 1."""
+        """Return the line that each row starts in, from 1; of a spreadsheet its number."""
         return [line for line, _ in islice(self._records(), 1, None)]
 
-    def _line(self, rows: Mask) -> int:
-        """Return the line of the first of some rows."""
+    def place(self, line: int) -> str:
+        """Return where a row stands that starts in some line, in words."""
+        return f"{self._place} {line}"
+
+    def _line(self, rows: Mask) -> str:
+        """Return where the first of some rows stands, "line 3"."""
         row = int(rows.argmax())
-        return next(islice(self._records(), row + 1, None))[0]
+        return self.place(next(islice(self._records(), row + 1, None))[0])
 
     def _unreadable(self, error: Exception) -> DataError:
         reason = " ".join(str(error).split())[:200]
@@ -141,7 +150,7 @@ class CsvFile:
             raise refuse(option, column, remedy)
 
     def _nearest(self, column: str) -> str:
-        if len(self.columns) == 1:
+        if len(self.columns) == 1 and not self._is_sheet:
             return f"delimiter {self.delimiter!r} finds one column only: set delimiter"
         return known(column, self.columns)
 
@@ -185,7 +194,32 @@ class CsvFile:
         from pyarrow import csv as arrow_csv
 
         # By number, since of two columns with one name pyarrow would take the last.
-        numbers = [str(self.columns.index(column)) for column in columns]
+        numbers = [self.columns.index(column) for column in columns]
+        missing = pa.array(arrow_csv.ConvertOptions().null_values)
+        columns_of_text = []
+        for column in self._sheet(numbers) if self._is_sheet else self._parted(numbers):
+            trimmed = pc.utf8_trim_whitespace(column)
+            is_missing = pc.is_in(trimmed, value_set=missing)
+            columns_of_text.append(pc.if_else(is_missing, None, trimmed))
+        return columns_of_text
+
+    def _sheet(self, numbers: Sequence[int]) -> list[Any]:
+        """Return some columns of a spreadsheet."""
+        import pyarrow as pa
+
+        if (fault := self._wrong_width()) is not None:
+            raise fault
+        rows = [record for _, record in islice(self._records(), 1, None)]
+        return [
+            pa.chunked_array([[row[number] for row in rows]], pa.string()) for number in numbers
+        ]
+
+    def _parted(self, columns: Sequence[int]) -> list[Any]:
+        """Return some columns of a csv file."""
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        numbers = [*map(str, columns)]
         # pyarrow itself passes over a byte order mark, and says where UTF-8 has faults.
         encoding = str(self.form.encoding).replace("utf-8-sig", "utf-8").replace("utf-8", "utf8")
         try:
@@ -208,26 +242,25 @@ class CsvFile:
             raise not_text(self.path, self.form) from None
         except pa.ArrowInvalid as error:
             raise self._fault(error) from None
-        missing = pa.array(arrow_csv.ConvertOptions().null_values)
-        columns_of_text = []
-        for number in numbers:
-            trimmed = pc.utf8_trim_whitespace(table[number])
-            is_missing = pc.is_in(trimmed, value_set=missing)
-            columns_of_text.append(pc.if_else(is_missing, None, trimmed))
-        return columns_of_text
+        return [table[number] for number in numbers]
 
     def _fault(self, error: Exception) -> DataError:
         """Return what is wrong with a file that pyarrow refuses."""
         if "UTF8" in str(error):
             return not_text(self.path, self.form)
+        return self._wrong_width() or self._unreadable(error)
+
+    def _wrong_width(self) -> DataError | None:
+        """Return which rows have more or fewer values than the header; None if none has."""
         width = len(self.columns)
         wrong = [(line, len(record)) for line, record in self._records() if len(record) != width]
         if not wrong:
-            return self._unreadable(error)
+            return None
         line, found = wrong[0]
         return DataError(
             f"{self.name} has {_many(len(wrong), 'row')} whose number of values is not the "
-            f"header's {width}, the first in line {line} with {found}; mend them or set delimiter"
+            f"header's {width}, the first in {self.place(line)} with {found}; mend them"
+            + ("" if self._is_sheet else " or set delimiter")
         )
 
     def _check_complete(self, columns: Iterable[str]) -> None:
@@ -240,7 +273,7 @@ class CsvFile:
         too = f" ({_many(others, 'other column')} lack{'s' * (others == 1)} some, too)"
         raise DataError(
             f"column {lacking[0]!r} of {self.name} has {_many(texts.null_count, 'missing value')}, "
-            f"the first in line {line}{too if others else ''}; fill or remove them"
+            f"the first in {line}{too if others else ''}; fill or remove them"
         )
 
     def _parse(self, column: str) -> tuple[Numbers, Mask]:
@@ -290,7 +323,7 @@ class CsvFile:
                 first = texts[int(found.argmax())].as_py()[:60]
                 raise DataError(
                     f"column {column!r} of {self.name} has {things}, {found.sum()} of {len(texts)} "
-                    f"values, the first being {first!r} in line {self._line(found)}; {how}, "
+                    f"values, the first being {first!r} in {self._line(found)}; {how}, "
                     f"or {remedy}"
                 )
 
@@ -318,7 +351,7 @@ class CsvFile:
         first = self._texts[composed(column)][int(rows.argmax())].as_py()[:60]
         return DataError(
             f"column {column!r} of {self.name} has {_many(int(rows.sum()), noun)} {which}, the "
-            f"first being {first!r} in line {self._line(rows)}; {remedy}"
+            f"first being {first!r} in {self._line(rows)}; {remedy}"
         )
 
     def texts(self, column: str) -> Texts:

@@ -29,6 +29,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+#: Spreadsheets that openpyxl reads.
+SPREADSHEETS = (".xlsx", ".xlsm")
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 _NAMES = {"utf-8-sig": "utf-8 with a byte order mark", "cp1252": "cp1252 (latin-1)"}
 
@@ -77,18 +79,30 @@ def kind(path: Path) -> str:
     return unpacked.suffix.lower()
 
 
-def check_kind(path: Path) -> None:
+def check_kind(path: Path, *, spreadsheets: bool = False) -> None:
     """Refuse a file that holds no plain text, by its extension.
+
+    Args:
+        path: The file.
+        spreadsheets: Whether one that openpyxl reads will do, where that is installed.
 
     Raises:
         DataError: Saying what to do with it.
     """
+    suffix, extra = kind(path), ""
+    if spreadsheets and suffix in SPREADSHEETS:
+        try:
+            import openpyxl  # noqa: F401
+        except ImportError:
+            extra = ", or pip install 'lightning-zoo[excel]'"
+        else:
+            return
     remedies = {
-        **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), "a spreadsheet; save it as csv"),
+        **dict.fromkeys((*SPREADSHEETS, ".xls", ".ods"), "a spreadsheet; save it as csv"),
         **dict.fromkeys((".zip", ".bz2", ".xz", ".zst", ".7z", ".tar"), "packed; unpack it first"),
     }
-    if (what := remedies.get(kind(path))) is not None:
-        raise DataError(f"{str(path)!r} is {what} and give that")
+    if (what := remedies.get(suffix)) is not None:
+        raise DataError(f"{str(path)!r} is {what} and give that{extra}")
 
 
 def form_of(path: Path, encoding: str | None = None) -> Form:

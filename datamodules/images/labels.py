@@ -151,11 +151,11 @@ class LabelTable:
         for column in columns:
             values = self._rows[column]
             if None in values:
-                line = self._lines.lines()[values.index(None)]
+                place = self._lines.place(self._lines.lines()[values.index(None)])
                 count = values.count(None)
                 raise DataError(
                     f"column {column!r} of {self.name} has {count} missing "
-                    f"value{'s' * (count > 1)}, the first in line {line}; fill or remove such rows"
+                    f"value{'s' * (count > 1)}, the first in {place}; fill or remove such rows"
                 )
 
     # ------------------------------------------------------------ labels
@@ -166,7 +166,7 @@ class LabelTable:
             rows = zip(*(self._rows[name] for name in chosen), strict=True)
             numbers = self._lines.lines()
             labels = [
-                flagged(chosen, row, self.name, f"line {number}")
+                flagged(chosen, row, self.name, self._lines.place(number))
                 for number, row in zip(numbers, rows, strict=True)
             ]
             self.class_names = list(chosen)
@@ -224,10 +224,10 @@ class LabelTable:
                         f"{'; '.join(labels[row])!r}; keep one, or write both in one row"
                     )
         if lacking:
-            line = self._lines.lines()[lacking[0]]
+            place = self._lines.place(self._lines.lines()[lacking[0]])
             more = f" and {len(lacking) - 1} more files" if len(lacking) > 1 else ""
             raise DataError(
-                f"{self.name} names {names[lacking[0]]!r} in line {line}{more}, which "
+                f"{self.name} names {names[lacking[0]]!r} in {place}{more}, which "
                 f"{shown(self.root)} does not hold; add them or remove the rows"
             )
         splits = self._rows[self.split_column] if self.split_column is not None else None

@@ -8,11 +8,12 @@ from pathlib import Path
 from datamodules.core.errors import DataError, refuse, shown
 from datamodules.core.split_names import split_of
 from datamodules.core.splits import composed
+from datamodules.core.text_file import SPREADSHEETS
 from datamodules.images.decode import list_images, no_images, skipped_reason
 from datamodules.images.folder import same_name
 from datamodules.images.labels import Columns, LabelTable
 
-_TABLES = (".csv", ".tsv")
+_TABLES = (".csv", ".tsv", *SPREADSHEETS)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from datamodules.tables.table import ArrayTable, PreparedTable
 
 
 class TableInputs(PreparedTable):
-    """Csv files to predict on, prepared as a trained net's own table was.
+    """Csv or xlsx files to predict on, prepared as a trained net's own table was.
 
     Any number of files, of your own and under your own licence. Columns are found by name, in any
     order; others, the target's among them, are passed over. Targets are NaN.

@@ -266,7 +266,7 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
 
 
 class CSVTable(TableDataModule):
-    """Your own table: a csv file with a header, of which one column is to be predicted.
+    """Your own table: a csv or xlsx file with a header, of which one column is to be predicted.
 
     Any number of rows that fit into memory, under the file's own licence. A column at least half of
     whose values are numbers is numeric, and standardised; any other one is categorical, and one-hot
@@ -277,7 +277,8 @@ class CSVTable(TableDataModule):
     of all values that the target lies in.
 
     Args:
-        path: The file; gzip may have packed it.
+        path: The file; gzip may have packed it. Of an xlsx file, which needs ``pip install
+            'lightning-zoo[excel]'``, the first sheet is read.
         target: The column to be predicted, of numbers.
         categorical: The columns whose values are categories, numbers or not, and no others; by
             default all columns of texts.

@@ -408,7 +408,8 @@ class TextClassification(TextDataModule):
     The size and the licence are the texts' own. As ``path``:
 
     - a file: csv or tsv (a header, then rows), json or jsonl (a list of objects, or an object a
-      line), fastText's lines (``__label__good A fine film``) or parquet; gzip may have packed it;
+      line), fastText's lines (``__label__good A fine film``), parquet, or xlsx (its first sheet; by
+      ``pip install 'lightning-zoo[excel]'``); gzip may have packed it;
     - a folder with such files named ``train*``, and perhaps ``val*`` or ``dev*`` and ``test*``;
     - a folder with a folder of .txt files for each class, or with a .txt file of one text a line
       for each class; or with such folders named train, val and test; or with one that holds these;

@@ -11,7 +11,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 from datamodules.core.errors import DataError, refuse
 from datamodules.core.json_file import json_rows
 from datamodules.core.splits import composed
+from datamodules.core.spreadsheet import is_spreadsheet, sheet_rows, sheet_words
 from datamodules.core.text_file import (
+    SPREADSHEETS,
     check_kind,
     form_of,
     kind,
@@ -28,7 +30,7 @@ Split = Literal["train", "val", "test"]
 #: Rows that are in memory at once.
 CHUNK_ROWS = 1000
 
-TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", *SPREADSHEETS)
 
 _LABEL = "__label__"
 
@@ -72,7 +74,7 @@ class SplitSource(Protocol):
 
 
 class Table:
-    """Files of one table: csv, tsv, json, jsonl or parquet by their extension, or fastText's.
+    """Files of one table: csv, tsv, json, jsonl, parquet or xlsx by extension, or fastText's.
 
     Of fastText's lines, ``__label__good A fine film``, the columns are ``label`` and ``text``.
 
@@ -92,7 +94,7 @@ class Table:
         for path in paths:
             if not path.is_file():
                 raise DataError(f"{str(path)!r} does not exist; give a file of texts")
-            check_kind(path)
+            check_kind(path, spreadsheets=True)
         self.name = repr(str(self.paths[0]))
         self.label_names: list[str] | None = None
         self._kinds = {path: _kind(path, layout.encoding) for path in paths}
@@ -112,7 +114,9 @@ class Table:
         texts = " and ".join(map(repr, self.layout.text_columns))
         labels = named_labels(self.layout.label_columns)
         written = self._kinds[path].strip(".")
-        if written != "parquet":
+        if is_spreadsheet(path):
+            written = sheet_words(path)
+        elif written != "parquet":
             written = table_words(
                 written, form_of(path, self.layout.encoding), self._delimiters[path]
             )
@@ -211,15 +215,19 @@ class Table:
             if self.layout.columns is None:
                 next(records)
             for line, record in records:
+                where = f"row {line}" if is_spreadsheet(path) else f"line {line}"
                 if len(record) != len(names):
                     raise DataError(
-                        f"{str(path)!r} has {len(record)} values in line {line} but "
+                        f"{str(path)!r} has {len(record)} values in {where} but "
                         f"{len(names)} columns; mend the row, or set delimiter or quoted"
                     )
-                yield f"line {line}", [record[place] for place in places]
+                yield where, [record[place] for place in places]
 
     def _csv_records(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Yield each record that is not blank, and the line that it starts in."""
+        if is_spreadsheet(path):
+            yield from sheet_rows(path)
+            return
         # A text may be longer than the module's limit of 128 kB, which all readers share.
         csv.field_size_limit(2**31 - 1)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.layout.quoted else csv.QUOTE_NONE
@@ -244,6 +252,8 @@ def _kind(path: Path, encoding: str | None) -> str:
         return ".parquet"
     if kind(path) in (".json", ".jsonl"):
         return ".json"
+    if is_spreadsheet(path):
+        return kind(path)
     if is_fasttext(path, encoding):
         return "fastText"
     return ".tsv" if kind(path) == ".tsv" else ".csv"

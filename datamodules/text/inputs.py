@@ -33,7 +33,7 @@ class TextInputs(PreparedText):
 
     Args:
         inputs: Texts as they are; paths of .txt files; and paths of csv (with a header), tsv, json,
-            jsonl, parquet or fastText files, of which each row is one text.
+            jsonl, parquet, xlsx or fastText files, of which each row is one text.
         class_names: The classes that the net tells apart.
         tokenizer: The tokenizer as JSON text.
         max_length: Tokens that a text has at most, special ones included; a longer one is cut.
@@ -97,7 +97,7 @@ class TextInputs(PreparedText):
 
     def _add_input(self, given: str) -> None:
         path = Path(given).expanduser()
-        is_path = kind(path) in (*TABLES, ".txt", ".xlsx") and not any(map(str.isspace, given))
+        is_path = kind(path) in (*TABLES, ".txt") and not any(map(str.isspace, given))
         if not is_path and not _is_file(path):
             self._add_text(textwrap.shorten(given, _NAME_LENGTH, placeholder=" ..."), given)
         elif not path.is_file():

@@ -233,8 +233,8 @@ BAD = {
         r"^'.*t\.csv' has more classes \(12\) than texts to train on \(8\); check what its labels",
     ),
     "a spreadsheet": (
-        lambda f: put(f / "t.xlsx", b"PK\3\4"),
-        r"'.*t\.xlsx' is a spreadsheet; save it as csv and give that",
+        lambda f: put(f / "t.xls", b"PK\3\4"),
+        r"'.*t\.xls' is a spreadsheet; save it as csv and give that",
     ),
     "a packed folder": (
         lambda f: put(f / "t.zip", b"PK\3\4"),
