@@ -10,7 +10,7 @@ USAGE = """\
 usage: zoo VERB [RECIPE ...] [--OPTION VALUE ...]
 
   zoo fit RECIPE                      train, then test the best checkpoint
-  zoo fit RECIPE --ckpt_path last     go on with the recipe's newest unfinished run
+  zoo fit RECIPE --ckpt_path last     go on with the recipe's unfinished run
   zoo check RECIPE                    try it out on one batch: what it understands, takes, costs
   zoo validate --ckpt_path FILE       validate a checkpoint
   zoo test --ckpt_path FILE           test a checkpoint
@@ -24,7 +24,8 @@ usage: zoo VERB [RECIPE ...] [--OPTION VALUE ...]
   zoo VERB [RECIPE] --help            all options of a verb, and of what a recipe names
 
 RECIPE is a YAML file or the name of a packaged recipe (zoo list recipes), as --config RECIPE is.
-Later files win over earlier ones, options over files. FILE may be last or best, of the newest run.
+Later files win over earlier ones, options over files. FILE may be last or best, of the run
+begun last.
 Try: zoo fit inception
 """
 

@@ -58,7 +58,7 @@ def run_verb(argv: list[str]) -> int:
         return sweep(rest)
     if verb not in VERBS:
         raise _unknown(verb)
-    from zoo.cli.request import check_names, take_apart
+    from zoo.cli.request import check_early, take_apart
 
     request = take_apart(argv)
     if any(flag.partition("=")[0].endswith(("help", "-h")) for flag in request.flags):
@@ -67,8 +67,7 @@ def run_verb(argv: list[str]) -> int:
         if (text := help_of(request)) is not None:
             print(text)
             return 0
-    if request.ckpt_path is None:  # else the checkpoint says which classes there are
-        check_names(request)
+    check_early(request)
     if not request.as_json:
         from zoo.cli.verbs import run
 

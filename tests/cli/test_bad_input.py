@@ -1,7 +1,9 @@
 """What a user can do wrong ends in one sentence, at once, with nothing written."""
 
+import json
 import pickle
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from PIL import Image
 
 import zoo as zoo_package
 from datamodules.core import hub
+from zoo.cli.request import check_early, take_apart
+from zoo.errors import UserError
 from zoo.run.checkpoint import LAYOUT
 from zoo.run.folder import RunFolder
 
@@ -94,8 +98,8 @@ OPTIONS = {
     "did you mean --model.lr?",
     "--resume x": "option --resume is not known; did you mean --ckpt_path?",
     "nonsense": "option names start with two dashes, unlike 'nonsense'",
-    "--data.root x": "option --data.root is not known; there are as_tuple, balanced, batch_size, "
-    "brightness, channels, contrast, crop_padding, cutout, horizontal_flip, hue, mean, "
+    "--data.root x": "option --data.root is not known; Digits takes as_tuple, balanced, "
+    "batch_size, brightness, channels, contrast, crop_padding, cutout, horizontal_flip, hue, mean, "
     "near_copies, num_workers, partition, policy, random_erasing, resident, rotate90, rotation, "
     "saturation, scale, seed, split_seed, std, ...",
     "--model.optimizer.lr 1": "option model.optimizer has no options of its own; "
@@ -160,6 +164,8 @@ OPTIONS = {
     "'torchvision.models.resnet81'; did you mean 'torchvision.models.resnet18'?",
     "--model.net zoo.nosuch.Net": "option model.net: there is no class 'zoo.nosuch.Net'; "
     "give the whole path, package.module.Class",
+    "--model Clasifier": "option model: there is no class 'Clasifier'; "
+    "did you mean 'ImageClassifier' or 'TextClassifier'?",
     "--data medmnist2": "option data: there is no class 'medmnist2'; did you mean 'MedMNIST'?",
     "--data Digit": "option data: there is no class 'Digit'; did you mean 'Digits'?",
     "--trainer.callbacks+=EarlyStoping": "option trainer.callbacks: there is no class "
@@ -224,6 +230,76 @@ OPTIONS = {
 @pytest.mark.parametrize("flags", OPTIONS)
 def test_option_is_refused(flags: str, refuse: Refuse) -> None:
     assert refuse(FIT + flags) == OPTIONS[flags]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--data.root x",
+        "--model.num_classes 7",
+        "--model.optimizer SDG",
+        "--model.optimizer lion",
+        "--model.net.activation swish",
+        "--model.net.aux_heads 7",
+        "--model.lr fast",
+        "--data.batch_size 1.5",
+        "--trainer.max_epochs many",
+        "--wandb maybe",
+        "--model Clasifier",
+        "--model.net GoogleNet",
+        "--data Digit",
+        "--data ImageFolder",
+    ],
+)
+def test_source_tells_what_is_refused(flags: str, zoo: Callable[..., Any]) -> None:
+    """No need for torch, for which one would wait."""
+    with pytest.raises(UserError) as refused:
+        check_early(take_apart(shlex.split(FIT + flags)))
+    assert str(refused.value) == OPTIONS[flags]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--model.lr 1e-3 --model.optimizer sgd --model.net.aux_heads true",
+        "--model.net AlexNet --data.horizontal_flip alternate --wandb off",
+        "--model.net Linear --model.net.in_features 3 --trainer.max_epochs -1",
+        "--trainer.precision 16 --trainer.limit_val_batches 0.5 --trainer.devices 2",
+        "--data ImageFolder --data.init_args.root x --data.image_size=32 --model.freeze null",
+        "--data ImageFolder --data.init_args '{root: x}' --trainer.gradient_clip_val 1",
+        "--data '{class_path: ImageFolder, init_args: {root: x}}' --seed_everything 3",
+        "--model.class_weights [1,2] --trainer.callbacks+=EarlyStopping --print_config",
+    ],
+)
+def test_source_refuses_nothing_that_may_be_meant(flags: str, zoo: Callable[..., Any]) -> None:
+    check_early(take_apart(shlex.split(FIT + flags)))
+
+
+def test_torch_is_not_loaded_for_a_refusal(zoo: Callable[..., Any]) -> None:
+    code = (
+        "import sys; from zoo.__main__ import main; "
+        "code = main(['fit', 'r.yaml', '--model.optimizer', 'rmsprp']); "
+        "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules); sys.exit(code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, "did you mean 'rmsprop'?" in ended.stderr) == (2, True), ended.stderr
+
+
+def test_run_s_own_recipe_tells_what_its_checkpoint_takes(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "mine" / "1"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "best.ckpt").touch()
+    recipe = {"model": "zoo.Classifier", "data": {"class_path": "datamodules.Digits"}}
+    (run / "recipe.yaml").write_text(json.dumps(recipe))
+    line = ["--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
+    with pytest.raises(UserError, match=r"^option data\.batch_size is 'x'; give a whole number$"):
+        check_early(take_apart(["test", *line, "--data.batch_size", "x"]))
+    with pytest.raises(UserError, match=r"^option --data\.root is not known; Digits takes as_tup"):
+        check_early(take_apart(["test", *line, "--data.root", "x"]))
+    other = ["--inputs", "a.png", "--data.root", "x"]  # whose class only the checkpoint names
+    check_early(take_apart(["predict", *line, *other]))
+    (run / "recipe.yaml").write_text("")
+    check_early(take_apart(["test", *line, "--data.batch_size", "x"]))
 
 
 FRAGMENTS = {
@@ -296,7 +372,7 @@ def test_option_of_a_recipe_is_refused_with_the_file(text: str, refuse: Refuse) 
         ),
         (  # alike by what stands before the last dot alone
             "trainer: {nope: 3}",
-            "recipe 'mine.yaml': option trainer.nope is not known; there are accelerator, "
+            "recipe 'mine.yaml': option trainer.nope is not known; Trainer takes accelerator, "
             "accumulate_grad_batches, barebones, benchmark, callbacks, check_val_every_n_epoch, "
             "default_root_dir, detect_anomaly, deterministic, devices, enable_autolog_hparams, "
             "enable_checkpointing, enable_model_summary, enable_progress_bar, ...",

@@ -13,7 +13,9 @@ Refuse = Callable[..., str]
 #: What is given beside the small recipe, as one writes it in a shell, and the sentence; up to a
 #: space where the rest is Lightning's own, or a list that grows.
 LINES = {
-    "--trainer.max_epochs 1e3": "option trainer.max_epochs is 1000.0; give a whole number",
+    "--trainer.max_epochs 1e3": (
+        "option trainer.max_epochs is 1000.0; give a whole number or null"
+    ),
     "--trainer.max_epochs [1]": "option trainer.max_epochs is [1]; give a whole number or null",
     "--trainer.max_epochs true": "option trainer.max_epochs is true; give a whole number",
     "--trainer.max_epochs ''": "option trainer.max_epochs is ''; give a whole number or null",
@@ -175,9 +177,9 @@ LINES = {
     ),
     "--checkpoint.stop_seconds soon": "option checkpoint.stop_seconds is 'soon'; give a number",
     "--checkpoint 3": "option checkpoint is 3; set its options one by one, --checkpoint.NAME VALUE",
-    "--checkpoint.nope 3": "option --checkpoint.nope is not known; there are ",
-    "--seed_everything 1.5": "option seed_everything is 1.5; give a whole number, true or false",
-    "--seed_everything x": "option seed_everything is 'x'; give a whole number, true or false",
+    "--checkpoint.nope 3": "option --checkpoint.nope is not known; Checkpoints takes ",
+    "--seed_everything 1.5": "option seed_everything is 1.5; give a whole number",
+    "--seed_everything x": "option seed_everything is 'x'; give a whole number",
     "--seed_everything 4294967296": (
         "option seed_everything is 4294967296; give a number from 0 to 4294967295"
     ),
@@ -317,7 +319,9 @@ LINES = {
     "--model.net ResNet --model.net.depth 21": (
         "option model.net.depth is 21; give 20, 32, 44, 56, 110, 18, 34, 50 or 101"
     ),
-    "--model.net ResNet --model.net.depth x": "option model.net.depth is 'x'; give a whole number",
+    "--model.net ResNet --model.net.depth x": (
+        "option model.net.depth is 'x'; give 20, 32, 44, 56, 110, 18, 34, 50 or 101"
+    ),
     "--model.net ResNet --model.net.depth 0": (
         "option model.net.depth is 0; give 20, 32, 44, 56, 110, 18, 34, 50 or 101 (did you "
         "mean '50'?)"
@@ -363,7 +367,7 @@ LINES = {
     "--data.resident 3": "option data.resident is 3; give true or false",
     "--data.balanced 3": "option data.balanced is 3; give true or false",
     "--data.partition 3": "option data.partition is 3; give a Share or null",
-    "--data.num_classes 10": "option --data.num_classes is not known; there are ",
+    "--data.num_classes 10": "option --data.num_classes is not known; Digits takes ",
     "--data CIFAR10 --data.val_size x": "option data.val_size is 'x'; give a whole number",
     "--data ImageNpz --data.path nope.npz": (
         "option data.path is 'nope.npz'; give an npz file that exists"
@@ -387,7 +391,7 @@ LINES = {
     "- 3": "option names start with two dashes, unlike '-'",
     "-- 3": "option names start with two dashes, unlike '--'",
     "--=3": "option names start with two dashes, unlike '--=3'",
-    "--model.=3": "option --model. is not known; there are ",
+    "--model.=3": "option --model. is not known; ImageClassifier takes ",
     "--.lr 3": "option --.lr is not known; did you mean --model.lr?",
     "--model..lr 3": "option --model..lr is not known; did you mean --model.lr?",
     "--model.net.net.norm batch": (

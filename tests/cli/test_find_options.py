@@ -16,7 +16,7 @@ from zoo.catalog.options import choices_of, options_of
 from zoo.catalog.source import find, named_lines
 from zoo.cli.cli import ZooCLI
 from zoo.cli.guide import line_to_try, uses
-from zoo.cli.request import Request, check_names, take_apart
+from zoo.cli.request import Request, check_early, take_apart
 from zoo.cli.sections import RUN_OPTIONS, sections_of
 from zoo.errors import UserError
 from zoo.metrics.names import FigureName
@@ -84,7 +84,8 @@ def test_each_thing_has_a_line_and_a_command_that_is_understood(kind: str) -> No
         if line is not None:
             verb, *words = shlex.split(line)[1:]
             request = take_apart([verb, *words])
-            check_names(request)
+            if request.ckpt_path is None:  # else a run has to be there
+                check_early(request)
 
 
 def test_all_figures_of_tasks_are_listed() -> None:
@@ -115,6 +116,8 @@ def test_search_by_name_pattern_part_and_line() -> None:
     ]  # fmt: skip
     with pytest.raises(UserError, match="nothing among the nets matches 'GoogleNett'; did you"):
         search("nets", "GoogleNett")
+    with pytest.raises(UserError, match="did you mean 'RNNClassifier', 'TransformerClassifier', "):
+        search(None, "Clasifier")
 
 
 def test_recipes_that_name_a_thing() -> None:
@@ -167,6 +170,47 @@ def test_help_of_a_verb_starts_with_what_the_recipe_names(zoo: Zoo) -> None:
     other = zoo("fit inception --model.net MLP --model.lr 0.5 --help").out
     assert "\nnet MLP (" in other
     assert "[a number or null; now 0.5; default null]" in other
+
+
+def test_help_of_what_does_not_train_starts_with_what_a_checkpoint_leaves_open(
+    zoo: Zoo, checkpoint: Path
+) -> None:
+    for line in ("predict --help", f"test --ckpt_path {checkpoint} --help"):
+        shown = zoo(line).out
+        places = [shown.find(title) for title in ("\nthe run:", "\n--data NAME", "\ndata Digits")]
+        places = [place for place in places if place >= 0] + [shown.index("\nLightning's Trainer:")]
+        assert places == sorted(places)
+        assert "--trainer.max_epochs" not in shown
+        assert "--checkpoint.monitor" not in shown
+        assert "--wandb_checkpoint" not in shown
+        assert shown.find("\ntask ") == -1 or shown.index("\ntask ") > places[-1]
+
+
+@pytest.mark.parametrize("name", ["quiet", "json", "print_config"])
+def test_a_switch_is_neither_required_nor_has_a_default(name: str, zoo: Zoo) -> None:
+    for line in ("fit --help", f"help {name}"):
+        about = zoo(line).out.split(f"  --{name}\n")[1].split("\n")[0]
+        assert about.endswith(".")
+
+
+@pytest.mark.parametrize("option", [each.name for each in RUN_OPTIONS])
+def test_help_shows_options_of_the_run(option: str, zoo: Zoo) -> None:
+    assert zoo(f"help {option}").out.startswith(f"  --{option}\n")
+    assert zoo(f"help --{option}").out == zoo(f"help {option}").out or option == "json"
+    shown = json.loads(zoo(f"help {option} --json").out)
+    assert shown[0]["option"] == f"--{option}"
+    assert not shown[0]["required"]
+
+
+def test_a_name_stands_once_under_each_title_of_the_list(zoo: Zoo) -> None:
+    titles: dict[str, list[str]] = {}
+    for line in zoo("list").out.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            names = titles.setdefault(line, [])
+        else:
+            names.append(line.split()[0])
+    assert "losses of masks:" in titles
+    assert all(len(names) == len(set(names)) for names in titles.values())
 
 
 def test_help_of_each_verb_and_section(zoo: Zoo) -> None:

@@ -78,7 +78,7 @@ def test_newest_run_is_that_of_the_latest_time(tmp_path: Path) -> None:
     assert runs_of(tmp_path, None, "last") == [other, new, old]
     assert newest_checkpoint("best", tmp_path, "resnet") == new / "checkpoints" / "best.ckpt"
     assert newest_checkpoint("last", tmp_path, None) == other / "checkpoints" / "last.ckpt"
-    with pytest.raises(UserError, match=r"lr=1-20261127-101500-0a1b2c' has no best\.ckpt"):
+    with pytest.raises(UserError, match=r"lr=1-20261127-101500-0a1b2c', has no best\.ckpt"):
         newest_checkpoint("best", tmp_path, None)
     with pytest.raises(UserError, match=r"there is no run in '.*'; `zoo fit` makes one"):
         newest_checkpoint("best", tmp_path / "elsewhere", None)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.catalog.other_names import NOT_OFFERED
 from zoo.optim.muon import MuonAdamW, orthogonalise
 from zoo.optim.optimizers import (
     DEFAULTS,
-    NOT_OFFERED,
     OptimizerName,
     build_optimizer,
     parameter_groups,

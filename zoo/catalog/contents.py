@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import fnmatch
 import importlib
+import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -51,20 +53,24 @@ class NameList(NamedTuple):
         alias: What it is called there.
         option: The option.
         recipe: A recipe that has it.
+        of: What they are for, where the same names are for several things.
     """
 
     module: str
     alias: str
     option: str
     recipe: str
+    of: str = ""
 
 
 _NAMES = {
     "losses": (
-        NameList("zoo.losses.classification", "ClassificationLoss", "model.loss", "resnet"),
-        NameList("zoo.losses.regression", "RegressionLoss", "model.loss", "regression"),
-        NameList("zoo.losses.segmentation", "SegmentationLoss", "model.loss", "unet"),
-        NameList("zoo.tasks.preference", "PreferenceLoss", "model.loss", "llm/dpo"),
+        NameList(
+            "zoo.losses.classification", "ClassificationLoss", "model.loss", "resnet", "classes"
+        ),
+        NameList("zoo.losses.regression", "RegressionLoss", "model.loss", "regression", "numbers"),
+        NameList("zoo.losses.segmentation", "SegmentationLoss", "model.loss", "unet", "masks"),
+        NameList("zoo.tasks.preference", "PreferenceLoss", "model.loss", "llm/dpo", "preferences"),
     ),
     "norms": (NameList("zoo.nets.layers.norms", "NormName", "model.net.norm", "resnet"),),
     "activations": (
@@ -80,6 +86,8 @@ KINDS = (*_PACKAGES, *_NAMES, "recipes", "overlays", "studies")
 FILES = ("recipes", "overlays", "studies")
 #: The folder of the recipes that holds the studies.
 STUDIES = "studies"
+#: Names that a question asks after.
+_MOST_PROPOSED = 4
 #: Data sets of several, each told by ``about()`` of a module that imports nothing but a little of
 #: the standard library.
 _COLLECTIONS = {"MedMNIST": "datamodules.images.medmnist_sets"}
@@ -101,6 +109,12 @@ class Entry(NamedTuple):
     about: str
     path: str = ""
     names: NameList | None = None
+
+    @property
+    def title(self) -> str:
+        """What it stands under in a list."""
+        of = self.names.of if self.names else ""
+        return f"{self.kind} of {of}" if of else self.kind
 
 
 def recipes_folder() -> Path:
@@ -200,9 +214,31 @@ def search(kind: str | None, pattern: str | None) -> list[Entry]:
     ):
         if found := [entry for entry in everything if finds(entry)]:
             return found
-    near = nearest(pattern, [entry.name for entry in everything])
-    hint = f"did you mean {near!r}?" if near else "`zoo list` shows what there is"
+    hint = question(pattern, [entry.name for entry in everything])
+    hint = hint or "`zoo list` shows what there is"
     raise UserError(f"nothing among the {kind or 'entries'} matches {pattern!r}; {hint}")
+
+
+def question(name: str, names: Iterable[str]) -> str | None:
+    """Return "did you mean ...?" of the names that are near; None where none is.
+
+    All that share a word which is nearer than any whole name, as ``Classifier`` is to
+    ``Clasifier``; else the nearest.
+    """
+    known = list(dict.fromkeys(names))
+    words = {each: re.findall(r"[A-Z][a-z\d]+|[A-Z]+(?![a-z])|[a-z\d]+", each) for each in known}
+    word = nearest(name, chain.from_iterable(words.values()), 0.8)
+    whole = nearest(name, known)
+    near = [whole] if whole else []
+    if word is not None and (whole is None or _likeness(name, word) > _likeness(name, whole)):
+        near = [each for each in known if word.lower() in map(str.lower, words[each])]
+    near = [repr(each) for each in near][:_MOST_PROPOSED]
+    either = " or ".join(filter(None, [", ".join(near[:-1]), *near[-1:]]))
+    return f"did you mean {either}?" if near else None
+
+
+def _likeness(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
 
 
 def more_about(entry: Entry) -> Iterator[str]:

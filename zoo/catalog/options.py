@@ -59,6 +59,11 @@ class Option:
     meanings: tuple[tuple[str, str], ...] = ()
 
     @property
+    def is_switch(self) -> bool:
+        """Whether it is given without a value."""
+        return not self.takes and self.default == "false"
+
+    @property
     def takes(self) -> str:
         """What it may be, in words."""
         kinds = [kind for kind in self.kinds if kind != "null"]

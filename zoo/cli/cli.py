@@ -135,8 +135,8 @@ class ZooCLI(LightningCLI):
             "--ckpt_path",
             type=str | None,
             default=None,
-            help="A checkpoint to start from: a file, or last or best of the newest run; for fit, "
-            "last of the newest that has not come to its end.",
+            help="A checkpoint to start from: a file, or last or best of the run begun last; "
+            "for fit, last of the one that has not come to its end.",
         )
         if self.request.verb == "predict":
             parser.add_argument(

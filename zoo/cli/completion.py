@@ -90,10 +90,10 @@ def _add_options(parser: argparse.ArgumentParser, verb: str, words: list[str]) -
         "inputs": FilesCompleter(),
     }
     for option in RUN_OPTIONS:
-        if option.takes:
-            _option(parser, option.name, own.get(option.name) or _names(option.choices))
-        else:
+        if option.is_switch:
             parser.add_argument(f"--{option.name}", action="store_true")
+        else:
+            _option(parser, option.name, own.get(option.name) or _names(option.choices))
     for kind, prefix in PREFIXES.items():
         _option(parser, prefix, _names([entry.name for entry in entries(kind)]))
     for section in _sections(words):

@@ -296,6 +296,28 @@ def value_of(key: str, layers: list[dict[str, Any]], flags: list[str]) -> Any:
     return found
 
 
+def flag_values(flags: list[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield name and value of each flag; None where it stands alone."""
+    for place, flag in enumerate(flags):
+        name, equals, value = flag.partition("=")
+        if not flag.startswith("--"):
+            continue
+        following = flags[place + 1] if place + 1 < len(flags) else "--"
+        alone = not equals and following.startswith("--")
+        whole = name.removeprefix("--").replace(".init_args", "")
+        yield whole, None if alone else value if equals else following
+
+
+def read_word(word: str) -> Any:
+    """Return what a word of the command line stands for: JSON or YAML, or else a text."""
+    try:
+        return json.loads(word)
+    except ValueError:
+        with suppress(yaml.YAMLError, UserError):
+            return yaml.load(word, Loader=_StrictLoader)
+    return word
+
+
 def optimizer_resets(layers: list[dict[str, Any]], flags: list[str]) -> list[str | None]:
     """Return what has to stand before each layer, and the flags as the last, or None.
 

@@ -50,10 +50,10 @@ def export(argv: list[str]) -> int:
         "--ckpt_path",
         required=True,
         metavar="FILE",
-        help="what `fit` saved, or last or best of the newest run",
+        help="what `fit` saved, or last or best of the run begun last",
     )
     parser.add_argument(
-        "--config", action="append", default=[], metavar="RECIPE", help="whose newest run is meant"
+        "--config", action="append", default=[], metavar="RECIPE", help="whose run is meant"
     )
     parser.add_argument(
         "--trainer.default_root_dir", dest="root", metavar="FOLDER", help="where runs are kept"

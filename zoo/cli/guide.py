@@ -12,6 +12,7 @@ from typing import Any
 from zoo.catalog.contents import (
     FILES,
     KINDS,
+    VERBS,
     Entry,
     entries,
     more_about,
@@ -21,6 +22,7 @@ from zoo.catalog.contents import (
     text_of,
 )
 from zoo.catalog.options import Option, own_options
+from zoo.cli.sections import run_options
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 
@@ -80,7 +82,8 @@ def explain_things(argv: list[str]) -> int:
     parser = VerbParser(prog="zoo help", description="Show all about a thing, or an option.")
     parser.add_argument("name", help="see `zoo list`, or an option such as norm")
     parser.add_argument("--json", action="store_true", help="one JSON document")
-    options = parser.parse_args([word.lstrip("-") if "." in word else word for word in argv])
+    own = ("--json", "--help", "-h")
+    options = parser.parse_args([word if word in own else word.lstrip("-") for word in argv])
     name = options.name.rpartition(".")[2] if "/" not in options.name else options.name
     places = list(places_of(name)) if name.islower() else []
     try:
@@ -116,17 +119,17 @@ def _show(found: list[Entry], *, as_json: bool, whole: bool) -> None:
 def table(found: Iterable[Entry]) -> str:
     """Return a line about each thing, below its kind."""
     lines = []
-    for kind, group in groupby(found, key=lambda entry: entry.kind):
+    for title, group in groupby(found, key=lambda entry: entry.title):
         rows = list(group)
         width = max(len(entry.name) for entry in rows)
-        lines.append(f"{kind}:")
+        lines.append(f"{title}:")
         lines += [f"  {entry.name:<{width}}  {entry.about}".rstrip() for entry in rows]
     return "\n".join(lines)
 
 
 def all_about(entry: Entry) -> str:
     """Return the text about one thing: what it is, its options, its recipes, a line to try."""
-    parts = [f"{entry.kind}:\n  {entry.name}"]
+    parts = [f"{entry.title}:\n  {entry.name}"]
     if entry.kind in FILES:
         parts.append(recipe_text(entry.name))
     elif entry.names is not None:
@@ -161,17 +164,21 @@ def option_lines(
         now: What recipe and command line set them to.
     """
     for option in options:
-        name = f"--{prefix}.{option.name}" if prefix else f"--{option.name}"
         facts = [option.takes]
         if now and option.name in now:
             facts.append(f"now {now[option.name]}")
         facts.append("required" if option.default is None else f"default {option.default}")
-        text = f"{option.about} [{'; '.join(filter(None, facts))}]".strip()
+        known = "" if option.is_switch else f"[{'; '.join(filter(None, facts))}]"
+        text = f"{option.about} {known}".strip()
         indent = " " * 6
-        yield f"  {name}"
+        yield f"  {_flag(prefix, option)}"
         yield textwrap.fill(
             text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
         )
+
+
+def _flag(prefix: str, option: Option) -> str:
+    return "--" + ".".join(filter(None, [prefix, option.name]))
 
 
 def uses(entry: Entry) -> list[str]:
@@ -231,7 +238,12 @@ def _value_of(entry: Entry) -> str:
 
 
 def places_of(name: str) -> Iterator[tuple[str, str, Option]]:
-    """Yield section, class and option for each class that takes an option of that name."""
+    """Yield section, class and option for each class that takes an option of that name.
+
+    An option of the run stands in no section, and in place of the class are its verbs.
+    """
+    for verb in VERBS:
+        yield from (("", f"zoo {verb}", each) for each in run_options(verb) if each.name == name)
     sections = [("checkpoint", "zoo.callbacks.checkpoints.Checkpoints")]
     sections.append(("trainer", "zoo.cli.precision.Trainer"))
     for kind, prefix in PREFIXES.items():
@@ -262,6 +274,8 @@ def _about_option(places: list[tuple[str, str, Option]]) -> Iterator[str]:
 
 def _json_of(entry: Entry, *, whole: bool) -> dict[str, Any]:
     about: dict[str, Any] = {"kind": entry.kind, "name": entry.name, "about": entry.about}
+    if entry.names is not None and entry.names.of:
+        about["of"] = entry.names.of
     if not whole:
         return about
     if entry.path:
@@ -281,7 +295,7 @@ def _option_json(prefix: str, option: Option) -> dict[str, Any]:
     import yaml
 
     return {
-        "option": f"--{prefix}.{option.name}",
+        "option": _flag(prefix, option),
         "about": option.about,
         "takes": option.takes,
         "choices": list(option.choices),

@@ -15,11 +15,10 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from datamodules.core.errors import did_you_mean, nearest, shown
-from zoo.catalog.contents import exports
+from datamodules.core.errors import nearest, shown
 from zoo.catalog.facts import FACTS
+from zoo.cli.values import misfit, shown_text
 from zoo.errors import OptionError, UserError
-from zoo.optim.optimizers import NOT_OFFERED
 from zoo.run.trust import why_refused
 
 _TYPES = {
@@ -38,21 +37,7 @@ _TYPES = {
 }
 #: Options that a recipe cannot set.
 _NOT_SHOWN = {"config", "trust", "inputs", "quiet"}
-#: What other programs call losses, norms and activations.
-_OTHER_NAMES = {
-    "ce": "cross_entropy",
-    "bce": "binary_cross_entropy",
-    "l1": "mae",
-    "l2": "mse",
-    "pinball": "quantile",
-    "bn": "batch",
-    "gn": "group",
-    "ln": "layer",
-    "swish": "silu",
-}
 _VALUES = {"bool": ["true", "false"], "NoneType": ["null"]}
-#: What an option's short names stand for, by the last part of the option's name.
-_KINDS = {"model": "tasks", "net": "nets", "data": "data"}
 _PACKAGES = {"callbacks": "callbacks", "logger": "loggers", "profiler": "profilers"}
 
 
@@ -260,23 +245,7 @@ def _type(found: re.Match[str], place: str, options: list[str]) -> OptionError:
         else:
             short = name.rsplit(".", 1)[-1]
             wanted.append(_TYPES.get(name) or _TYPES.get(short) or f"a {short.rstrip(']')}")
-    last = place.rpartition(".")[2]
-    if last == "optimizer" and value.lower() in NOT_OFFERED:
-        return OptionError("", f" is {_shown(value)}; {NOT_OFFERED[value.lower()]}")
-    usual = _OTHER_NAMES.get(value.lower())
-    hint = did_you_mean(usual if usual in values else value, values)
-    words = list(dict.fromkeys([*wanted, *values]))
-    either = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-    if value.startswith("NestedArg("):
-        return OptionError("", f" has no options of its own; give {either}")
-    return OptionError("", f" is {_shown(value)}; give {either}{hint}")
-
-
-def _shown(value: str) -> str:
-    """Return a value as one writes it in YAML, texts in quotes."""
-    yaml_words = {"True": "true", "False": "false", "None": "null"}
-    is_number = re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|\[.*\]|\{.*\}", value)
-    return yaml_words.get(value) or (value if is_number else repr(value))
+    return OptionError("", misfit(place, value, wanted, values).reason)
 
 
 def _split(types: str) -> list[str]:
@@ -296,8 +265,6 @@ def _unknown_class(found: re.Match[str], place: str, options: list[str]) -> Opti
     last = place.split(".")[-1]
     if module:  # only what is imported already
         names = [each for each in dir(sys.modules.get(module)) if not each.startswith("_")]
-    elif last in _KINDS:
-        names = [each for each, _ in exports(_KINDS[last])]
     else:
         package = sys.modules.get(f"lightning.pytorch.{_PACKAGES.get(last)}")
         names = dir(package) if package else []
@@ -332,7 +299,7 @@ def _missing(found: re.Match[str], place: str, options: list[str]) -> OptionErro
 
 def _no_mapping(found: re.Match[str], place: str, options: list[str]) -> OptionError:
     return OptionError(
-        "", f" is {_shown(found['value'])}; set its options one by one, --{place}.NAME VALUE"
+        "", f" is {shown_text(found['value'])}; set its options one by one, --{place}.NAME VALUE"
     )
 
 

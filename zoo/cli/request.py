@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -27,8 +28,9 @@ from zoo.cli.config import (
 )
 from zoo.cli.run_name import varied
 from zoo.cli.runs import NEWEST, newest_checkpoint
-from zoo.cli.sections import check_flags, check_layer
+from zoo.cli.sections import check_flags, check_layer, check_required
 from zoo.errors import OptionError, UserError
+from zoo.run.names import check_local
 
 #: What every recipe starts from.
 DEFAULTS = Path(__file__).parents[1] / "defaults.yaml"
@@ -213,6 +215,8 @@ def find_recipe(name: str) -> Path:
     if os.path.isdir(path):
         raise refuse("config", name, "it is a folder: give a YAML file in it")
     known = [*recipe_names(), *study_names(), *(file.stem for file in Path().glob("*.yaml"))]
+    if inside := [each for each in recipe_names() if each.startswith(f"{key}/")]:
+        raise refuse("config", name, f"give a recipe in it: {', '.join(inside)}")
     hint = did_you_mean(key, known) or "; `zoo list recipes` shows what there is"
     raise refuse("config", name, f"give a file or the name of a packaged recipe{hint}")
 
@@ -221,7 +225,7 @@ def build_arguments(request: Request) -> Arguments:
     """Read recipes and checkpoint, and put all layers into their order.
 
     Raises:
-        UserError: If a file cannot be used, a checkpoint is missing or a fact is set by hand.
+        UserError: If a file cannot be used, or an option is not that of the checkpoint's classes.
     """
     from zoo.run.checkpoint import check_complete, read_checkpoint
 
@@ -231,8 +235,6 @@ def build_arguments(request: Request) -> Arguments:
         in_file = layer.pop("ckpt_path", None)
         request.ckpt_path = request.ckpt_path or in_file
     recipes = read[len(read) - len(request.layered) :]
-    refuse_deep(request.flags)
-    refuse_facts(recipes, request.flags)
     sources = {
         json.dumps(layer): f"recipe {str(path)!r}"
         for path, layer in zip(request.layered, recipes, strict=True)
@@ -258,15 +260,14 @@ def build_arguments(request: Request) -> Arguments:
     return Arguments(words, sources, checkpoint, varied(request.layered, layers, flags))
 
 
-def check_names(request: Request, layers: list[Layer] | None = None) -> None:
-    """Check that there is a recipe, and the names of all options of recipes and flags.
+def check_early(request: Request) -> None:
+    """Refuse what recipes and flags get wrong as far as source tells, before torch is imported.
 
-    Args:
-        request: The command line.
-        layers: The layers of the configuration with the recipes as the last, where they are read.
+    Of a checkpoint the recipe that lies beside it tells which classes there are. Where there is
+    none, and where ``fit`` looks for a run to go on with, all is left to the parser.
 
     Raises:
-        UserError: If there is no such option, or no recipe to train by.
+        UserError: If there is no such option, class, value or file, or no recipe to train by.
     """
     if request.trains and not request.recipes and request.ckpt_path is None:
         named = {flag.partition("=")[0] for flag in request.flags}
@@ -275,8 +276,46 @@ def check_names(request: Request, layers: list[Layer] | None = None) -> None:
                 f"{request.verb} needs a recipe: give --config NAME, `zoo list recipes` shows "
                 "those at hand (or name --model and --data)"
             )
-    if layers is None:
-        layers = [read_layer(path) for path in (DEFAULTS, *request.layered)]
+    layers = [read_layer(path) for path in (DEFAULTS, *request.recipes)]
+    for layer in layers:
+        request.ckpt_path = request.ckpt_path or layer.get("ckpt_path")
+    recipes = layers[len(layers) - len(request.layered) :]
+    refuse_deep(request.flags)
+    refuse_facts(recipes, request.flags)
+    flags = expand_flags(request.flags)
+    if request.ckpt_path is None and request.trains:
+        check_names(request, layers)
+        if not _asks(request):
+            check_required(layers, flags)
+    elif not request.trains or NEWEST.get(str(request.ckpt_path)) != "last":
+        find_checkpoint(request, layers)
+        if request.ckpt_path is not None:
+            check_local(request.ckpt_path)
+            run = recipe_of_run(request.ckpt_path)
+            if run is not None:
+                if request.inputs:  # which other classes prepare than those of the training
+                    run.pop("data", None)
+                check_names(request, [layers[0], run, *recipes])
+
+
+def recipe_of_run(checkpoint: str) -> Layer | None:
+    """Return the recipe of the run that made a checkpoint; None where none lies beside it."""
+    path = Path(checkpoint).resolve().parents[1] / "recipe.yaml"
+    with suppress(UserError):  # it is the user's, but not what the command asks for
+        return read_layer(path) if path.is_file() else None
+    return None
+
+
+def check_names(request: Request, layers: list[Layer]) -> None:
+    """Check options, classes and values of recipes and flags, as far as source tells.
+
+    Args:
+        request: The command line.
+        layers: The layers of the configuration with the recipes as the last.
+
+    Raises:
+        UserError: If there is no such option or class, or one takes no such value.
+    """
     for path, count in zip(reversed(request.layered), range(len(layers), 0, -1), strict=False):
         try:
             check_layer(layers[:count])
@@ -309,11 +348,11 @@ def find_checkpoint(request: Request, layers: list[Layer]) -> None:
             path = unfinished_run(root, str(recipe), layers, request.flags)
         else:
             path = newest_checkpoint(which, root, recipe)
-        if request.verb in ("predict", "export"):
+        if request.verb != "fit":  # which says in which folder it goes on
             print(f"checkpoint {nearby(path)}", file=sys.stderr)
         request.ckpt_path = str(path)
     if request.ckpt_path is None and not request.trains and not _asks(request):
         raise UserError(
-            f"{request.verb} needs a checkpoint: give --ckpt_path FILE, or last or best for the "
-            "newest run's; without one the weights would be random"
+            f"{request.verb} needs a checkpoint: give --ckpt_path FILE, or last or best of "
+            "the run begun last; without one the weights would be random"
         )

@@ -6,11 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from zoo.cli.config import Layer
+from zoo.cli.config import Layer, flag_values, read_word
 from zoo.cli.sections import sections_of
 
 #: Longer names are cut between options, longer values within.
@@ -69,7 +66,8 @@ def _different(layers: list[Layer], flags: list[str]) -> Iterator[tuple[str, str
     """Yield each option that a flag sets to something else than it would be without."""
     before = {each.prefix: each for each in sections_of(layers, [])}
     sections = {each.prefix: each for each in sections_of(layers, flags)}
-    for name, value in _values(flags):
+    for flag, given in flag_values(flags):
+        name, value = flag.rstrip("+"), "true" if given is None else given
         if name in _ASIDE:
             continue
         if name in sections:
@@ -84,28 +82,8 @@ def _different(layers: list[Layer], flags: list[str]) -> Iterator[tuple[str, str
         was = before[prefix].now.get(last) if section else None
         if was is None and option is not None:
             was = option.default
-        if was is None or _read(was) != _read(value):
+        if was is None or read_word(was) != read_word(value):
             yield name, value
-
-
-def _values(flags: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield name and value of each flag."""
-    for place, flag in enumerate(flags):
-        name, equals, value = flag.partition("=")
-        if not flag.startswith("--"):
-            continue
-        if not equals:
-            following = flags[place + 1] if place + 1 < len(flags) else "--"
-            value = "true" if following.startswith("--") else following
-        yield name.removeprefix("--").rstrip("+").replace(".init_args", ""), value
-
-
-def _read(text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-        return float(value) if isinstance(value, str) else value  # 1e-3, to YAML a word
-    except (yaml.YAMLError, ValueError):
-        return text
 
 
 def _shortened(value: str) -> str:

@@ -11,14 +11,14 @@ from datamodules.core.errors import refuse
 from zoo.errors import UserError
 from zoo.run.names import run_id
 
-#: What stands for a file of the newest run.
+#: What stands for a file of the run that began last.
 NEWEST = {"last": "last", "best": "best", "@last": "last", "@best": "best"}
 #: Folders of what is no training.
 _NO_TRAINING = ("validate", "test", "predict", "check")
 
 
 def newest_checkpoint(which: str, root: Path, recipe: str | None) -> Path:
-    """Return ``last.ckpt`` or ``best.ckpt`` of the newest run.
+    """Return ``last.ckpt`` or ``best.ckpt`` of the run that began last.
 
     Args:
         which: ``last`` or ``best``.
@@ -60,7 +60,7 @@ def summary_of(run: Path) -> dict[str, Any] | None:
 
 
 def runs_of(root: Path, recipe: str | None, which: str) -> list[Path]:
-    """Return the folders of a recipe's runs, or of all that train, the newest first.
+    """Return the folders of a recipe's runs, or of all that train, the one begun last first.
 
     Raises:
         OptionError: If there is none.
@@ -90,7 +90,7 @@ def checkpoint_of(run: Path, which: str) -> Path:
         raise refuse(
             "ckpt_path",
             which,
-            f"the newest run {str(run)!r} has no {which}.ckpt: name the file of another run, "
+            f"the run begun last, {str(run)!r}, has no {which}.ckpt: name the file of another run, "
             "or leave it out to start anew",
         )
     return path

@@ -10,8 +10,11 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from datamodules.core.errors import nearest
+from zoo.catalog.contents import exports, question
 from zoo.catalog.options import Option, as_yaml, options_of, own_options
-from zoo.cli.config import Layer, class_paths, value_of
+from zoo.catalog.source import look_up
+from zoo.cli.config import Layer, class_paths, flag_values, value_of
+from zoo.cli.values import check_value
 from zoo.errors import OptionError
 
 #: The sections that have one class whatever the recipe.
@@ -25,12 +28,12 @@ RUN_OPTIONS = (
         "config",
         "A recipe: a YAML file, or the name of a packaged one. Later ones win over earlier ones.",
         ("a text",),
-        default="",
+        default="null",
     ),
     Option(
         "ckpt_path",
-        "A checkpoint to start from: a file, or last or best of the newest run, of the recipe "
-        "where one is given; for fit, last of the newest that has not come to its end.",
+        "A checkpoint to start from: a file, or last or best of the run begun last, of the recipe "
+        "where one is given; for fit, last of the one begun last that has not come to its end.",
         ("a file",),
         choices=("last", "best"),
         default="null",
@@ -41,8 +44,16 @@ RUN_OPTIONS = (
         ("texts",),
         default="null",
     ),
-    Option("quiet", "Leaves out the table of what was understood, before the first step."),
-    Option("json", "Writes one JSON document to the standard output, all else to the other."),
+    Option(
+        "quiet",
+        "Leaves out the table of what was understood, before the first step.",
+        default="false",
+    ),
+    Option(
+        "json",
+        "Writes one JSON document to the standard output, all else to the other.",
+        default="false",
+    ),
     Option("seed_everything", "The seed of all that is random.", ("a whole number",), default="0"),
     Option(
         "wandb",
@@ -62,10 +73,23 @@ RUN_OPTIONS = (
         ("a text",),
         default="[]",
     ),
-    Option("print_config", "Prints the resolved recipe, which can be run again, and ends."),
+    Option(
+        "print_config",
+        "Prints the resolved recipe, which can be run again, and ends.",
+        default="false",
+    ),
 )
+#: The options of the run that only some verbs have a use for.
+_ONLY_OF = {
+    "inputs": ("predict",),
+    "wandb": ("fit", "validate", "test"),
+    "wandb_checkpoint": ("fit",),
+}
 #: In the order in which options of one name are proposed.
 PLACES = ("data", "model", "model.net", *FIXED)
+_MISSING = " is missing; set it in a recipe or on the command line"
+#: Whose nets go by their short names as ours do.
+_NETS_OF_OTHERS = ("torch.nn", "torchvision.models")
 #: What the parser takes beside the names of options.
 _BESIDE = {"class_path", "init_args", "dict_kwargs", "help"}
 #: What other programs call an option.
@@ -88,6 +112,11 @@ _OTHERS = {
     "output_dir": "default_root_dir",
     "random_seed": "seed_everything",
 }
+
+
+def run_options(verb: str) -> list[Option]:
+    """Return the options of a verb that belong to no class."""
+    return [option for option in RUN_OPTIONS if verb in _ONLY_OF.get(option.name, (verb,))]
 
 
 class Section(NamedTuple):
@@ -145,43 +174,97 @@ def _class_of(key: str, layers: list[Layer], flags: list[str]) -> str | None:
 
 
 def check_flags(layers: list[Layer], flags: list[str]) -> None:
-    """Check the names of the flags.
+    """Check the flags: their names, the classes that they name, and values as far as source tells.
 
     Args:
         layers: The layers of the configuration, a checkpoint's included.
         flags: The flags, with the short names of our classes written out.
 
     Raises:
-        OptionError: If there is no such option.
+        OptionError: If there is no such option or class, or one takes no such value.
     """
-    sections, known = sections_of(layers, flags), {option.name for option in RUN_OPTIONS}
+    sections, of_run = sections_of(layers, flags), {option.name: option for option in RUN_OPTIONS}
+    _check_classes({}, flags)
     for flag in flags:
         name = flag.partition("=")[0].removeprefix("--").rstrip("+").replace(".init_args", "")
-        if not flag.startswith("--") or not name or _is_known(name, sections, known):
+        if not flag.startswith("--") or not name or _is_known(name, sections, set(of_run)):
             continue
-        near = meant(name, sections, known)
+        near = meant(name, sections, of_run)
         if near is not None:
             raise OptionError(f"--{name}", " is not known", f"--{near}")
         raise OptionError(f"--{name}", f" is not known; {_there_are(name, sections)}")
+    for name, value in flag_values(flags):
+        section = _place_of(name, sections)
+        options = _all_options(section) if section else of_run
+        option = options.get(name.removeprefix(f"{section.prefix}.") if section else name)
+        if option is not None and value is not None:
+            check_value(name, option, value, is_word=True)
 
 
 def check_layer(layers: list[Layer]) -> None:
-    """Check the names of the options in the last of some layers, as far as they are known.
+    """Check the last of some layers, as far as source tells: classes, options and values.
 
     Raises:
-        OptionError: If there is no such option.
+        OptionError: If there is no such option or class, or one takes no such value.
     """
     sections = sections_of(layers, [])
+    _check_classes(layers[-1], [])
     for section in sections:
         key = section.prefix.replace("model.net", "model.init_args.net")
         init = "" if section.prefix in FIXED else ".init_args"
         given = value_of(f"{key}{init}", layers[-1:], [])
-        for name in given if isinstance(given, dict) else ():
+        for name, value in given.items() if isinstance(given, dict) else ():
             whole = f"{section.prefix}.{str(name).rstrip('+')}"
             if not _is_known(whole, sections, set()):
                 near = meant(whole, sections, ())
                 rest = "" if near else f"; {_there_are(whole, sections)}"
                 raise OptionError(whole, f" is not known{rest}", near)
+            if option := _all_options(section).get(name):
+                check_value(whole, option, value, is_word=False)
+
+
+def check_required(layers: list[Layer], flags: list[str]) -> None:
+    """Check that what our classes cannot do without is said.
+
+    Args:
+        layers: The layers of the configuration.
+        flags: The flags, with the short names of our classes written out.
+
+    Raises:
+        OptionError: If an option is missing.
+    """
+    names = (flag.partition("=")[0].removeprefix("--") for flag in flags)
+    whole = {name.removesuffix(".init_args") for name in names if name.endswith(".init_args")}
+    for section in sections_of(layers, flags):
+        if not section.is_ours or section.prefix in whole:
+            continue
+        for name, option in section.options.items():
+            if option.default is None and name not in section.now:
+                raise OptionError(f"{section.prefix}.{name}", _MISSING)
+
+
+def _all_options(section: Section) -> dict[str, Option]:
+    """Return what a class of ours takes, the data's facts among it."""
+    return (options_of(section.path) or {}) if section.is_ours and section.path else {}
+
+
+def _check_classes(layer: Layer, flags: list[str]) -> None:
+    """Check the short names of tasks, nets and data, as far as no other package may have them.
+
+    Raises:
+        OptionError: If there is no such class.
+    """
+    for prefix, kind in (("model", "tasks"), ("model.net", "nets"), ("data", "data")):
+        name = _class_of(prefix.replace("model.net", "model.init_args.net"), [layer], flags)
+        if name is None or not name.isidentifier():  # one of ours has its package before it
+            continue
+        if name == "null":
+            raise OptionError(prefix, _MISSING)
+        if kind == "nets" and any(look_up(package, name) for package in _NETS_OF_OTHERS):
+            continue
+        hint = question(name, [each for each, _ in exports(kind)])
+        hint = hint or f"`zoo list {kind}` shows what there is"
+        raise OptionError(prefix, f": there is no class {name!r}; {hint}")
 
 
 def _place_of(name: str, sections: list[Section]) -> Section | None:
@@ -239,6 +322,5 @@ def _there_are(name: str, sections: list[Section]) -> str:
             "options of the task start with --model., of its net with --model.net., of the data "
             "with --data., of Lightning's Trainer with --trainer."
         )
-    return (
-        f"there are {textwrap.shorten(', '.join(sorted(section.options)), 250, placeholder=' ...')}"
-    )
+    known = textwrap.shorten(", ".join(sorted(section.options)), 250, placeholder=" ...")
+    return f"{str(section.path).rpartition('.')[2]} takes {known}"

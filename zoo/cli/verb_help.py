@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from zoo.catalog.contents import VERBS, entries, search
 from zoo.catalog.options import Option, options_of, own_options
 from zoo.cli.config import class_paths, expand_flags, read_layer
 from zoo.cli.guide import PREFIXES, all_about, option_lines, table
-from zoo.cli.request import DEFAULTS, Request, find_checkpoint
-from zoo.cli.sections import FIXED, RUN_OPTIONS, Section, sections_of
+from zoo.cli.request import DEFAULTS, Request, find_checkpoint, recipe_of_run
+from zoo.cli.sections import FIXED, Section, run_options, sections_of
 
 #: Whose classes are shown without the parser, which refuses those that are not trusted.
 _READABLE = ("torch", "torchvision", "timm", "lightning", "zoo", "datamodules")
 _KINDS = {prefix: kind for kind, prefix in PREFIXES.items()}
+_TITLES = {"checkpoint": "which checkpoints are kept", "trainer": "Lightning's Trainer"}
+#: What comes first: where one trains what is the recipe's own, else what a checkpoint leaves open.
+_ORDER = ("model.net", "model", "data", "checkpoint", "trainer")
+_ORDER_OF_OTHERS = ("data", "trainer", "model", "model.net")
+_CHECKPOINT = ("checkpoint", "--ckpt_path best")
+#: Options of the Trainer that verbs which do not train have no use for.
+_OF_TRAINING = {
+    "accumulate_grad_batches",
+    "check_val_every_n_epoch",
+    "enable_checkpointing",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "log_every_n_steps",
+    "max_epochs",
+    "max_steps",
+    "max_time",
+    "min_epochs",
+    "min_steps",
+    "num_sanity_val_steps",
+    "overfit_batches",
+    "reload_dataloaders_every_n_epochs",
+    "val_check_interval",
+}
 
 
 def help_of(request: Request) -> str | None:
@@ -46,12 +69,10 @@ def _sections(request: Request) -> list[Section]:
     layers = [read_layer(path) for path in (DEFAULTS, *request.recipes)]
     if request.ckpt_path is not None:
         find_checkpoint(request, layers)
-        recipe = Path(request.ckpt_path).resolve().parents[1] / "recipe.yaml"
-        if recipe.is_file():  # a checkpoint's own recipe, without reading the checkpoint
-            layers.insert(1, read_layer(recipe))
+        if (run := recipe_of_run(request.ckpt_path)) is not None:
+            layers.insert(1, run)
     sections = {each.prefix: each for each in sections_of(layers, expand_flags(request.flags))}
-    order = ("model.net", "model", "data", "checkpoint", "trainer")
-    return [sections[prefix] for prefix in order]
+    return [sections[prefix] for prefix in (_ORDER if request.trains else _ORDER_OF_OTHERS)]
 
 
 def _section_help(prefix: str, name: str, request: Request) -> str | None:
@@ -72,31 +93,32 @@ def _section_help(prefix: str, name: str, request: Request) -> str | None:
 
 def _verb_lines(request: Request) -> Iterator[str]:
     verb = request.verb
+    named = bool(request.recipes or request.ckpt_path)
     yield f"usage: zoo {verb} [RECIPE ...] [--OPTION VALUE ...]"
     yield ""
     yield VERBS[verb]
-    if not request.recipes and request.ckpt_path is None:
-        yield "With a recipe the options of its net, task and data are shown too:"
-        yield f"  zoo {verb} inception --help"
+    if not named:
+        what, example = ("recipe", "inception") if request.trains else _CHECKPOINT
+        yield f"With a {what} the options of its net, task and data are shown too:"
+        yield f"  zoo {verb} {example} --help"
+    if not request.trains:
+        yield from _run_lines(verb)
     for section in _sections(request):
+        if section.prefix == "checkpoint":
+            yield from _run_lines(verb)
+        options: Iterable[Option] = section.options.values()
+        if section.prefix == "trainer" and not request.trains:
+            options = (each for each in options if each.name not in _OF_TRAINING)
         if section.prefix in FIXED:
-            title = {"checkpoint": "which checkpoints are kept", "trainer": "Lightning's Trainer"}
-            if section.prefix == "checkpoint":
-                yield from ["", "the run:", *option_lines("", _run_options(verb))]
-            yield from ["", f"{title[section.prefix]}:"]
-        elif section.path is None:
-            if request.recipes or request.ckpt_path:
-                continue
-            yield from ["", f"--{section.prefix} NAME (zoo list {_KINDS[section.prefix]})"]
-            continue
-        else:
-            kind = {"model.net": "net", "model": "task", "data": "data"}[section.prefix]
+            yield from ["", f"{_TITLES[section.prefix]}:"]
+        elif section.path is not None:
+            what = {"model.net": "net", "model": "task", "data": "data"}[section.prefix]
             name = section.path.rpartition(".")[2]
-            yield from ["", f"{kind} {name} (another: --{section.prefix} NAME):"]
-        yield from option_lines(section.prefix, section.options.values(), section.now)
+            yield from ["", f"{what} {name} (another: --{section.prefix} NAME):"]
+        elif not named and (request.trains or section.prefix == "data"):
+            yield from ["", f"--{section.prefix} NAME (zoo list {_KINDS[section.prefix]})"]
+        yield from option_lines(section.prefix, options, section.now)
 
 
-def _run_options(verb: str) -> Iterator[Option]:
-    for option in RUN_OPTIONS:
-        if option.name != "inputs" or verb == "predict":
-            yield option
+def _run_lines(verb: str) -> Iterator[str]:
+    yield from ["", "the run:", *option_lines("", run_options(verb))]

@@ -23,21 +23,6 @@ Names:
     muon: Orthogonalised momentum for matrices and filters, AdamW for the rest.
 """
 
-#: Others by their usual names, and what does instead.
-NOT_OFFERED = {
-    "lion": "torch has none; give adamw or muon",
-    "lamb": "torch has none; give adamw",
-    "lars": "torch has none; give sgd",
-    "nesterov": "give sgd, whose momentum is Nesterov's",
-    "lbfgs": "it wants all samples in each step; give adamw",
-    "nadam": "give adamw, the nearest of those at hand",
-    "radam": "give adamw with warmup_steps, which RAdam does without",
-    "adamax": "give adamw, the nearest of those at hand",
-    "adafactor": "give adamw, the nearest of those at hand",
-    "adagrad": "give rmsprop, the nearest of those at hand",
-    "adadelta": "give rmsprop, the nearest of those at hand",
-}
-
 #: What an optimiser uses where the recipe leaves the option out.
 DEFAULTS: dict[str, dict[str, float]] = {
     "adamw": {"lr": 1e-3, "weight_decay": 0.01, "momentum": 0.9, "beta2": 0.999},

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from datamodules.core.errors import OptionError, refuse
 from datamodules.core.files import replaced
+from zoo.run.names import check_local
 from zoo.run.plain import check_plain
 
 #: How the parts of a checkpoint are named; another number where an older version misreads them.
@@ -44,12 +45,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
             that are not plain data, or was written by a version of another layout.
     """
     text = os.fspath(path)
-    if "://" in text:
-        raise _unfit(text, "download the file, check where it comes from, and give its local path")
-    if os.path.isdir(text):
-        raise _unfit(text, "it is a folder: give a file in it, best.ckpt say")
-    if not os.path.isfile(text):
-        raise _unfit(text, "give a file that is there: runs keep theirs in RUN/checkpoints")
+    check_local(text)
     try:
         structure = _check_whole(text)
         checkpoint = torch.load(text, map_location=map_location, weights_only=True)

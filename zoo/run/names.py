@@ -1,8 +1,11 @@
-"""How runs are called: what was varied, when they began, and a few letters."""
+"""How runs are called, and what may be the name of a checkpoint."""
 
 from __future__ import annotations
 
+import os
 import re
+
+from datamodules.core.errors import refuse
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}$")
 
@@ -15,3 +18,20 @@ def run_id(folder: str) -> str:
     """
     found = _ID.search(folder)
     return found[0] if found else folder
+
+
+def check_local(checkpoint: str) -> None:
+    """Check that a checkpoint is a file on this machine.
+
+    Raises:
+        OptionError: If it is a URL, a folder, or not there.
+    """
+    remedy = None
+    if "://" in checkpoint:
+        remedy = "download the file, check where it comes from, and give its local path"
+    elif os.path.isdir(checkpoint):
+        remedy = "it is a folder: give a file in it, best.ckpt say"
+    elif not os.path.isfile(checkpoint):
+        remedy = "give a file that is there: runs keep theirs in RUN/checkpoints"
+    if remedy is not None:
+        raise refuse("ckpt_path", checkpoint, remedy)
