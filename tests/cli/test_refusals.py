@@ -203,14 +203,29 @@ def test_nobody_reads_on(words: str) -> None:
 @pytest.mark.parametrize(
     ("given", "becomes"),
     [
-        ("tracking", "/runs/r/1/tracking"),
+        (None, "sqlite:////runs/r/1/mlflow.db"),
+        ("tracking.db", "sqlite:////runs/r/1/tracking.db"),
+        ("sqlite:///mine.db", "sqlite:////runs/r/1/mine.db"),
         ("http://host:5000", "http://host:5000"),
         ("databricks", "databricks"),
     ],
 )
-def test_mlflow_writes_into_the_run_folder(given: str, becomes: str) -> None:
+def test_mlflow_writes_into_the_run_folder(
+    given: str | None, becomes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     arguments = Namespace(tracking_uri=given)
     spec = Namespace(class_path="lightning.pytorch.loggers.MLFlowLogger", init_args=arguments)
     trainer = Namespace(logger=spec)
     write_inside(trainer, Path("/runs/r/1"))
-    assert trainer.logger.init_args.tracking_uri == becomes
+    arguments = trainer.logger.init_args
+    assert arguments.tracking_uri == becomes
+    assert (arguments.get("artifact_location") == "/runs/r/1/artifacts") == ("sqlite" in becomes)
+
+
+def test_mlflow_writes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    class_path = "lightning.pytorch.loggers.MLFlowLogger"
+    arguments = Namespace(tracking_uri="sqlite:////elsewhere/mlflow.db")
+    trainer = Namespace(logger=Namespace(class_path=class_path, init_args=arguments))
+    with pytest.raises(OptionError, match=r"^option trainer\.logger\.tracking_uri is .*elsewhere"):
+        write_inside(trainer, Path("/runs/r/1"))

@@ -24,10 +24,10 @@ FOLDERS = (
     "folder",
     "offline_directory",
     "exclude_batches_path",
-    "tracking_uri",
 )
-#: MLflow's servers, which are no folders.
+#: MLflow's servers, which are no folders; it takes a folder no more, but a file of SQLite.
 _SERVERS = re.compile(r"\w+://|databricks")
+_DATABASE = "sqlite:///"
 #: Where Lightning writes to the working folder unless told.
 _HOME = ("save_dir", "root_dir", "offline_directory")
 #: What leads out of a folder: the root, a drive, a home, a parent, or another place's address.
@@ -67,18 +67,37 @@ def _inside(spec: Any, folder: Path) -> Any:
         return spec
     spec = spec.clone()
     arguments = spec.get("init_args") or Namespace()  # type: ignore[no-untyped-call]
+    taken = inspect.signature(pkgutil.resolve_name(spec.class_path)).parameters
+    if "tracking_uri" in taken:
+        _track_inside(arguments, folder)
     for part in (vars(arguments), spec.get("dict_kwargs") or {}):
         for name, text in _texts(part):
+            if name == "tracking_uri" and name in taken:
+                continue
             if _LEADS_OUT.search(text) and not _is_within(text, folder):
                 raise refuse(name, text, "give a name inside the run folder, such as logs")
-            if name in FOLDERS and not (name == "tracking_uri" and _SERVERS.match(text)):
+            if name in FOLDERS:
                 part[name] = text if os.path.isabs(text) else str(folder / text)
-    taken = inspect.signature(pkgutil.resolve_name(spec.class_path)).parameters
     for name in _HOME:
         if name in taken and arguments.get(name) is None:
             arguments[name] = str(folder)
     spec["init_args"] = arguments
     return spec
+
+
+def _track_inside(arguments: Namespace, folder: Path) -> None:
+    """Have MLflow write a database and artifacts into the run folder, unless a server has them."""
+    uri = arguments.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or ""
+    name = uri.removeprefix(_DATABASE) or "mlflow.db"
+    if _SERVERS.match(uri) and not uri.startswith(_DATABASE):
+        return
+    if _LEADS_OUT.search(name) and not _is_within(name, folder):
+        raise refuse(
+            "tracking_uri", uri, f"give {_DATABASE}mlflow.db, which lies in the run folder"
+        )
+    arguments["tracking_uri"] = f"{_DATABASE}{folder.resolve() / name}"
+    if not arguments.get("artifact_location"):
+        arguments["artifact_location"] = str(folder.resolve() / "artifacts")
 
 
 def _texts(node: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import platform
@@ -21,8 +22,11 @@ from filelock import FileLock, Timeout
 
 from datamodules.core.files import replaced, sweep
 from zoo.errors import UserError
-from zoo.run.launch import of_first_process
+from zoo.run.launch import is_first_process, of_first_process
 from zoo.run.names import run_id
+
+#: What may lie in a folder in which nothing began; MLflow makes its file when it is built.
+_BEFORE_BEGIN = {".lock", ".owner", "recipe.yaml", "mlflow.db"}
 
 
 @dataclass
@@ -40,6 +44,11 @@ class RunFolder:
     _lock: FileLock | None = None
     _file: os.stat_result | None = None
 
+    def __post_init__(self) -> None:
+        """Note which of the folders around it are not there yet."""
+        parents = (self.path.parent, self.path.parent.parent)
+        self._made = [folder for folder in parents if not os.path.exists(folder)]
+
     @property
     def id(self) -> str:
         """The run's id, which all loggers share."""
@@ -56,11 +65,11 @@ class RunFolder:
         Raises:
             UserError: If it cannot be written, or another process writes it.
         """
-        parents = (self.path.parent, self.path.parent.parent)
         lock, owner, first = self.path / ".lock", self.path / ".owner", "another process"
         try:
-            self._made = [folder for folder in parents if not folder.exists()]
-            self.path.mkdir(parents=True, exist_ok=self.resumed)
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.resumed and (self.path / "recipe.yaml").exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             self._lock = FileLock(lock)
             self._lock.acquire(timeout=0)
             with replaced(owner) as file:
@@ -97,9 +106,9 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove a folder that this process made and that holds nothing but the recipe."""
-        if self.resumed or self._lock is None or not self.path.is_dir():
+        if self.resumed or not is_first_process() or not os.path.isdir(self.path):
             return
-        if {path.name for path in self.path.iterdir()} - {".lock", ".owner", "recipe.yaml"}:
+        if {path.name for path in self.path.iterdir()} - _BEFORE_BEGIN:
             return
         self.close()
         shutil.rmtree(self.path)
