@@ -1,5 +1,6 @@
 """What data say of themselves before a run: their splits and facts, in words and as plain data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,3 +77,18 @@ class Description:
             "splits": splits,
             **{fact.name: fact.values for fact in self.facts},
         }
+
+
+def read_as_fact(forms: Mapping[str, str]) -> Fact:
+    """Return how samples are written where they lie.
+
+    Args:
+        forms: In words, by split; all have their names where some differ.
+
+    >>> read_as_fact({"train": "csv in utf-8", "test": "csv in cp949"}).text
+    'train csv in utf-8; test csv in cp949'
+    """
+    text = next(iter(forms.values()))
+    if len(set(forms.values())) > 1:
+        text = "; ".join(f"{split} {form}" for split, form in forms.items())
+    return Fact("read_as", text, dict(forms))

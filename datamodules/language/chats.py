@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.core.base import Stage
 from datamodules.core.copies import first_copies
-from datamodules.core.description import Fact
+from datamodules.core.description import Fact, read_as_fact
 from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, one_of
 from datamodules.core.hub import SMALL_MODEL, find_model
@@ -204,6 +204,7 @@ class ChatDataModule(DrawnSplits[ChatRows], LanguageData):
         }
         text = ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
         return [
+            read_as_fact({split: source.form for split, source in self._sources.items()}),
             lengths_fact(lengths, self.max_length, "lose their end"),
             Fact("left_out", text, {why.replace(" ", "_"): n for why, n in left_out.items()}),
         ]

@@ -11,11 +11,12 @@ import numpy as np
 
 from datamodules.core.cache import cached
 from datamodules.core.copies import first_copies
-from datamodules.core.description import Description, Fact
+from datamodules.core.description import Description, Fact, read_as_fact
 from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, one_of, refuse
 from datamodules.core.options import some
 from datamodules.core.sampling import EpochBatches, PositionedLoader
+from datamodules.core.text_file import check_encoding
 from datamodules.language.base import LanguageData
 from datamodules.language.documents import Documents, Survey, TableDocuments, find_documents, survey
 from datamodules.language.streams import SPLITS, Division, split_texts, token_streams
@@ -52,7 +53,7 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
 
     The size and the licence are the texts' own. As ``path``:
 
-    - a text file in UTF-8: one document, or several with ``document_separator`` between;
+    - a text file: one document, or several with ``document_separator`` between;
     - a folder of .txt files, each of them a document or several; those whose names, or their
       folders', begin with train, val and test are these splits;
     - a csv, tsv, jsonl or parquet file, or a folder with such files: each row is a document;
@@ -81,6 +82,8 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
         splits: Which of its splits, or of the folder's files, is train, val and test, as
             ``{train: train, test: validation}``; by default they are found by their names.
         text_column: The column of the text in a table.
+        encoding: What text files are in, by Python's name, such as cp949; by default what their
+            bytes tell: UTF-8 with or without a byte order mark, UTF-16, cp949 or latin-1.
         document_separator: What stands between two documents of a text, such as two line feeds;
             backslash and n may be written for each.
         tokenizer: "bpe" (byte-level pairs), "char" or "word", to be trained; "byte"; or one that
@@ -119,6 +122,7 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
         revision: str | None = None,
         splits: dict[str, str] | None = None,
         text_column: str = "text",
+        encoding: str | None = None,
         document_separator: str | None = None,
         tokenizer: str = "bpe",
         vocab_size: int = 8000,
@@ -147,6 +151,7 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
         self.revision = revision
         self.splits = splits
         self.text_column = text_column
+        self.encoding = check_encoding(encoding)
         if document_separator == "":
             raise refuse("document_separator", "", "give one, such as two line feeds")
         self.document_separator = document_separator
@@ -179,7 +184,7 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
             return {"train": TableDocuments(Table([packaged_reviews()], layout), separator)}
         return find_documents(
             self.path,
-            Layout((self.text_column,), None),
+            Layout((self.text_column,), None, encoding=self.encoding),
             separator,
             config=self.config,
             revision=self.revision,
@@ -342,7 +347,9 @@ class TextCorpus(DrawnSplits[TokenWindows], LanguageData):
         documents = f"{found['documents']:,}, of {found['characters']:,} characters in all"
         kinds = f"{self.vocab_size:,} different ones"
         repeated = f"{self.duplicates:,} documents left out" if self.duplicates else ""
+        forms = zip(self._splits_given, (source.form for source in self._sources), strict=True)
         return [
+            read_as_fact({str(split): form for split, form in forms}),
             Fact("documents", documents, found),
             Fact("tokens", kinds, {"vocab_size": self.vocab_size}),
             Fact("windows", windows, {"length": self.max_length, "order": self.windows}),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError
-from datamodules.core.text_file import kind, text_blocks
+from datamodules.core.text_file import form_of, kind, text_blocks
 from datamodules.text.columns import Layout
 from datamodules.text.files import TABLES, Split, SplitSource, stamp
 from datamodules.text.sources import (
@@ -54,6 +54,11 @@ class Documents(Protocol):
     name: str
     """What messages call them."""
 
+    @property
+    def form(self) -> str:
+        """How they are written, in words."""
+        ...
+
     def key(self) -> object:
         """Return what the documents depend on, as JSON."""
         ...
@@ -64,25 +69,35 @@ class Documents(Protocol):
 
 
 class TextFiles:
-    """Text files in UTF-8, each of them a document, or several with a separator between.
+    """Text files, each of them a document, or several with a separator between.
 
     Args:
         paths: The files.
         separator: What stands between two documents of a file.
+        encoding: What the files are in; by default what their bytes tell.
     """
 
-    def __init__(self, paths: Sequence[Path], separator: str | None) -> None:
-        self.paths, self.separator = list(paths), separator
+    def __init__(
+        self, paths: Sequence[Path], separator: str | None, encoding: str | None = None
+    ) -> None:
+        self.paths, self.separator, self.encoding = list(paths), separator, encoding
         self.name = repr(str(self.paths[0]))
+
+    @property
+    def form(self) -> str:
+        """How they are written, in words."""
+        count = f"{len(self.paths):,} text files" if len(self.paths) > 1 else "a text file"
+        return f"{count} in {form_of(self.paths[0], self.encoding)}"
 
     def key(self) -> object:
         """Return what the documents depend on, as JSON."""
-        return [self.separator, [stamp(path) for path in self.paths]]
+        asked = [self.separator] if self.encoding is None else [self.separator, self.encoding]
+        return [*asked, [stamp(path) for path in self.paths]]
 
     def chunks(self) -> Iterator[DocumentChunk]:
         """Yield all documents in order."""
         for path in self.paths:
-            yield from _documents(text_blocks(path), self.separator)
+            yield from _documents(text_blocks(path, self.encoding), self.separator)
 
 
 class TableDocuments:
@@ -95,7 +110,7 @@ class TableDocuments:
 
     def __init__(self, part: SplitSource, separator: str | None) -> None:
         self.part, self.separator = part, separator
-        self.name = part.name
+        self.name, self.form = part.name, part.form
 
     def key(self) -> object:
         """Return what the documents depend on, as JSON."""
@@ -210,7 +225,7 @@ def find_documents(
 
     Args:
         path: A text file, a table, a folder of either, or a name on the hub.
-        layout: Where the texts are in tables.
+        layout: Where the texts are in tables, and what files are in.
         separator: What stands between two documents of a text.
         config: The hub data set's configuration.
         revision: Its branch, tag or commit.
@@ -228,7 +243,11 @@ def find_documents(
             split: _text_files(place / name).get("train", []) for split, name in splits.items()
         }
     if texts.get("train") and all(texts.values()):
-        return {s: TextFiles(texts[s], separator) for s in get_args(Split) if s in texts}
+        return {
+            s: TextFiles(texts[s], separator, layout.encoding)
+            for s in get_args(Split)
+            if s in texts
+        }
     if place.is_file() and kind(place) not in TABLES:
         raise splits_of_file(splits or {}, path)
     if place.is_dir() and splits is None and not tables(place):

@@ -5,7 +5,7 @@ from typing import Any
 
 from datamodules.core.errors import DataError, at_least
 from datamodules.core.sampling import PositionedLoader
-from datamodules.core.text_file import read_text
+from datamodules.core.text_file import check_encoding, read_text
 from datamodules.language.base import LanguageData
 from datamodules.language.chat_template import ChatTemplate
 from datamodules.language.tokenizer import LanguageTokenizer
@@ -22,6 +22,7 @@ class PromptInputs(LanguageData):
         chat_template: The jinja template that makes a text of a chat; without one, a prompt is the
             beginning of a text, with one a user's message.
         max_length: Tokens that a row had at most when the net was trained.
+        encoding: What .txt files are in, by Python's name; by default what their bytes tell.
 
     Raises:
         DataError: If a file is not there or will not do.
@@ -34,6 +35,7 @@ class PromptInputs(LanguageData):
         end_token: str | None = None,
         chat_template: str | None = None,
         max_length: int = 256,
+        encoding: str | None = None,
     ) -> None:
         super().__init__(batch_size=1)
         self.inputs = [str(given) for given in inputs]
@@ -41,7 +43,8 @@ class PromptInputs(LanguageData):
         known = LanguageTokenizer(tokenizer, end_token)
         template = None if chat_template is None else ChatTemplate(chat_template, known)
         self._set_tokenizer(known, template)
-        self.prompts: list[str] = [_prompt(given) for given in self.inputs]
+        self.encoding = check_encoding(encoding)
+        self.prompts: list[str] = [_prompt(given, encoding) for given in self.inputs]
         """The texts themselves."""
 
     def default_prompts(self) -> list[str]:
@@ -54,10 +57,10 @@ class PromptInputs(LanguageData):
         return self._prediction_loader(dataset)
 
 
-def _prompt(given: str) -> str:
+def _prompt(given: str, encoding: str | None) -> str:
     path = Path(given).expanduser()
     if path.suffix != ".txt" or any(map(str.isspace, given)):
         return given
     if not path.is_file():
         raise DataError(f"{given!r} does not exist; give prompts or .txt files")
-    return read_text(path)
+    return read_text(path, encoding)

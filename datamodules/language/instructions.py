@@ -50,6 +50,8 @@ class Instructions(ChatDataModule):
         revision: Its branch, tag or commit.
         splits: Which of its splits, or of the folder's files, is train, val and test, as
             ``{train: train, test: validation}``; by default they are found by their names.
+        encoding: What files of json are in, by Python's name, such as cp949; by default what their
+            bytes tell: UTF-8 with or without a byte order mark, UTF-16, cp949 or latin-1.
         packing: Put several samples into a row of up to ``max_length`` tokens (best-fit decreasing,
             arXiv 2404.10830) in place of batches of samples of about the same length. Positions and
             segments tell a net which belong together, so that the loss stays the same. A batch has
@@ -69,6 +71,7 @@ class Instructions(ChatDataModule):
         config: str | None = None,
         revision: str | None = None,
         splits: dict[str, str] | None = None,
+        encoding: str | None = None,
         packing: bool = False,
         share_prefix: bool = False,
         **kwargs: Any,
@@ -78,6 +81,7 @@ class Instructions(ChatDataModule):
         self.config = config
         self.revision = revision
         self.splits = splits
+        self.encoding = encoding
         self.packing = packing
         self.share_prefix = share_prefix
         if share_prefix and not packing:
@@ -90,7 +94,13 @@ class Instructions(ChatDataModule):
             self._set_sources({"train": ReviewRecords(packaged_reviews(), REVIEWS)})
         else:
             self._set_sources(
-                find_records(self.path, config=config, revision=revision, splits=splits)
+                find_records(
+                    self.path,
+                    config=config,
+                    revision=revision,
+                    splits=splits,
+                    encoding=encoding,
+                )
             )
 
     def _reader(self) -> Reader:
@@ -161,6 +171,7 @@ class ReviewRecords:
     """
 
     name = "the film reviews"
+    form = "csv in utf-8"
 
     def __init__(self, path: Path, count: int) -> None:
         self.path, self.count = path, count

@@ -32,6 +32,8 @@ class Preferences(ChatDataModule):
         revision: Its branch, tag or commit.
         splits: Which of its splits, or of the folder's files, is train, val and test, as
             ``{train: train, test: validation}``; by default they are found by their names.
+        encoding: What files of json are in, by Python's name, such as cp949; by default what their
+            bytes tell: UTF-8 with or without a byte order mark, UTF-16, cp949 or latin-1.
 
     Raises:
         OptionError: If an option's value is not possible or the pairs will not do.
@@ -47,6 +49,7 @@ class Preferences(ChatDataModule):
         config: str | None = None,
         revision: str | None = None,
         splits: dict[str, str] | None = None,
+        encoding: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -54,7 +57,16 @@ class Preferences(ChatDataModule):
         self.config = config
         self.revision = revision
         self.splits = splits
-        self._set_sources(find_records(self.path, config=config, revision=revision, splits=splits))
+        self.encoding = encoding
+        self._set_sources(
+            find_records(
+                self.path,
+                config=config,
+                revision=revision,
+                splits=splits,
+                encoding=encoding,
+            )
+        )
 
     def _reader(self) -> Reader:
         return preferences

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from datamodules.core.errors import DataError, refuse
 from datamodules.core.json_file import json_rows
 from datamodules.core.private import dataset_fingerprint
-from datamodules.core.text_file import check_kind, kind
+from datamodules.core.text_file import check_encoding, check_kind, form_of, kind, table_words
 from datamodules.text.files import CHUNK_ROWS, Split, parquet_file, stamp
 from datamodules.text.sources import (
     check_splits,
@@ -38,6 +38,11 @@ class Records(Protocol):
     name: str
     """What messages call them."""
 
+    @property
+    def form(self) -> str:
+        """How they are written, in words."""
+        ...
+
     def key(self) -> object:
         """Return what the rows depend on, as JSON."""
         ...
@@ -52,25 +57,37 @@ class RecordFiles:
 
     Args:
         paths: The files.
+        encoding: What those of json are in; by default what their bytes tell.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    def __init__(self, paths: Sequence[Path], encoding: str | None = None) -> None:
+        self.paths, self.encoding = list(paths), encoding
         self.name = repr(str(self.paths[0]))
+
+    @property
+    def form(self) -> str:
+        """How they are written, in words."""
+        first = self.paths[0]
+        if kind(first) == ".parquet":
+            return "parquet"
+        return table_words("json", form_of(first, self.encoding), None)
 
     def key(self) -> object:
         """Return what the rows depend on, as JSON."""
-        return [stamp(path) for path in self.paths]
+        asked = [] if self.encoding is None else [self.encoding]
+        return [*asked, *(stamp(path) for path in self.paths)]
 
     def rows(self) -> Iterator[Record]:
         """Yield all rows in order."""
         for path in self.paths:
-            for place, values in _read(path):
+            for place, values in _read(path, self.encoding):
                 yield Record(f"{str(path)!r} in {place}", values)
 
 
 class HubRecords:
     """A split of a data set on the hub, which lies in the cache of ``datasets``."""
+
+    form = "a data set of the hub"
 
     def __init__(self, name: str, dataset: Any) -> None:
         self.name, self.dataset = repr(name), dataset
@@ -85,9 +102,9 @@ class HubRecords:
             yield Record(f"{self.name} in row {number}", values)
 
 
-def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read(path: Path, encoding: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
     if kind(path) != ".parquet":
-        yield from json_rows(path)
+        yield from json_rows(path, encoding)
         return
     batches = parquet_file(path).iter_batches(batch_size=CHUNK_ROWS)
     rows = (values for batch in batches for values in batch.to_pylist())
@@ -101,6 +118,7 @@ def find_records(
     config: str | None = None,
     revision: str | None = None,
     splits: Mapping[str, str] | None = None,
+    encoding: str | None = None,
 ) -> dict[Split, Records]:
     """Return the rows of a data set: "train" alone, or several splits.
 
@@ -109,22 +127,25 @@ def find_records(
         config: The hub data set's configuration.
         revision: Its branch, tag or commit.
         splits: Which of its splits, or of the folder's files, is "train", "val" and "test".
+        encoding: What files of json are in; by default what their bytes tell.
 
     Raises:
-        DataError: If there are none.
+        UserError: If there are none, or Python knows no such encoding.
     """
+    check_encoding(encoding)
     check_splits(splits)
     place = Path(path).expanduser()
     kinds = ", ".join(_SUFFIXES)
     if place.is_dir():
-        return {split: RecordFiles(files) for split, files in _folder(place, splits).items()}
+        found_files = _folder(place, splits)
+        return {split: RecordFiles(files, encoding) for split, files in found_files.items()}
     if place.is_file():
         check_kind(place)
         if kind(place) not in _SUFFIXES:
             raise refuse("path", path, f"give a file of {kinds}")
         if splits is not None:
             raise splits_of_file(splits, path)
-        return {"train": RecordFiles([place])}
+        return {"train": RecordFiles([place], encoding)}
     if kind(place) in _SUFFIXES or path.startswith((".", "/", "~")):
         raise refuse("path", path, "give a file or folder that exists, or a hub data set")
     found = hub_splits(path, config, revision, splits)

@@ -12,7 +12,7 @@ from datamodules.core.balance import class_counts, need_samples
 from datamodules.core.base import Stage
 from datamodules.core.cache import cached
 from datamodules.core.copies import Copies, Part, first_copies
-from datamodules.core.description import Fact
+from datamodules.core.description import Fact, read_as_fact
 from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, one_of, refuse
 from datamodules.core.labels import LabelKind, rarest_labels
@@ -290,12 +290,9 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
             split: source.form
             for split, source in zip(self._splits_given, self._sources, strict=True)
         }
-        text = forms["train"]
-        if len(set(forms.values())) > 1:
-            text = "; ".join(f"{split} {form}" for split, form in forms.items())
-        if self.blank:
-            text += f"; {self.blank:,} texts are empty"
-        return Fact("read_as", text, {**forms, "empty": self.blank})
+        fact = read_as_fact(forms)
+        empty = f"; {self.blank:,} texts are empty" if self.blank else ""
+        return Fact(fact.name, fact.text + empty, {**fact.values, "empty": self.blank})
 
     def _several(self) -> list[Fact]:
         """Return that a text may have several labels, if it may."""

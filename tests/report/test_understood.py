@@ -136,6 +136,7 @@ def test_a_corpus() -> None:
         "  train     854  the rest\n"
         "  val        48  val_fraction 0.05, cut off the end\n"
         "  test       48  test_fraction 0.05, cut off the end\n"
+        "read as    a text file in utf-8\n"
         "documents  1, of 950 characters in all\n"
         "tokens     8 different ones\n"
         "windows    16 tokens each, random"
@@ -154,9 +155,10 @@ def test_instructions(tiny_llama: Path) -> None:
         "  val          2  split_seed 0, val_fraction 0.1",
         "  test         2  split_seed 0, test_fraction 0.1",
     ]
-    assert shown[5].startswith("lengths      median ")
-    assert shown[5].endswith("; none has over 1,024")
-    assert shown[6] == "packed rows  train 1, val 1, test 1"
+    assert shown[5] == "read as      json in utf-8"
+    assert shown[6].startswith("lengths      median ")
+    assert shown[6].endswith("; none has over 1,024")
+    assert shown[7] == "packed rows  train 1, val 1, test 1"
 
 
 def test_a_split_that_a_checkpoint_keeps_says_so() -> None:

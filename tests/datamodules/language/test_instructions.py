@@ -416,7 +416,7 @@ def test_too_long(model, rows, too_long: str) -> None:
         tokens, labels = found[10]
         whole = reference([("user", "short"), ("assistant", "long " * 50)], {1})
         assert (tokens, labels) == (whole[0][:180], whole[1][:180])
-    lengths, left_out = data.describe().facts
+    _, lengths, left_out = data.describe().facts
     if too_long == "drop":
         assert left_out.text == "2 longer, 1 without an answer"
         assert lengths.text.endswith("; none has over 180")
