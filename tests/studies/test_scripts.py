@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from datamodules import TextClassification
+from datamodules import Digits, TextClassification
+from zoo import MLP, ImageClassifier
 from zoo.catalog.contents import recipes_folder
+from zoo.nets.googlenet import InceptionBlock
 from zoo.studies.tables import Value, read_table
 
 FOLDER = recipes_folder() / "studies"
@@ -197,3 +199,97 @@ def test_layer_norm_for_text_trains_a_transformer_under_both(run) -> None:
     rows = run("layer_norm_for_text", paddings=[4], texts=40, batch_size=8, epochs=1)
     assert [row["norm"] for row in rows if row["epoch"]] == ["batch", "layer"]
     assert pictures("layer_norm_for_text") == {"movement.png", "training.png"}
+
+
+# --- batch norm -----------------------------------------------------------------------------------
+
+
+def test_batch_norm_keeps_the_spread_that_a_deep_net_loses(run) -> None:
+    rows = run("batch_norm_signals", depth=4, width=32, steps=2)
+    spread = {(row["norm"], row["layer"]): float(row["spread, first step"] or 0) for row in rows}
+    assert spread.keys() == {(norm, n) for norm in ("batch", "none") for n in range(1, 5)}
+    rectified = math.sqrt(0.5 - 0.5 / math.pi)  # deviation of max(z, 0), z normal
+    for layer in range(1, 5):
+        assert spread["batch", layer] == pytest.approx(rectified, rel=0.1)
+    for layer in range(2, 5):
+        assert spread["none", layer] < 0.6 * spread["none", layer - 1]
+    assert pictures("batch_norm_signals") == {"signals.png"}
+
+
+def test_the_length_of_a_gradient_is_that_of_the_layers_weights() -> None:
+    net = MLP(1, 10, image_size=2, widths=[3, 5])
+    signals = script("batch_norm_signals").Signals(net)
+    for layer in signals.layers:
+        layer.weight.grad = torch.full_like(layer.weight, 2.0)
+        layer.bias.grad = torch.full_like(layer.bias, 100.0)
+    signals.on_before_optimizer_step()
+    assert signals.gradient == [pytest.approx([2 * 12**0.5, 2 * 15**0.5])]
+
+
+@pytest.mark.usefixtures("drawing")
+def test_a_net_that_bursts_is_drawn_as_far_as_it_came(tmp_path) -> None:
+    study = script("batch_norm_signals")
+    runs = {norm: study.train(norm, 0, depth=2, width=8, lr=1e30, steps=30) for norm in study.NORMS}
+    assert 0 < len(runs["none"].loss) < 30
+    study.save_picture(lambda: study.draw(runs), tmp_path / "signals.png")
+    assert (tmp_path / "signals.png").stat().st_size > 10_000
+
+
+# --- an Inception block ---------------------------------------------------------------------------
+
+
+def test_right_paddings_keep_height_and_width_and_a_wrong_one_is_told() -> None:
+    study = script("inception_branches")
+    block = InceptionBlock(3, 4, 2, 6, 2, 8, 5).eval()
+    x = torch.zeros(1, 3, 5, 7)
+    steps = study.steps_of(block, x)
+    assert {name: own[-1].shape for name, own in steps.items()} == {
+        "1x1": (4, 5, 7),
+        "3x3": (6, 5, 7),
+        "5x5": (8, 5, 7),
+        "pool": (5, 5, 7),
+    }
+    assert [(step.layer, step.padding) for step in steps["5x5"]] == [
+        ("1x1 convolution", 0),
+        ("5x5 convolution", 2),
+    ]
+    assert steps["pool"][0] == ("3x3 max pool", 1, (3, 5, 7))
+    wrong = study.sentence_of_wrong_padding(block, x, 1)
+    assert "the 5x5 branch 3x5" in wrong
+    assert "padded by (k - 1) / 2" in wrong
+    assert study.sentence_of_wrong_padding(block, x, 2) == "a padding of 2 keeps height and width"
+    assert block(x).shape == (1, 23, 5, 7)  # as it was
+
+
+def test_a_1x1_filter_is_drawn_as_a_square_and_others_by_their_strongest_channel() -> None:
+    tile = script("inception_branches")._tile
+    laid_out = tile(torch.arange(1.0, 6.0).view(5, 1, 1))
+    assert laid_out.tolist() == [[1, 2, 3], [4, 5, 0], [0, 0, 0]]
+    filters = torch.ones(2, 3, 3)
+    filters[1] *= -2
+    assert tile(filters).tolist() == [[-2.0] * 3] * 3
+
+
+def test_the_branches_of_a_checkpoint_are_drawn(zoo, checkpoint) -> None:
+    ended = zoo(["sweep", "studies/inception_branches", f"--options.checkpoint={checkpoint}"])
+    assert ended.code == 0
+    assert "block 3a is given 64 × 8 × 8" in ended.out
+    assert "padded by 1: InceptionBlock: from a map of 8x8 pixels" in ended.out
+    rows = read_table(Path("runs/inception_branches/table.csv"))
+    assert [row["leaves"] for row in rows if row["branch"] == "all"] == ["64 × 8 × 8"]
+    assert pictures("inception_branches") == {"shapes.png", "branches.png"}
+
+
+def test_what_has_no_branches_is_refused(zoo, checkpoint, trainer) -> None:
+    fitted = trainer(limit_train_batches=1, limit_val_batches=0)
+    fitted.fit(ImageClassifier(MLP(1, 10, image_size=8)), Digits())
+    fitted.save_checkpoint("mlp.ckpt")
+    cases: dict[str, Any] = {
+        "--options.block=9z": "option options.block is '9z'; give one of 3a, 3b",
+        f"--options.checkpoint={checkpoint} --options.sample=99": "option options.sample is 99",
+        "--options.checkpoint=mlp.ckpt": "give a checkpoint of `zoo fit inception`",
+    }
+    for flags, sentence in cases.items():
+        ended = zoo(f"sweep studies/inception_branches {flags}")
+        assert ended.code == 2
+        assert sentence in ended.err
