@@ -7,6 +7,7 @@ from datamodules.core.files import nearby
 
 __all__ = [
     "OUT_OF_MEMORY",
+    "UNSAVED",
     "Ended",
     "Interrupted",
     "NonFiniteLoss",
@@ -33,6 +34,8 @@ class NonFiniteLoss(FloatingPointError):
         super().__init__(f"{name} is not finite at step {step}")
 
 
+#: What is said where a training leaves nothing to go on from.
+UNSAVED = "no checkpoint was saved"
 #: What is said where memory ran out.
 OUT_OF_MEMORY = (
     "there is not enough memory for this; set a smaller data.batch_size (with "
@@ -69,12 +72,13 @@ class Interrupted(Ended):
     Args:
         signum: The signal's number.
         saved: The checkpoint to go on from, if there is one.
+        unsaved: What is said where there is none.
     """
 
-    def __init__(self, signum: int, saved: str | None = None) -> None:
-        super().__init__(f"stopped; {go_on(saved)}", 128 + signum)
+    def __init__(self, signum: int, saved: str | None = None, unsaved: str = UNSAVED) -> None:
+        super().__init__(f"stopped; {go_on(saved, unsaved)}", 128 + signum)
 
 
-def go_on(saved: str | None) -> str:
+def go_on(saved: str | None, unsaved: str = UNSAVED) -> str:
     """Return how a run goes on from a checkpoint, in words."""
-    return f"go on with --ckpt_path {nearby(saved)}" if saved else "no checkpoint was saved"
+    return f"go on with --ckpt_path {nearby(saved)}" if saved else unsaved

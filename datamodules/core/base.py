@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.core.arrays import ArrayDataModule
 from datamodules.core.copies import Copies, Part
-from datamodules.core.description import Description, Fact, SplitFacts
+from datamodules.core.description import DescribedWarning, Description, Fact, SplitFacts
 from datamodules.core.errors import DataError, refuse
 from datamodules.core.sampling import EpochBatches, PositionedLoader, training_position
 from datamodules.core.splits import Keys, Partition, changes, divide, known_share
@@ -179,13 +179,18 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
 
     def _tell_copies(self) -> None:
         """Warn of samples that are trained on and evaluated as well, once for each split."""
-        copies = self.copies() if "train" in self._splits else None
-        if copies is None:
-            return
         new = [s for s in ("val", "test") if s in self._splits and s not in self._told_copies]
         self._told_copies.update(new)
-        if told := copies.trained_on(self.samples, new):
-            rank_zero_warn(f"{type(self).__name__}: {told}; copies.csv in the run's folder has all")
+        if told := self._trained_on(new):
+            rank_zero_warn(
+                f"{type(self).__name__}: {told}; copies.csv in the run's folder has all",
+                category=DescribedWarning,
+            )
+
+    def _trained_on(self, splits: Sequence[str]) -> str | None:
+        """Return how many samples of some splits are trained on, in words; None if none is."""
+        copies = self.copies() if "train" in self._splits else None
+        return None if copies is None else copies.trained_on(self.samples, splits)
 
     def _words(self) -> list[str]:
         sizes = [f"{stage} {len(split):,}" for stage, split in self._splits.items()]
@@ -226,6 +231,7 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
                 for split in loaded
             },
             facts=self._facts(),
+            notes=[told] if (told := self._trained_on([s for s in loaded if s != "train"])) else [],
         )
 
     def _facts(self) -> list[Fact]:

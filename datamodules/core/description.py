@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+class DescribedWarning(UserWarning):
+    """A warning of what a description says as well."""
+
+
 @dataclass(frozen=True)
 class Fact:
     """Something that is known of the data.
@@ -46,6 +50,7 @@ class Description:
         counted: What has a class, one of them: an image, a pixel.
         splits: The splits that are loaded.
         facts: What else is known.
+        notes: What is probably not as it was meant.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Description:
     counted: str
     splits: dict[str, SplitFacts]
     facts: list[Fact] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """Return all of it as plain data.

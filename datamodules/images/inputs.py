@@ -75,7 +75,7 @@ class ImageInputs(PreparedImages):
     """Image files to predict on, prepared as a trained net's own data were.
 
     Any number of files, of your own and under your own licence. Labels are -1. A file that cannot
-    be read is passed over, and named in ``broken``.
+    be read, or is not there, is passed over, and named in ``broken``.
 
     Args:
         inputs: Files and folders; of a folder all images at any depth, hidden ones apart.
@@ -93,7 +93,7 @@ class ImageInputs(PreparedImages):
             all of it between black bars (``pad``), or it is stretched (``squash``).
 
     Raises:
-        DataError: If a path does not exist or no image is found.
+        DataError: If no image is found.
     """
 
     def __init__(
@@ -124,14 +124,16 @@ class ImageInputs(PreparedImages):
 
     def _list_files(self) -> list[str]:
         names: list[str] = []
+        missing: list[str] = []
         for given in self.inputs:
             path = Path(given).expanduser()
             if path.is_dir():
                 names += [str(file) for file in list_images(path)]
-            elif path.is_file():
-                names.append(str(path))  # whatever its extension: it was asked for by name
             else:
-                raise DataError(f"{given!r} does not exist; give image files or folders")
+                names.append(str(path))  # whatever its extension: it was asked for by name
+                missing += [given] * (not path.is_file())
+        if missing and len(missing) == len(names):
+            raise DataError(f"{missing[0]!r} does not exist; give image files or folders")
         if not names:
             places = ", ".join(map(repr, self.inputs)) or "an empty list"
             raise DataError(f"no image found in {places}; give image files or folders")

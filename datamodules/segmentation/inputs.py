@@ -29,7 +29,7 @@ class MaskInputs(PreparedMasks, ImageInputs):
             by default their whole range does.
 
     Raises:
-        DataError: If a path does not exist or no image is found.
+        DataError: If no image is found.
     """
 
     def __init__(

@@ -352,9 +352,8 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         numbers = [int(label)] if np.ndim(label) == 0 else np.flatnonzero(label).tolist()
         return "; ".join(self.class_names[number] for number in numbers)
 
-    def _tell_copies(self) -> None:
-        if not self.deduplicate:  # else none of them is trained on
-            super()._tell_copies()
+    def _trained_on(self, splits: Sequence[str]) -> str | None:
+        return None if self.deduplicate else super()._trained_on(splits)  # else none of them is
 
     def _buckets(
         self, dataset: ArrayTexts, *, training: bool, spread: bool = False

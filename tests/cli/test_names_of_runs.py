@@ -38,6 +38,10 @@ def name_of(line: str) -> str:
         ("resnet --model.class_weights [1,2.5]", "class_weights=1_2.5"),
         ("resnet --data.seed 1 --seed_everything 2", "data.seed=1,seed=2"),
         ("unet --model.loss dice --data.count 7", "loss=dice,count=7"),
+        ("gru --data TextClassification --data.path a.csv", "data=TextClassification,path=a.csv"),
+        ("gpt --data.path my/texts.txt", "path=texts.txt"),
+        ("resnet --trainer.limit_train_batches 2 --model.lr 1", "lr=1,limit_train_batches=2"),
+        ("resnet --trainer.max_epochs 1 --trainer.gradient_clip_val 1", "gradient_clip_val=1"),
     ],
 )
 def test_name_says_what_differs_from_the_recipe(line: str, name: str) -> None:

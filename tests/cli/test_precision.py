@@ -102,8 +102,13 @@ def test_a_run_keeps_the_precision_that_it_began_with(
     assert zoo(f"test --ckpt_path {run}/checkpoints/last.ckpt --wandb off").code == 0
     (tested,) = Path("runs/test").iterdir()
     assert json.loads((tested / "summary.json").read_text())["precision"] == "32-true"
-    assert zoo(f"{FIT} --ckpt_path last --trainer.max_epochs 2").code == 0
+    ended = zoo(f"{FIT} --ckpt_path last --trainer.max_epochs 2")
+    assert ended.code == 0
+    assert "began with" not in ended.out
     assert the_run() == (run, *["bf16-mixed"] * 3)
+
+    ended = zoo(f"{FIT} --ckpt_path last --trainer.max_epochs 3 --trainer.precision 32")
+    assert ended.out.startswith("precision 32-true, where the run began with bf16-mixed\n")
 
 
 def test_an_option_wins_over_the_processor(zoo: Zoo, processor: Callable[..., None]) -> None:

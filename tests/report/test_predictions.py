@@ -39,15 +39,17 @@ def test_predict_goes_on_past_broken_files(
     zoo: Callable[[str], Any], tmp_path: Path, checkpoint: Path
 ) -> None:
     draw(tmp_path / "images", 6, broken=(1, 4))
-    ended = zoo(f"predict --ckpt_path {checkpoint} --inputs images --trainer.accelerator cpu")
+    inputs = "images nowhere.png"
+    ended = zoo(f"predict --ckpt_path {checkpoint} --inputs {inputs} --trainer.accelerator cpu")
     assert ended.code == 1
     (run,) = Path("runs/predict").iterdir()
     found = rows(run)
     assert [Path(row["input"]).name for row in found] == ["0.png", "2.png", "3.png", "5.png"]
     assert {"input", "prediction", "probability", "p(0)"} <= found[0].keys()
     first, *named = ended.err.splitlines()
-    assert first == "zoo: 2 of 6 inputs cannot be read and are left out:"
-    assert ["1.png" in named[0], "4.png" in named[1], len(named)] == [True, True, 2]
+    assert first == "zoo: 3 of 7 inputs cannot be read and are left out:"
+    assert ["1.png" in named[0], "4.png" in named[1], len(named)] == [True, True, 3]
+    assert named[2].startswith("  'nowhere.png' cannot be read as an image (")
 
 
 def test_a_broken_file_changes_no_other_image(tmp_path: Path) -> None:

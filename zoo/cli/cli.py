@@ -111,8 +111,8 @@ class ZooCLI(LightningCLI):
             "--wandb",
             type=WandbMode,
             default="auto",
-            help="Weights & Biases: auto is online where this machine is logged in, else offline; "
-            "a WandbLogger of trainer.logger takes its place.",
+            help="Weights & Biases: auto is online where this machine is logged in, else offline, "
+            "and off for test and validate; a WandbLogger of trainer.logger takes its place.",
         )
         parser.add_argument(
             "--wandb_checkpoint",
@@ -221,6 +221,7 @@ class ZooCLI(LightningCLI):
             **kwargs,
         )
         allow_tf32(trainer.precision, trainer.strategy.root_device.type)
+        self._tell_precision(trainer)
         self._settle_threads(trainer)
         self._gather(trainer)
         self.telling.cost = self.cost
@@ -260,6 +261,12 @@ class ZooCLI(LightningCLI):
         )
         for config in (self.config, self.config_init):
             config["trainer"]["precision"] = precision
+
+    def _tell_precision(self, trainer: L.Trainer) -> None:
+        """Say where a run goes on in another precision than it began with."""
+        began_with = (self.checkpoint or {}).get("zoo", {}).get("precision")
+        if self.folder.resumed and began_with not in (None, trainer.precision):
+            _say_once(f"precision {trainer.precision}, where the run began with {began_with}")
 
     def _settle_threads(self, trainer: L.Trainer) -> None:
         """Leave busy cores alone, where this process is the only one that computes on a CPU."""
@@ -347,7 +354,8 @@ class ZooCLI(LightningCLI):
         if any(isinstance(logger, WandbLogger) for logger in others):
             return []  # two loggers in one process share W&B's run, and would log all twice
         tried_out = self.request.verb == "predict" or options["trainer"]["fast_dev_run"]
-        if options["wandb"] == "off" or tried_out:
+        unasked = options["wandb"] == "auto" and not self.request.trains
+        if options["wandb"] == "off" or tried_out or unasked:
             return []
         wandb = self.session.start_wandb(
             options["wandb"], recipe, uploads=options["wandb_checkpoint"]

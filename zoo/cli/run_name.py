@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo.cli.config import Layer, flag_values, read_word
-from zoo.cli.sections import sections_of
+from zoo.cli.sections import PLACES, sections_of
 
 #: Longer names are cut between options, longer values within.
 _LONGEST_NAME, _LONGEST_VALUE = 80, 24
@@ -32,12 +32,20 @@ _ASIDE = {
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
     "trainer.logger",
+    "trainer.max_epochs",  # these grow where a run goes on under its name
+    "trainer.max_steps",
+    "trainer.max_time",
+    "trainer.min_epochs",
+    "trainer.min_steps",
     "trainer.model_registry",
     "trainer.num_nodes",
     "trainer.num_sanity_val_steps",
     "trainer.profiler",
     "trainer.strategy",
 }
+
+#: What comes last, as it says little about what was tried.
+_LAST = re.compile(r"trainer\.(limit_|overfit_|fast_dev)")
 
 
 def varied(recipes: list[Path], layers: list[Layer], flags: list[str]) -> str:
@@ -49,12 +57,13 @@ def varied(recipes: list[Path], layers: list[Layer], flags: list[str]) -> str:
         flags: The flags, with the short names of our classes written out.
     """
     parts = [path.stem for path in recipes[1:] if path.parent.name != "trainer"]
-    given = {name.removesuffix("_everything"): value for name, value in _different(layers, flags)}
+    different = sorted(_different(layers, flags), key=lambda pair: _LAST.match(pair[0]) is not None)
+    given = {name.removesuffix("_everything"): value for name, value in different}
     count = Counter(name.rpartition(".")[2] for name in given)
     for name, value in given.items():
         *outer, last = name.split(".")
         short = last if count[last] == 1 else ".".join([*outer[-1:], last])
-        parts.append(f"{short}={_shortened(value)}")
+        parts.append(f"{short}={_shortened(value, is_class=name in PLACES)}")
     parts = [re.sub(r"[^\w.+=-]+", "_", part, flags=re.ASCII) for part in parts]
     kept: list[str] = []
     while parts and len(",".join([*kept, parts[0]])) <= _LONGEST_NAME:
@@ -86,11 +95,11 @@ def _different(layers: list[Layer], flags: list[str]) -> Iterator[tuple[str, str
             yield name, value
 
 
-def _shortened(value: str) -> str:
+def _shortened(value: str, *, is_class: bool) -> str:
     """Return a value without what a name does not need: folders, modules, brackets."""
     value = value.strip("[]{} ").replace(" ", "")
     if "/" in value or "\\" in value:
         value = Path(value.replace("\\", "/")).name
-    elif re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", value):
+    elif is_class:
         value = value.rpartition(".")[2]
     return value[:_LONGEST_VALUE]

@@ -57,7 +57,8 @@ RUN_OPTIONS = (
     Option("seed_everything", "The seed of all that is random.", ("a whole number",), default="0"),
     Option(
         "wandb",
-        "Weights & Biases: auto is online where this machine is logged in, else offline.",
+        "Weights & Biases: auto is online where this machine is logged in, else offline, and off "
+        "for test and validate.",
         choices=("auto", "online", "offline", "off"),
         default="auto",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
+from datamodules.core import description
 from datamodules.core.files import nearby
 from zoo.errors import NonFiniteLoss
 from zoo.run.folder import RunFolder
@@ -22,8 +24,20 @@ from zoo.run.wandb_logger import RunWandb, WandbMode
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def quiet() -> None:
-    """Keep Lightning's tips and other libraries' deprecations out of a run's output."""
+#: Where our warnings come from, and who writes those of others.
+_OURS = tuple(str(Path(file).parents[1]) + os.sep for file in (__file__, description.__file__))
+_usual = warnings.formatwarning
+
+
+def quiet(*, described: bool = False) -> None:
+    """Keep Lightning's tips and other libraries' deprecations out of a run's output.
+
+    A warning of ours is a plain line.
+
+    Args:
+        described: Whether a table of what was understood says what warnings of the data say.
+    """
+    warnings.formatwarning = _plain
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A profiler's report is a log message, too, and was asked for.
@@ -33,6 +47,22 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     for module in ("lightning", "torchmetrics", "jsonargparse", "torch"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+
+    if described:
+        warnings.filterwarnings("ignore", category=description.DescribedWarning)
+
+
+def _plain(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Return a warning as it is written: without place and source where it is one of ours."""
+    if filename.startswith(_OURS):
+        return f"zoo: {message}\n"
+    return _usual(message, category, filename, lineno, line)
 
 
 class Session:

@@ -41,6 +41,14 @@ from zoo.run.trust import trust
 from zoo.tasks.base import Task
 from zoo.tasks.language_model import LanguageModel
 
+#: What a verb that saves no checkpoint says where it is stopped.
+_STOPPED = {
+    "check": "it was not tried to its end",
+    "validate": "no figures were written",
+    "test": "no figures were written",
+    "predict": "no predictions were written",
+}
+
 
 def _fit(cli: ZooCLI) -> None:
     """Train, test the best checkpoint once, and report."""
@@ -198,12 +206,13 @@ def run(request: Request) -> int:
     Raises:
         UserError: If something is the user's to put right.
     """
-    quiet()
+    quiet(described=not request.quiet)
     # Gradients that fade over a long text end in numbers below 1e-38, which a CPU is very slow at.
     torch.set_flush_denormal(True)
     session = Session()
     code, follows, lost = 1, False, None
     stop.listen()
+    stop.unsaved = _STOPPED.get(request.verb, stop.unsaved)
     end_with_parent()
     sys.argv[0] = sys.argv[0] or "zoo"
     try:

@@ -136,7 +136,7 @@ def understand(
     """
     given = data_of(trainer)
     data = given.describe() if isinstance(given, Described) else None
-    notes = [] if data is None else _missing_classes(data)
+    notes = [] if data is None else [*data.notes, *_missing_classes(data)]
     if length is not None:
         notes += too_short(model, length)
     return Understood(

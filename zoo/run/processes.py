@@ -278,7 +278,9 @@ class Processes:
             rank, reason = min(reasons.items())
             living = [r for r in range(self.size) if r not in reasons and ended.get(r) is None]
             code = 128 + stop.asked if stop.asked else 1
-            error = Ended(f"rank {rank} of {self.size} {reason}; {go_on(stop.saved)}", code)
+            error = Ended(
+                f"rank {rank} of {self.size} {reason}; {go_on(stop.saved, stop.unsaved)}", code
+            )
             error.said = self.rank != min(living)  # type: ignore[attr-defined]
             return error
         failed = next((rank for rank in others if ended[rank]), None)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from zoo.errors import Ended, Interrupted
+from zoo.errors import UNSAVED, Ended, Interrupted
 from zoo.run.launch import is_first_process
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
@@ -57,6 +57,8 @@ class StopSignals:
         self.graceful = False
         #: The checkpoint to go on from.
         self.saved: str | None = None
+        #: What is said where there is none.
+        self.unsaved = UNSAVED
         self.ending = False  # an error is on its way out already
         self._asked_at = 0.0
         self.error: Ended | None = None
@@ -120,7 +122,7 @@ class StopSignals:
 
     def interrupted(self) -> Interrupted:
         """Return the error that ends a run which was asked to stop."""
-        return Interrupted(self.asked or signal.SIGTERM, self.saved)
+        return Interrupted(self.asked or signal.SIGTERM, self.saved, self.unsaved)
 
     # ------------------------------------------------------------------ in any thread
 

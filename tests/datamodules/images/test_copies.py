@@ -52,8 +52,9 @@ def test_copies_between_given_splits_are_told_once_and_named(given: Path) -> Non
         (f"test/{name}/again{number}.bmp", f"train/{name}/{number}.png")
         for name, number in (("b", 3), ("a", 4), ("b", 5))
     }
-    fact = {fact.name: fact.text for fact in data.describe().facts}["copies"]
-    assert fact == "3 of test in train"
+    described = data.describe()
+    assert {fact.name: fact.text for fact in described.facts}["copies"] == "3 of test in train"
+    assert described.notes == ["3 of 13 test images are copies of images that are trained on"]
 
 
 @pytest.mark.parametrize("near", [None, 2])
