@@ -2,7 +2,8 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError, known, refuse
+from datamodules.core.errors import DataError, known, refuse, shown
 from datamodules.core.splits import composed
 from datamodules.core.spreadsheet import is_spreadsheet, sheet_rows, sheet_words
 from datamodules.core.text_file import (
@@ -40,6 +41,8 @@ _WRITTEN = {
         "turn them into numbers, such as days since the first, month or hour",
     ),
 }
+#: Columns of which it is said what is wrong with them, where there are more.
+_FAULTS_TOLD = 5
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -53,6 +56,68 @@ class Texts(NamedTuple):
 
     values: list[str]
     codes: npt.NDArray[np.int64]
+
+
+class ColumnError(DataError):
+    """A column that cannot be used: ``column NAME of FILE FAULT; REMEDY``.
+
+    Args:
+        column: Its name.
+        source: The file.
+        fault: What is wrong with it.
+        remedy: What would do.
+        called: What the sentence calls it; by default its name.
+    """
+
+    def __init__(
+        self, column: str, source: str, fault: str, remedy: str, called: str | None = None
+    ) -> None:
+        self.column, self.fault, self.called = column, fault, called or repr(column)
+        super().__init__(f"column {self.called} of {source} {fault}; {remedy}")
+
+
+class ColumnFaults:
+    """What is wrong with the columns of a file, to be said in one sentence.
+
+    Args:
+        source: The file.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._found: list[ColumnError] = []
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep what is wrong with a column for later."""
+        try:
+            yield
+        except ColumnError as error:
+            self._found.append(error)
+
+    def refuse(self, ignorable: Collection[str] = ()) -> None:
+        """Refuse the file if something is wrong with it.
+
+        Args:
+            ignorable: The columns that the option ``ignore`` may leave out.
+
+        Raises:
+            DataError: Naming all columns, and what is wrong with each of the first five.
+        """
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            faults = [f"{error.called} {error.fault}" for error in self._found]
+            if len(faults) > _FAULTS_TOLD:
+                others = ", ".join(error.called for error in self._found[_FAULTS_TOLD:])
+                faults[_FAULTS_TOLD:] = [f"likewise {others}"]
+            names = [error.column for error in self._found if error.column in ignorable]
+            them = "them" if len(names) == len(self._found) else "the others"
+            remedy = f", or leave {them} out by ignore: {shown(names)}" if names else ""
+            raise DataError(
+                f"{len(self._found)} columns of {self.source} cannot be used: {'; '.join(faults)}; "
+                f"mend them{remedy}"
+            )
 
 
 class CsvFile:
@@ -155,10 +220,10 @@ class CsvFile:
         return known(column, self.columns)
 
     def read(self, columns: Sequence[str]) -> None:
-        """Read some columns, all of whose rows must have a value.
+        """Read some columns.
 
         Raises:
-            DataError: If a column is absent, named twice or lacks values.
+            DataError: If a column is absent or named twice.
         """
         columns = [*map(composed, columns)]
         present = set(self.columns)
@@ -177,7 +242,6 @@ class CsvFile:
                 )
         for column, texts in zip(columns, self._read_texts(columns), strict=True):
             self._texts[column] = texts
-        self._check_complete(columns)
 
     def peek(self) -> dict[str, list[str | None]]:
         """Return all columns as they are written, None where a value is missing.
@@ -263,18 +327,21 @@ class CsvFile:
             + ("" if self._is_sheet else " or set delimiter")
         )
 
-    def _check_complete(self, columns: Iterable[str]) -> None:
-        lacking = [column for column in columns if self._texts[column].null_count]
-        if not lacking:
-            return
-        texts = self._texts[lacking[0]]
-        line = self._line(texts.is_null().to_numpy())
-        others = len(lacking) - 1
-        too = f" ({_many(others, 'other column')} lack{'s' * (others == 1)} some, too)"
-        raise DataError(
-            f"column {lacking[0]!r} of {self.name} has {_many(texts.null_count, 'missing value')}, "
-            f"the first in {line}{too if others else ''}; fill or remove them"
-        )
+    def check_complete(self, column: str) -> None:
+        """Refuse a column some of whose rows have no value.
+
+        Args:
+            column: One that was read.
+
+        Raises:
+            ColumnError: If some have none.
+        """
+        texts = self._texts[composed(column)]
+        if texts.null_count:
+            missing = _many(texts.null_count, "missing value")
+            first = self._line(texts.is_null().to_numpy())
+            fault = f"has {missing}, the first in {first}"
+            raise ColumnError(column, self.name, fault, "fill or remove such rows")
 
     def _parse(self, column: str) -> tuple[Numbers, Mask]:
         """Return a column's numbers, of which some mean nothing.
@@ -312,7 +379,7 @@ class CsvFile:
             remedy: What else to do with it.
 
         Raises:
-            DataError: If it is one.
+            ColumnError: If it is one.
         """
         import pyarrow.compute as pc
 
@@ -321,11 +388,11 @@ class CsvFile:
             found = pc.match_substring_regex(texts, pattern).to_numpy()
             if found.any() and 2 * found.sum() >= is_text.sum():
                 first = texts[int(found.argmax())].as_py()[:60]
-                raise DataError(
-                    f"column {column!r} of {self.name} has {things}, {found.sum()} of {len(texts)} "
-                    f"values, the first being {first!r} in {self._line(found)}; {how}, "
-                    f"or {remedy}"
+                fault = (
+                    f"has {things}, {found.sum()} of {len(texts)} values, the first being "
+                    f"{first!r} in {self._line(found)}"
                 )
+                raise ColumnError(column, self.name, fault, f"{how}, or {remedy}")
 
     def numbers(self, column: str, remedy: str) -> Numbers:
         """Return the values of a column of numbers, (N,).
@@ -335,7 +402,7 @@ class CsvFile:
             remedy: What to do where it holds texts.
 
         Raises:
-            DataError: If some are no numbers, not finite, or too large for float32.
+            ColumnError: If some are no numbers, not finite, or too large for float32.
         """
         values, is_text = self._parse(column)
         if is_text.any():
@@ -347,12 +414,13 @@ class CsvFile:
             )
         return values
 
-    def _wrong(self, column: str, rows: Mask, noun: str, which: str, remedy: str) -> DataError:
+    def _wrong(self, column: str, rows: Mask, noun: str, which: str, remedy: str) -> ColumnError:
         first = self._texts[composed(column)][int(rows.argmax())].as_py()[:60]
-        return DataError(
-            f"column {column!r} of {self.name} has {_many(int(rows.sum()), noun)} {which}, the "
-            f"first being {first!r} in {self._line(rows)}; {remedy}"
+        fault = (
+            f"has {_many(int(rows.sum()), noun)} {which}, the first being {first!r} in "
+            f"{self._line(rows)}"
         )
+        return ColumnError(column, self.name, fault, remedy)
 
     def texts(self, column: str) -> Texts:
         """Return the values of a column that was read, as they are written."""

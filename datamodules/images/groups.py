@@ -41,6 +41,8 @@ class Groups:
         table.check_column("file_column", file_column)
         table.check_column("group_column", group_column)
         table.read([file_column, group_column])
+        for column in (file_column, group_column):
+            table.check_complete(column)
         named, groups = table.texts(file_column), table.texts(group_column)
         #: The groups' names.
         self.names = groups.values

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datamodules.core.csv_file import CsvFile
+from datamodules.core.csv_file import ColumnFaults, CsvFile
 from datamodules.core.errors import refuse
 from datamodules.core.sampling import PositionedLoader
 from datamodules.tables.table import ArrayTable, PreparedTable
@@ -67,8 +67,16 @@ class TableInputs(PreparedTable):
         file.read([*self.means, *self.categories])
         lines = file.lines()
         self.names += [f"{path}:{line}" for line in lines]
-        numbers = {name: file.numbers(name, "mend them") for name in self.means}
-        texts = {name: file.texts(name) for name in self.categories}
+        numbers, texts = {}, {}
+        faults = ColumnFaults(file.name)
+        for name in (*self.means, *self.categories):
+            with faults.kept():
+                file.check_complete(name)
+                if name in self.means:
+                    numbers[name] = file.numbers(name, "mend them")
+                else:
+                    texts[name] = file.texts(name)
+        faults.refuse()
         return self._encode(numbers, texts, len(lines), file.name)
 
     def predict_dataloader(self) -> PositionedLoader:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from datamodules.core.arrays import ArrayDataModule
 from datamodules.core.base import Stage
-from datamodules.core.csv_file import CsvFile, Numbers, Texts
+from datamodules.core.csv_file import ColumnError, ColumnFaults, CsvFile, Numbers, Texts
 from datamodules.core.description import Fact
 from datamodules.core.drawn import FractionSplits
 from datamodules.core.errors import DataError, refuse, shown
@@ -218,7 +218,9 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
             for column, values in numbers.items():
                 self.means[column], self.stds[column] = _moments(values[train])
             for column, of in texts.items():
-                self.categories[column] = _categories(column, of, train, source)
+                self.categories[column] = sorted(
+                    of.values[code] for code in np.unique(of.codes[train])
+                )
         if self.target_mean is None:
             self.target_mean, self.target_std = _moments(target[train])
             if self.target_std == 0:
@@ -280,9 +282,9 @@ class CSVTable(TableDataModule):
         path: The file; gzip may have packed it. Of an xlsx file, which needs ``pip install
             'lightning-zoo[excel]'``, the first sheet is read.
         target: The column to be predicted, of numbers.
-        categorical: The columns whose values are categories, numbers or not, and no others; by
-            default all columns of texts.
-        ignore: Columns to leave out.
+        categorical: The column, or a list of those, whose values are categories, numbers or not,
+            and no others; by default all columns of texts.
+        ignore: A column, or a list of those, to leave out.
         delimiter: The character between two values; by default the comma, semicolon, tabulator or
             bar that gives each row as many values as the header has.
         encoding: What the file is in, by Python's name, such as cp949; by default what its bytes
@@ -300,8 +302,8 @@ class CSVTable(TableDataModule):
         path: str,
         *,
         target: str,
-        categorical: list[str] | None = None,
-        ignore: list[str] | None = None,
+        categorical: str | list[str] | None = None,
+        ignore: str | list[str] | None = None,
         delimiter: str | None = None,
         encoding: str | None = None,
         **kwargs: Any,
@@ -309,23 +311,31 @@ class CSVTable(TableDataModule):
         super().__init__(**kwargs)
         self.path = str(path)
         self.target = target = composed(target)
-        self.categorical = None if categorical is None else [*map(composed, categorical)]
-        self.ignore = None if ignore is None else [*map(composed, ignore)]
+        self.categorical = _names(categorical)
+        self.ignore = _names(ignore)
         self.delimiter = delimiter
         self.encoding = encoding
         file = CsvFile(self.path, delimiter, "path", encoding)
         self._read_as = file.words
         columns = self._columns(file)
         file.read([*columns, target])
-        texts = [column for column in columns if self._is_categorical(file, column)]
-        remedy = "mend them, or list the column in categorical or in ignore"
-        self._encode_splits(
-            {name: file.numbers(name, remedy) for name in columns if name not in texts},
-            {name: self._categories_of(file, name) for name in texts},
-            target,
-            file.numbers(target, "mend them, or choose another target"),
-            file.name,
-        )
+        numbers, texts = {}, {}
+        faults = ColumnFaults(file.name)
+        for name in columns:
+            with faults.kept():
+                self._check_name(file, name)
+                file.check_complete(name)
+                if self._is_categorical(file, name):
+                    texts[name] = self._categories_of(file, name)
+                else:
+                    remedy = "mend them, or list the column in categorical or in ignore"
+                    numbers[name] = file.numbers(name, remedy)
+        with faults.kept():
+            file.check_complete(target)
+            numbers[target] = file.numbers(target, "mend them, or choose another target")
+        faults.refuse([] if self._given else columns)
+        values = numbers.pop(target)
+        self._encode_splits(numbers, texts, target, values, file.name)
 
     def _columns(self, file: CsvFile) -> list[str]:
         """Return the columns to predict from."""
@@ -342,16 +352,21 @@ class CSVTable(TableDataModule):
         if self._given:
             return self._given_columns()
         columns = [name for name in file.columns if name != self.target and name not in ignore]
-        if "" in columns:
-            raise DataError(
-                f"column {file.columns.index('') + 1} of {file.name} has no name, as a table's "
-                "index has that pandas wrote; name it, or leave it out by ignore: ['']"
-            )
         if not columns:
             raise DataError(
                 f"{file.name} has no column to predict {self.target!r} from; add one or ignore less"
             )
         return columns
+
+    def _check_name(self, file: CsvFile, column: str) -> None:
+        if column == "":
+            raise ColumnError(
+                column,
+                file.name,
+                "has no name, as a table's index has that pandas wrote",
+                "name it, or leave it out by ignore: ['']",
+                called=str(file.columns.index("") + 1),
+            )
 
     def _given_columns(self) -> list[str]:
         """Return the columns that are given, if no other option contradicts them."""
@@ -373,6 +388,12 @@ class CSVTable(TableDataModule):
     def _categories_of(self, file: CsvFile, column: str) -> Texts:
         """Return a column of categories; one that nobody chose must look like categories."""
         texts = file.texts(column)
+        if not self._given and len(texts.values) > MOST_CATEGORIES:
+            fault = (
+                f"has {len(texts.values)} categories in its {len(texts.codes)} rows, where "
+                f"{MOST_CATEGORIES} are possible"
+            )
+            raise ColumnError(column, file.name, fault, "list it in ignore")
         if not self._given and self.categorical is None:
             file.check_categories(column, "list the column in categorical or in ignore")
             if 2 * len(texts.values) > len(texts.codes):
@@ -417,6 +438,13 @@ class Diabetes(TableDataModule):
         self._encode_splits(columns, {}, "progression", data.target, "the diabetes data")
 
 
+def _names(given: str | list[str] | None) -> list[str] | None:
+    """Return the columns that an option names, one or several."""
+    if given is None:
+        return None
+    return [*map(composed, [given] if isinstance(given, str) else given)]
+
+
 def _strata(target: Numbers, count: int) -> Rows:
     """Return in which of so many equal parts of all values each one lies."""
     edges = np.quantile(target, np.arange(1, count) / count)
@@ -429,14 +457,3 @@ def _moments(values: Numbers) -> tuple[float, float]:
     if values.min() == values.max():
         return float(values[0]), 0.0  # which rounding would make a little more
     return float(values.mean()), float(values.std())
-
-
-def _categories(column: str, texts: Texts, rows: Rows, source: str) -> list[str]:
-    """Return the categories in some rows, sorted."""
-    names = sorted(texts.values[code] for code in np.unique(texts.codes[rows]))
-    if len(names) > MOST_CATEGORIES:
-        raise DataError(
-            f"column {column!r} of {source} has {len(names)} categories in its {len(rows)} "
-            f"training rows, where {MOST_CATEGORIES} are possible; list it in ignore"
-        )
-    return names

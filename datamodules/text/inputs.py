@@ -24,6 +24,8 @@ TextUnit = Literal["auto", "file", "line"]
 
 #: Characters of a raw text that stand for it in a report.
 _NAME_LENGTH = 60
+#: Inputs without a text that are named.
+_BLANK_NAMED = 10
 
 
 class TextInputs(PreparedText):
@@ -94,6 +96,22 @@ class TextInputs(PreparedText):
             self._add_input(given)
         if not self.inputs:
             raise refuse("inputs", [], "give texts or files")
+        self._tell_blank()
+
+    def _tell_blank(self) -> None:
+        """Say which inputs have no text; a net predicts something of them, too."""
+        blank = [
+            repr(name)
+            for name, texts in zip(self.names, self._texts, strict=True)
+            if not any(map(str.strip, texts))
+        ]
+        if blank:
+            more = f" and {len(blank) - _BLANK_NAMED} more" if len(blank) > _BLANK_NAMED else ""
+            have = "has" if len(blank) == 1 else "have"
+            self._tell(
+                f"{len(blank)} of {len(self.names)} inputs {have} no text, "
+                f"{', '.join(blank[:_BLANK_NAMED])}{more}: what is predicted for them says nothing"
+            )
 
     def _add_input(self, given: str) -> None:
         path = Path(given).expanduser()

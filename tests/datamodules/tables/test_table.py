@@ -334,6 +334,32 @@ def test_inputs_that_will_not_do(csv_path, tmp_path) -> None:
     refused(r"column 'age' of '.*new.csv' has 1 text .* '\?' in line 2", path)
 
 
+def test_rows_whose_columns_will_not_do_are_refused_together(csv_path, tmp_path) -> None:
+    spec = CSVTable(csv_path, target="price").inputs_spec()["init_args"]
+    table = {
+        **columns(),
+        "age": np.array(["?", *["3"] * 59]),
+        "city": np.array(["", *["Rome"] * 59]),
+    }
+    message = (
+        r"2 columns of '.*' cannot be used: 'age' has 1 text among its numbers, the first being "
+        r"'\?' in line 2; 'city' has 1 missing value, the first in line 2; mend them$"
+    )
+    with pytest.raises(UserError, match=message):
+        TableInputs(inputs=[write(tmp_path / "new.csv", table)], **spec)
+
+
+def test_one_column_may_be_named_without_a_list(csv_path) -> None:
+    alone = CSVTable(csv_path, target="price", ignore="city", categorical="grade")
+    listed = CSVTable(csv_path, target="price", ignore=["city"], categorical=["grade"])
+    assert (
+        alone.feature_names
+        == listed.feature_names
+        == ["age", "income", "flat", "grade=a", "grade=b"]
+    )
+    assert alone.resolved() == listed.resolved()
+
+
 def test_diabetes() -> None:
     source = load_diabetes(scaled=False)
     data = Diabetes()
@@ -484,7 +510,22 @@ BAD_FILES = {
     "missing": (with_line(17, ",2,3"), "column 'a' of 't.csv' has 1 missing value, .* in line 17"),
     "missing by name": (
         with_line(5, "3,NA,3").replace("\n0,0,0", "\n\n0, ,"),
-        r"column 'b' of 't.csv' has 2 missing values, the first in line 3 \(1 other column lacks",
+        r"2 columns of 't.csv' cannot be used: 'b' has 2 missing values, the first in line 3; 'y' "
+        r"has 1 missing value, the first in line 3; mend them, or leave the others out by ignore: "
+        r"\['b'\]",
+    ),
+    "all kinds of faults at once": (
+        ",day,name,a,b,c,d,y\n"
+        + "".join(
+            f"{n},2020-01-{n % 28 + 1:02},n{n},{'x' * (n == 3) or n},,1e99,{n},{n}\n"
+            for n in range(1100)
+        ),
+        r"^6 columns of 't.csv' cannot be used: 1 has no name, as a table's index has .* wrote; "
+        r"'day' has dates or times, 1100 of 1100 values, the first being '2020-01-01' in line 2; "
+        r"'name' has 1100 categories in its 1100 rows, where 1000 are possible; 'a' has 1 text "
+        r"among its numbers, the first being 'x' in line 5; 'b' has 1100 missing values, the first "
+        r"in line 2; likewise 'c'; mend them, or leave them out by ignore: "
+        r"\['', 'day', 'name', 'a', 'b', 'c'\]$",
     ),
     "text": (
         with_line(9, "seven,1,2"),
@@ -514,7 +555,7 @@ BAD_FILES = {
     "few rows": ("a,y\n1,2\n3,4\n5,6\n", "val_fraction, or add rows: 2 of 3 would leave too few"),
     "identifiers": (
         "a,y\n" + "".join(f"n{n},{n}\n" for n in range(2000)),
-        "column 'a' of 't.csv' has 1400 categories in its 1400 training rows, .* in ignore",
+        "column 'a' of 't.csv' has 2000 categories in its 2000 rows, .* in ignore",
     ),
     "another delimiter": (
         GOOD.replace(",", "^"), r"target is 'y'; give a column of 't.csv' .delimiter ',' finds one"

@@ -556,6 +556,24 @@ def test_predicts_anywhere(build, tmp_path, trainer, monkeypatch) -> None:
     assert list(folder.glob("cache")) == []
 
 
+def test_inputs_without_a_text_are_told(build, tmp_path, capsys) -> None:
+    spec = build().inputs_spec()["init_args"]
+    path = write(tmp_path / "t.csv", [("good",), ("  ",), ("bad",)], "text")
+    (tmp_path / "blank.txt").write_text("\n\n", encoding="utf-8")
+    assert (
+        len(TextInputs([str(path), "a film", "", str(tmp_path / "blank.txt")], **spec).names) == 6
+    )
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == (
+        f"TextInputs: 3 of 6 inputs have no text, '{path}:3', '', '{tmp_path}/blank.txt': what is "
+        "predicted for them says nothing"
+    )
+    TextInputs(["a film"], **spec)
+    assert "no text" not in capsys.readouterr().out
+    TextInputs([""] * 20, **spec)
+    assert "'', '' and 10 more: " in capsys.readouterr().out
+
+
 def test_predicts_pairs(build, tmp_path) -> None:
     rows = [(text, text, label) for text, label in TABLE]
     data = build(rows, "one,two,label", text_column=["one", "two"])
