@@ -251,9 +251,10 @@ def study(
         shown = net.get_submodule(_BLOCK + block)
         assert isinstance(shown, InceptionBlock)
         steps = steps_of(shown, x)
-        wrong = sentence_of_wrong_padding(shown, x, padding=1)
+        padding = 1 if min(x.shape[2:]) > 2 else 3  # a smaller map has no place for the kernel
+        wrong = sentence_of_wrong_padding(shown, x, padding)
     entering = (x.shape[1], x.shape[2], x.shape[3])
-    rows = [
+    rows: list[dict[str, str | float | int | None]] = [
         {
             "branch": branch,
             "layer": step.layer,
@@ -268,7 +269,7 @@ def study(
     rows.append({"branch": "all", "layer": "concatenation", "padding": None, "leaves": whole})
     write_table(folder, rows)
     print(f"block {block} is given {_shape(entering)}")
-    print(f"with the 5x5 convolution padded by 1: {wrong}")
+    print(f"with the 5x5 convolution padded by {padding}: {wrong}")
     save_picture(lambda: draw_shapes(steps, entering), folder / "shapes.png")
     with torch.no_grad():
         save_picture(lambda: draw_branches(shown, x, image[0]), folder / "branches.png")

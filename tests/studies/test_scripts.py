@@ -270,13 +270,20 @@ def test_a_1x1_filter_is_drawn_as_a_square_and_others_by_their_strongest_channel
     assert tile(filters).tolist() == [[-2.0] * 3] * 3
 
 
-def test_the_branches_of_a_checkpoint_are_drawn(zoo, checkpoint) -> None:
-    ended = zoo(["sweep", "studies/inception_branches", f"--options.checkpoint={checkpoint}"])
+@pytest.mark.parametrize(
+    ("block", "enters", "padding", "leaves"),
+    [("3a", "64 × 8 × 8", 1, "64 × 8 × 8"), ("5b", "128 × 2 × 2", 3, "128 × 2 × 2")],
+)
+def test_the_branches_of_a_checkpoint_are_drawn(
+    block, enters, padding, leaves, zoo, checkpoint
+) -> None:
+    flags = f"--options.block={block} --options.checkpoint={checkpoint}"
+    ended = zoo(f"sweep studies/inception_branches {flags}")
     assert ended.code == 0
-    assert "block 3a is given 64 × 8 × 8" in ended.out
-    assert "padded by 1: InceptionBlock: from a map of 8x8 pixels" in ended.out
+    assert f"block {block} is given {enters}\n" in ended.out
+    assert f"padded by {padding}: InceptionBlock: from a map of {enters[-1]}x" in ended.out
     rows = read_table(Path("runs/inception_branches/table.csv"))
-    assert [row["leaves"] for row in rows if row["branch"] == "all"] == ["64 × 8 × 8"]
+    assert [row["leaves"] for row in rows if row["branch"] == "all"] == [leaves]
     assert pictures("inception_branches") == {"shapes.png", "branches.png"}
 
 
