@@ -270,6 +270,10 @@ def test_markdown_is_a_table_that_shows_the_picture(run, zoo) -> None:
     assert "| model.optimizer | | a\\|b |" in out
     assert "![curves](curves.png)" in out
     assert Path("curves.png").is_file()
+    Path("a").mkdir()
+    written = zoo("compare runs --to a/report.md --picture curves.png").out
+    assert written == f"comparison in {Path('a/report.md')} and curves.png\n"
+    assert "![curves](../curves.png)" in Path("a/report.md").read_text(encoding="utf-8")
 
 
 def test_a_page_holds_its_picture_and_the_users_texts_as_they_are(run, zoo) -> None:

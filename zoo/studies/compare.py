@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from datamodules.core.errors import one_of, refuse
@@ -83,7 +84,9 @@ def compare(argv: list[str]) -> int:
     elif form == "csv":
         text = forms.csv_text(compared)
     elif form == "md":
-        text = forms.markdown_text(compared, None if target else picture)
+        beside_text = target.parent if target is not None else Path()
+        link = None if picture is None else Path(os.path.relpath(picture, beside_text))
+        text = forms.markdown_text(compared, link)
     else:
         text = forms.plain_text(compared)
     if target is not None:
