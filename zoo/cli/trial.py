@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 import time
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -21,6 +20,7 @@ from datamodules.core.protocols import data_of
 from zoo.nets.outputs import main_logits
 from zoo.nets.protocols import IsPretrained, KnowsVocabulary
 from zoo.report.understood import Length, in_lines, length_of, readable
+from zoo.run.memory import clear_peak, peak_memory, whole_memory
 from zoo.tasks.base import Task
 from zoo.tasks.classifier import Classifier
 from zoo.tasks.language_model import LanguageModel
@@ -137,7 +137,8 @@ class Trial(Callback):
         found = self.findings
         batch, making, share = _largest_batch(trainer)
         found.batch = _shapes(batch)
-        _clear_peak(trainer)
+        device = trainer.strategy.root_device
+        clear_peak(device)
         before = {name: weight.detach().clone() for name, weight in _trained(task)}
         steps = _Steps(trainer, task, batch)
         seconds: list[float] = []
@@ -146,7 +147,7 @@ class Trial(Callback):
         found.losses = [*steps.losses, steps.loss()]
         found.outputs = None if steps.logits is None else tuple(steps.logits.shape)
         found.seconds = statistics.median(seconds[_START:] or seconds) * share + making
-        found.memory, found.room = _memory(trainer)
+        found.memory, found.room = peak_memory(device), whole_memory(device)
         found.chance = _chance(task)
         found.cross_entropy = steps.cross_entropy()
         found.problems += steps.problems(found.losses)
@@ -263,7 +264,7 @@ def _largest_batch(trainer: Trainer) -> tuple[Any, float, float]:
         ready.append(time.perf_counter())
     # The median, as the first batch waits for the epoch's order.
     making = statistics.median(after - before for before, after in pairwise(ready))
-    sizes = [sum(each.numel() for _, each in _tensors(batch)) for batch in batches]
+    sizes = [sum(each.numel() for _, each in tensors_of(batch)) for batch in batches]
     raw = batches[sizes.index(max(sizes))]
     # As Lightning's loop does: the data's hook, where they have one, else the task's.
     data: Any = data_of(trainer)
@@ -273,7 +274,7 @@ def _largest_batch(trainer: Trainer) -> tuple[Any, float, float]:
     return batch, making, statistics.mean(sizes) / max(sizes)
 
 
-def _tensors(batch: Any) -> list[tuple[str, Tensor]]:
+def tensors_of(batch: Any) -> list[tuple[str, Tensor]]:
     """Return a batch's tensors with their names; without a name, their place."""
     if isinstance(batch, dict):
         pairs = list(batch.items())
@@ -286,7 +287,7 @@ def _tensors(batch: Any) -> list[tuple[str, Tensor]]:
 
 
 def _shapes(batch: Any) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in _tensors(batch) if name != "index"}
+    return {name: tuple(value.shape) for name, value in tensors_of(batch) if name != "index"}
 
 
 def _trained(task: Task) -> list[tuple[str, nn.Parameter]]:
@@ -318,27 +319,6 @@ def _wait(trainer: Trainer) -> None:
     device = trainer.strategy.root_device
     if device.type != "cpu":
         torch.get_device_module(device).synchronize()
-
-
-def _clear_peak(trainer: Trainer) -> None:
-    if trainer.strategy.root_device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
-
-
-def _memory(trainer: Trainer) -> tuple[int | None, int | None]:
-    """Return the peak of the device's memory, on a CPU the process's, and how much there is."""
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        room = torch.cuda.get_device_properties(device).total_memory
-        return torch.cuda.max_memory_allocated(device), room
-    if device.type != "cpu" or sys.platform == "win32":
-        return None, None
-    import os
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return peak, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _bytes(number: float) -> str:
