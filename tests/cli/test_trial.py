@@ -178,5 +178,8 @@ def test_the_command_leaves_nothing_behind(zoo: Callable[[str], Any]) -> None:
     assert ended.code == 1
     assert ended.out.startswith("batch   image (64, 1, 8, 8)")
     assert "\nwrong   no weight moves in 20 steps: model.lr is 0" in ended.out
+    ended = zoo("check --config r.yaml --model.net MLP --trainer.limit_train_batches 0")
+    assert ended.code == 2
+    assert "option trainer.limit_train_batches is 0; give more: there is no batch" in ended.err
     ended = zoo("check")
     assert (ended.code, ended.err[:40]) == (2, "zoo: check needs a recipe: give --config")

@@ -52,10 +52,10 @@ class Length:
 
 def length_of(trainer: Trainer) -> Length:
     """Return how long a training that has begun will be; all processes have to ask."""
-    steps = trainer.estimated_stepping_batches
+    steps, batches = trainer.estimated_stepping_batches, trainer.num_training_batches
     epochs = trainer.max_epochs
     return Length(
-        batches=int(trainer.num_training_batches),
+        batches=int(batches) if batches < float("inf") else 0,  # Lightning counts none as infinite
         accumulated=trainer.accumulate_grad_batches,
         steps=int(steps) if steps < float("inf") else None,
         epochs=epochs if epochs is not None and epochs > 0 else None,
