@@ -12,6 +12,7 @@ usage: zoo VERB [RECIPE ...] [--OPTION VALUE ...]
   zoo fit RECIPE                      train, then test the best checkpoint
   zoo fit RECIPE --ckpt_path last     go on with the recipe's unfinished run
   zoo check RECIPE                    try it out on one batch: what it understands, takes, costs
+  zoo bench RECIPE                    time its step, part by part (--batch_size 1,2,4,8)
   zoo validate --ckpt_path FILE       validate a checkpoint
   zoo test --ckpt_path FILE           test a checkpoint
   zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...

@@ -56,12 +56,16 @@ def run_verb(argv: list[str]) -> int:
         from zoo.studies.sweep import sweep
 
         return sweep(rest)
+    if verb == "bench":
+        from zoo.studies.bench import bench
+
+        return bench(rest)
     if verb not in VERBS:
         raise _unknown(verb)
     from zoo.cli.request import check_early, take_apart
 
     request = take_apart(argv)
-    if any(flag.partition("=")[0].endswith(("help", "-h")) for flag in request.flags):
+    if request.asks_help:
         from zoo.cli.verb_help import help_of
 
         if (text := help_of(request)) is not None:

@@ -23,6 +23,7 @@ from zoo.errors import UserError
 VERBS = {
     "fit": "Train, then test the best checkpoint.",
     "check": "Try a recipe out on one batch, and estimate memory and time; nothing is written.",
+    "bench": "Time a recipe's training step part by part, at one batch size or several.",
     "validate": "Validate a checkpoint.",
     "test": "Test a checkpoint.",
     "predict": "Predict labels and probabilities with a checkpoint.",

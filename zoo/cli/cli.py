@@ -195,7 +195,7 @@ class ZooCLI(LightningCLI):
         check_monitor(self.config["checkpoint"]["monitor"], self.model)
         stop.limit = self.config["checkpoint"]["stop_seconds"]
         # One file of all predictions, in their order; one batch to try.
-        if self.request.verb in ("predict", "check"):
+        if self.request.verb == "predict" or self.request.tries:
             devices = one_of_devices(options["devices"])
             kwargs |= {"devices": devices, "num_nodes": 1, "strategy": "auto"}
         else:
@@ -232,7 +232,7 @@ class ZooCLI(LightningCLI):
             check_fits(self.checkpoint, self.model, str(path))
             step = self.checkpoint["global_step"] if folder.resumed else None
             self.checkpoint = None  # the Trainer takes it from the plugin, and lets go of it
-        if self.request.verb == "check":
+        if self.request.tries:
             return trainer
         recipe = self._recipe()
         if trainer.is_global_zero:
@@ -299,7 +299,7 @@ class ZooCLI(LightningCLI):
         strategy.barrier()
 
     def _choose_folder(self, root: Path) -> RunFolder:
-        if self.request.verb == "check":  # which is never opened
+        if self.request.tries:  # which is never opened
             return RunFolder(Path(self.session.scratch()))
         if self.request.verb == "fit":
             resumed = run_of(Path(self.request.ckpt_path)) if self.request.ckpt_path else None

@@ -27,7 +27,7 @@ from zoo.catalog.contents import (
 from zoo.cli.config import expand_flags, read_layer
 from zoo.cli.guide import PREFIXES
 from zoo.cli.request import DEFAULTS, find_recipe, names_of_recipes
-from zoo.cli.sections import RUN_OPTIONS, Section, sections_of
+from zoo.cli.sections import Section, run_options, sections_of
 from zoo.errors import UserError
 
 _Completer = Callable[..., Iterable[str]]
@@ -89,7 +89,7 @@ def _add_options(parser: argparse.ArgumentParser, verb: str, words: list[str]) -
         "ckpt_path": _or_files(["last", "best"], ("ckpt",)),
         "inputs": FilesCompleter(),
     }
-    for option in RUN_OPTIONS:
+    for option in run_options(verb):
         if option.is_switch:
             parser.add_argument(f"--{option.name}", action="store_true")
         else:

@@ -41,7 +41,7 @@ class Request:
     """A command line, taken apart but not yet parsed.
 
     Args:
-        verb: ``fit``, ``check``, ``validate``, ``test`` or ``predict``.
+        verb: ``fit``, ``check``, ``bench``, ``validate``, ``test`` or ``predict``.
         argv: The command line as given.
         recipes: The files behind ``--config``, in order, and before them those named without it.
         named: How many are named without it.
@@ -69,7 +69,17 @@ class Request:
     @property
     def trains(self) -> bool:
         """Whether the verb trains, or tries out a training."""
-        return self.verb in ("fit", "check")
+        return self.verb == "fit" or self.tries
+
+    @property
+    def tries(self) -> bool:
+        """Whether the verb tries out a training: on one device, without a run folder."""
+        return self.verb in ("check", "bench")
+
+    @property
+    def asks_help(self) -> bool:
+        """Whether a flag asks for help, of the verb or of a section."""
+        return any(flag.partition("=")[0].endswith(("help", "-h")) for flag in self.flags)
 
     @property
     def layered(self) -> list[Path]:
@@ -326,9 +336,8 @@ def check_names(request: Request, layers: list[Layer]) -> None:
 
 def _asks(request: Request) -> bool:
     """Whether the command only shows something, for which nothing has to be there."""
-    return any(
-        flag.partition("=")[0].endswith(("help", "-h", "print_config")) for flag in request.flags
-    )
+    names = [flag.partition("=")[0] for flag in request.flags]
+    return request.asks_help or any(name.endswith("print_config") for name in names)
 
 
 def find_checkpoint(request: Request, layers: list[Layer]) -> None:

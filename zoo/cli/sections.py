@@ -85,6 +85,31 @@ _ONLY_OF = {
     "inputs": ("predict",),
     "wandb": ("fit", "validate", "test"),
     "wandb_checkpoint": ("fit",),
+    "ckpt_path": ("fit", "check", "validate", "test", "predict"),
+}
+#: The options that one verb alone has.
+_OPTIONS_OF = {
+    "bench": (
+        Option(
+            "batch_size",
+            "Samples in a batch, or several sizes, such as 1,2,4,8; left out: the recipe's.",
+            ("whole numbers",),
+            default="null",
+        ),
+        Option(
+            "repeats",
+            "How often each is timed; figures are medians, between the least and the most.",
+            ("a whole number",),
+            default="5",
+        ),
+        Option(
+            "against",
+            "What is timed in turns with the recipe: another one, or options under which it is "
+            "another, such as model.net.norm=group.",
+            ("texts",),
+            default="null",
+        ),
+    )
 }
 #: In the order in which options of one name are proposed.
 PLACES = ("data", "model", "model.net", *FIXED)
@@ -117,7 +142,8 @@ _OTHERS = {
 
 def run_options(verb: str) -> list[Option]:
     """Return the options of a verb that belong to no class."""
-    return [option for option in RUN_OPTIONS if verb in _ONLY_OF.get(option.name, (verb,))]
+    shared = [option for option in RUN_OPTIONS if verb in _ONLY_OF.get(option.name, (verb,))]
+    return [*_OPTIONS_OF.get(verb, ()), *shared]
 
 
 class Section(NamedTuple):

@@ -10,7 +10,7 @@ from zoo.errors import UserError
 
 #: argparse's sentences, and the command line's.
 _SENTENCES = {
-    r"^argument (--\w+): expected one argument$": r"option \1 needs a value",
+    r"^argument (--\w+): expected (at least )?one argument$": r"option \1 needs a value",
     r"^argument (--\w+): expected (\d+) arguments$": r"option \1 needs \2 values",
     r"^the following arguments are required: (--\w+).*$": r"option \1 is missing",
     r"^unrecognized arguments: (--[\w.]+).*$": r"option \1 is not known",

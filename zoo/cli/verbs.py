@@ -194,11 +194,17 @@ def _run_verb(cli: ZooCLI) -> int:
         raise refusal(error, cli.config) from error
 
 
-def run(request: Request) -> int:
+def _work(request: Request, session: Session) -> int:
+    """Build what the request names, and run its verb."""
+    return _run_verb(ZooCLI(request, build_arguments(request), session))
+
+
+def run(request: Request, work: Callable[[Request, Session], int] = _work) -> int:
     """Run a verb.
 
     Args:
         request: The command line, taken apart.
+        work: What the verb does; gives the exit code.
 
     Returns:
         The exit code.
@@ -216,11 +222,11 @@ def run(request: Request) -> int:
     end_with_parent()
     sys.argv[0] = sys.argv[0] or "zoo"
     try:
-        if request.verb in ("predict", "check") and not is_only_process():
+        if (request.verb == "predict" or request.tries) and not is_only_process():
             return 0  # see ZooCLI.instantiate_trainer
         trust(request.trust)
         try:
-            found = _run_verb(ZooCLI(request, build_arguments(request), session))
+            found = work(request, session)
         except RuntimeError as error:
             stop.ending = True
             if Processes.of_run is not None:

@@ -83,16 +83,17 @@ def text_table(rows: Rows, *, digits: int = 4) -> str:
     return "\n".join(line.rstrip() for line in in_columns([header, *cells], numbers))
 
 
-def write_table(folder: Path, rows: Rows, *, digits: int = 4) -> None:
+def write_table(folder: Path, rows: Rows, *, digits: int = 4, csv_name: str = "table.csv") -> None:
     """Write ``table.csv``, with all digits, and ``table.md``.
 
     Args:
         folder: Where to.
         rows: A mapping from column to value for each; what a row lacks is empty.
         digits: Significant digits of fractions in ``table.md``.
+        csv_name: What ``table.csv`` is called instead.
     """
     header = header_of(rows)
-    with replaced(folder / "table.csv") as path, path.open("w", newline="", encoding="utf-8") as f:
+    with replaced(folder / csv_name) as path, path.open("w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, header, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
