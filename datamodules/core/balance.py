@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from datamodules.core.errors import DataError, refuse
+from datamodules.core.errors import DataError, listed, refuse
 from datamodules.core.randomness import REPEAT, bits, key, mix, permutation
 from datamodules.core.splits import times_before
 
@@ -76,7 +76,7 @@ def class_counts(labels: Rows, num_classes: int) -> Rows:
     return np.bincount(labels, minlength=num_classes)
 
 
-def class_weights(counts: Rows) -> list[float]:
+def class_weights(counts: Rows, class_names: Sequence[str]) -> list[float]:
     """Return a weight for each class, inverse to its frequency.
 
     w_c = N / (C n_c) with n_c samples of class c and N = n_1 + ... + n_C, scikit-learn's
@@ -84,13 +84,14 @@ def class_weights(counts: Rows) -> list[float]:
 
     Args:
         counts: How many samples, or pixels, of each class the training split has, (C,).
+        class_names: The C classes.
 
     Raises:
         OptionError: If a class has none.
     """
-    absent = np.flatnonzero(counts == 0)
-    if len(absent):
-        lacking = f"class {absent[0]}, of which the training split has none"
+    absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if absent:
+        lacking = f"{listed(absent)}, of which the training split has none"
         raise refuse("class_weights", "auto", f"give numbers, or add samples of {lacking}")
     weights: list[float] = (counts.sum() / (len(counts) * counts)).tolist()
     return weights
@@ -109,14 +110,14 @@ def need_every_class(
         counted: What was counted, "image" or "pixel".
 
     Raises:
-        DataError: Naming the class and the split.
+        DataError: Naming the classes and the split.
     """
     absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if absent:
         option = "" if split == "train" else ", or set allow_missing_classes: true"
-        more = f" (nor of {len(absent) - 1} more)" if len(absent) > 1 else ""
+        classes = "class" if len(absent) == 1 else "classes"
         raise DataError(
-            f"{where!r} has no {counted} of class {absent[0]!r}{more} in its {split} split; add "
+            f"{where!r} has no {counted} of {classes} {listed(absent)} in its {split} split; add "
             f"some{option}"
         )
 

@@ -118,6 +118,16 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
     return f" (did you mean {near!r}?)" if near else ""
 
 
+def listed(names: Collection[object], most: int = 10) -> str:
+    """Return the names, in quotes; of more than so many, how many more there are.
+
+    >>> listed(["cat", "dog", "emu"], 2)
+    "'cat', 'dog' and 1 more"
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in [*names][:most]) + more
+
+
 def known(name: str, names: Iterable[str]) -> str:
     """Return the remedy where a name is not known: the one that is near, or else all there are."""
     all_names = list(names)

@@ -1,12 +1,12 @@
 """Labels as people write them: one a row, several in one value, or a column a class."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError, refuse
+from datamodules.core.errors import DataError, listed, refuse
 from datamodules.core.splits import composed
 
 Rows = npt.NDArray[np.int64]
@@ -146,6 +146,30 @@ def check_recurring(counts: Sequence[int], column: str, source: str, samples: st
         raise DataError(
             f"column {column!r} of {source} has {held} its {count} {samples}, more classes "
             "than can be learnt; name another by label_column"
+        )
+
+
+def check_known(
+    where: str, found: Collection[str], names: Collection[str], whose: str, samples: str
+) -> None:
+    """Refuse classes that are not among those that are known, naming both lists.
+
+    Args:
+        where: What holds them.
+        found: The classes there.
+        names: Those that are known.
+        whose: Who knows them, with a verb.
+        samples: What several samples are called.
+
+    Raises:
+        DataError: If some are not.
+    """
+    others = [name for name in found if name not in names]
+    if others:
+        them = "it" if len(others) == 1 else "them"
+        raise DataError(
+            f"{where} has the classes {listed(found)}, but {whose} {listed(names)}; train on "
+            f"{samples} of {listed(others)} too, or remove {them} there"
         )
 
 

@@ -181,7 +181,7 @@ class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
 
     def class_weights(self) -> list[float]:
         """Return a weight for each class, inverse to its share of the training split."""
-        return class_weights(self._class_counts(self.split("train")))
+        return class_weights(self._class_counts(self.split("train")), self.class_names)
 
     #: What becomes of images of another size than ``image_size``.
     _brought: ClassVar[str] = "brought to"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError, one_of, refuse, shown
+from datamodules.core.errors import DataError, listed, one_of, refuse, shown
 from datamodules.core.options import height_and_width
 from datamodules.images.dicom import is_dicom, read_dicom
 
@@ -83,9 +83,13 @@ def list_images(
     return found
 
 
-def no_images(folder: Path) -> DataError:
-    """Return the error to raise where a folder of images is empty."""
-    return DataError(f"{shown(folder)} holds no images; add some or remove the folder")
+def no_images(*folders: Path) -> DataError:
+    """Return the error to raise where folders of images are empty."""
+    if len(folders) == 1:
+        return DataError(f"{shown(folders[0])} holds no images; add some or remove the folder")
+    return DataError(
+        f"{listed([*map(str, folders)])} hold no images; add some or remove the folders"
+    )
 
 
 def _walk(folder: Path, skipped: Counter[str]) -> Iterator[Path]:

@@ -133,7 +133,8 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         if names is not None and len(set(names)) < len(names):
             raise refuse("class_names", names, "name each class once")
         known = None if names is None else ClassNames(names, of_net=self.partition is not None)
-        listing = list_folder(root, self._labels_file(root), columns, known)
+        beside = [] if self.groups is None else [Path(self.groups).expanduser()]
+        listing = list_folder(root, self._labels_file(root), columns, known, beside)
         self.listing = listing
         self.class_names = listing.class_names
         if len(self.class_names) == 1 and "train" in listing.splits:

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.errors import DataError, listed, refuse, shown
+from datamodules.core.labels import check_known
 from datamodules.core.split_names import split_of
 from datamodules.core.splits import composed
 from datamodules.core.text_file import SPREADSHEETS
@@ -75,20 +76,24 @@ class ClassNames:
             UserError: If there are others, or, of those that a user names, not all.
         """
         if self.of_net:
-            _check_classes(where, found, self.names, "the net knows")
+            check_known(shown(where), found, self.names, "the net knows", "images")
             return
         unnamed = [name for name in found if name not in self.names]
         if unnamed:
-            remedy = f"add {unnamed[0]!r}, which {shown(where)} holds"
+            remedy = f"add {listed(unnamed)}, which {shown(where)} holds"
             raise refuse("class_names", self.names, remedy)
         absent = [name for name in self.names if name not in found]
         if absent:
-            remedy = f"remove {absent[0]!r}, which has no images in {shown(where)}"
+            remedy = f"remove {listed(absent)}, of which {shown(where)} has no images"
             raise refuse("class_names", self.names, remedy)
 
 
 def list_folder(
-    root: Path, labels: Path | None, columns: Columns, class_names: ClassNames | None
+    root: Path,
+    labels: Path | None,
+    columns: Columns,
+    class_names: ClassNames | None,
+    beside: Collection[Path] = (),
 ) -> Listing:
     """List images and their classes; of the images nothing is read.
 
@@ -97,6 +102,7 @@ def list_folder(
         labels: A table of names and labels; None looks for one where there are no class folders.
         columns: Which of its columns are what.
         class_names: The classes, if they are known.
+        beside: Other files that are read, which are not passed over.
 
     Raises:
         UserError: If classes or images are not there.
@@ -106,7 +112,7 @@ def list_folder(
     splits = split_folders(inner)
     table = labels if labels is not None else _own_table(inner, splits)
     if table is not None:
-        listing = _by_table(inner, table, columns, class_names, skipped)
+        listing = _by_table(inner, table, columns, class_names, skipped, beside)
     else:
         listing = _by_folders(inner, splits, class_names, skipped)
     return listing
@@ -201,13 +207,13 @@ def _by_folders(
     if class_names is not None:
         class_names.check(base, found)
     names = [*found] if class_names is None else class_names.names
-    listed = {
+    of_splits = {
         split: _by_classes(folder, names, skipped, every=split == "train")
         for split, folder in (splits or {"train": root}).items()
     }
     for split, folder in splits.items():
-        listed[split].given = f"folder {folder.name}"
-    return Listing(root, base, listed, names, skipped=skipped)
+        of_splits[split].given = f"folder {folder.name}"
+    return Listing(root, base, of_splits, names, skipped=skipped)
 
 
 def _check_no_train(root: Path, splits: Mapping[str, Path], others: Mapping[str, Path]) -> None:
@@ -242,36 +248,20 @@ def _by_classes(
 ) -> Labelled:
     """List the images of a folder that holds classes."""
     found = folders_in(folder)
-    _check_classes(folder, found, names, "the training images have")
-    listed = Labelled()
+    check_known(shown(folder), found, names, "the training images have", "images")
+    own, empty = Labelled(), []
     for name in names:
-        images = list_images(found[name], some=every, skipped=skipped) if name in found else []
-        listed.files += images
-        listed.classes += [(name,)] * len(images)
-        listed.folders += [found[name]] * len(images) if images else []
-    if not listed.files:
+        images = list_images(found[name], skipped=skipped) if name in found else []
+        own.files += images
+        own.classes += [(name,)] * len(images)
+        own.folders += [found[name]] * len(images) if images else []
+        if name in found and not images:
+            empty.append(found[name])
+    if empty and every:
+        raise no_images(*empty)
+    if not own.files:
         raise no_images(folder)
-    return listed
-
-
-def _check_classes(where: Path, found: Collection[str], names: Collection[str], whose: str) -> None:
-    """Refuse classes that are not among those that are known, naming both lists.
-
-    Raises:
-        DataError: If some are not.
-    """
-    others = [name for name in found if name not in names]
-    if others:
-        raise DataError(
-            f"{shown(where)} has the classes {_list(found)}, but {whose} {_list(names)}; train "
-            f"on images of {others[0]!r} too, or remove it there"
-        )
-
-
-def _list(names: Collection[str]) -> str:
-    shown_names = [repr(name) for name in [*names][:10]]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(shown_names) + more
+    return own
 
 
 # ---------------------------------------------------------------- a table of labels
@@ -283,8 +273,13 @@ def _by_table(
     columns: Columns,
     class_names: ClassNames | None,
     skipped: Counter[str],
+    beside: Collection[Path],
 ) -> Listing:
     files = list_images(root, some=True, skipped=skipped)
+    for read in {path.resolve(), *(used.resolve() for used in beside)}:
+        if read.is_relative_to(root.resolve()):
+            skipped["other files"] -= 1
+    skipped += Counter()  # without what is none
     table = LabelTable(path, root, files, columns)
     splits: dict[str, Labelled] = {}
     for file, classes, of_row in zip(files, table.classes, table.splits, strict=True):
@@ -295,10 +290,10 @@ def _by_table(
             continue
         split = split_of(of_row) or folder or "train"
         given = f"column {table.split_column}" if of_row else f"folder {first}" if folder else ""
-        listed = splits.setdefault(split, Labelled(given=given))
-        listed.files.append(file)
-        listed.classes.append(classes)
-        listed.folders.append(root)
+        own = splits.setdefault(split, Labelled(given=given))
+        own.files.append(file)
+        own.classes.append(classes)
+        own.folders.append(root)
     if class_names is not None:
         class_names.check(path, table.class_names)
     names = table.class_names if class_names is None else class_names.names

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from datamodules.core.errors import DataError
+from datamodules.core.errors import DataError, listed
 from datamodules.core.text_file import form_of, guess_encoding, kind, lines, read_text
 from datamodules.text.columns import Layout
 from datamodules.text.files import TABLES, Chunk, Row, gather, stamp
@@ -40,14 +40,17 @@ class ClassFolder:
         self.layout = Layout(("text",), "folder", encoding=encoding)
         entries = sorted(path for path in folder.iterdir() if is_shown(path))
         self.files: list[tuple[str, Path]] = []
-        self.by_line = False
+        self.by_line, empty = False, []
         self.left_out = [path.name for path in entries if path.name.lower() in _UNLABELLED]
         for path in entries:
             if path.is_dir() and path.name not in self.left_out:
                 texts = sorted(text for text in path.iterdir() if _is_text(text))
-                if not texts:
-                    raise DataError(f"{str(path)!r} holds no .txt files; add some or remove it")
                 self.files += [(path.name, text) for text in texts]
+                if not texts:
+                    empty.append(str(path))
+        if empty:
+            hold, them = ("holds", "it") if len(empty) == 1 else ("hold", "them")
+            raise DataError(f"{listed(empty)} {hold} no .txt files; add some or remove {them}")
         if not self.files:
             self.by_line = True
             self.files = [(_class_of(path), path) for path in entries if _is_text(path)]

@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 import numpy as np
 
-from datamodules.core.balance import class_counts, need_samples
+from datamodules.core.balance import class_counts, class_weights, need_samples
 from datamodules.core.base import Stage
 from datamodules.core.cache import cached
 from datamodules.core.copies import Copies, Part, first_copies
 from datamodules.core.description import Fact, read_as_fact
 from datamodules.core.drawn import DrawnSplits
-from datamodules.core.errors import DataError, at_least, one_of, refuse
+from datamodules.core.errors import DataError, at_least, listed, one_of, refuse
 from datamodules.core.labels import LabelKind, rarest_labels
 from datamodules.core.options import plain
 from datamodules.core.sampling import PositionedLoader
@@ -168,11 +168,13 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
             labels = self._labels[own]
             unknown = own[labels.reshape(len(own), -1).min(axis=1, initial=0) < 0]
             if len(unknown):
-                value = corpus.values[corpus.codes[unknown[0]]]
-                written = value if isinstance(value, str) else "; ".join(value)
+                values = [corpus.values[code] for code in np.unique(corpus.codes[unknown])]
+                written = [
+                    value if isinstance(value, str) else "; ".join(value) for value in values
+                ]
                 raise DataError(
                     f"{source.name}: {len(unknown)} {split} labels are not among the training "
-                    f"texts' classes, {written!r} for one; mend them, or leave the split out"
+                    f"texts' classes, {listed(written)}; mend them, or leave the split out"
                 )
 
     def _first_copies(self, rows: Mapping[str, Rows], corpus: Corpus) -> dict[str, Rows]:
@@ -311,8 +313,15 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         text = f"{self.duplicates:,} texts left out{other}"
         return [Fact("repeated", text if self.duplicates else "", values)]
 
+    def class_weights(self) -> list[float]:
+        """Return a weight for each class, inverse to its share of the training split."""
+        return class_weights(self._class_counts(self.split("train")), self.class_names)
+
+    def _class_counts(self, dataset: ArrayTexts) -> Rows:
+        return class_counts(self._labels[dataset.rows], self.num_classes)
+
     def _classes(self, split: Split) -> dict[str, int] | None:
-        counts = class_counts(self._labels[self.split(split).rows], self.num_classes)
+        counts = self._class_counts(self.split(split))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
     def _given_by(self, split: Split) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError, refuse
+from datamodules.core.errors import DataError, listed, refuse
 from datamodules.core.labels import (
     LabelKind,
     check_kind_of,
+    check_known,
     check_recurring,
     guess_separator,
     in_order,
@@ -173,8 +174,10 @@ def classes(
     if not set(found) & set(known):
         places = {str(number): number for number in range(len(known))}
     unnamed = [name for name in found if name not in places]
+    if unnamed and of_net:
+        check_known(where, found, known, "the net knows", "texts")
     if unnamed:
-        raise refuse("class_names", known, f"add {unnamed[0]!r}, which {where} holds")
+        raise refuse("class_names", known, f"add {listed(unnamed)}, which {where} holds")
     rows = [[places.get(name, -1) for name in labels_of(value)] for value in corpus.values]
     if not several:
         own = [row[0] if len(row) == 1 else -1 for row in rows]

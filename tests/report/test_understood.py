@@ -250,7 +250,7 @@ def test_a_class_that_is_missing_is_noted(trainer: Callable[..., Any]) -> None:
     fit = trainer()
     fit.datamodule = Data()
     told = understand(fit, ImageClassifier(nn.Linear(1, 2), num_classes=2), None, None)
-    assert told.notes == ["the val split has no image of class 'b' (nor of 1 more)"]
+    assert told.notes == ["the val split has no image of classes 'b', 'c'"]
     assert "note  the val split has no image" in told.table()
 
 

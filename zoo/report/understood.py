@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from datamodules.core.description import Description, SplitFacts
+from datamodules.core.errors import listed
 from datamodules.core.protocols import Described, data_of
 from zoo.callbacks.average import too_short_for
 from zoo.nets.cost import Cost
@@ -236,8 +237,8 @@ def _missing_classes(data: Description) -> list[str]:
     for split, facts in data.splits.items():
         absent = [name for name, count in (facts.classes or {}).items() if not count]
         if absent:
-            more = f" (nor of {len(absent) - 1} more)" if len(absent) > 1 else ""
-            notes.append(f"the {split} split has no {data.counted} of class {absent[0]!r}{more}")
+            classes = "class" if len(absent) == 1 else "classes"
+            notes.append(f"the {split} split has no {data.counted} of {classes} {listed(absent)}")
     return notes
 
 

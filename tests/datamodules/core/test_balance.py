@@ -85,7 +85,7 @@ def test_weights() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.array([0] * 7 + [1] * 2 + [2])
-    weights = class_weights(class_counts(labels, 3))
+    weights = class_weights(class_counts(labels, 3), list("abc"))
     assert weights == pytest.approx(
         compute_class_weight("balanced", classes=np.arange(3), y=labels), rel=1e-15
     )
@@ -93,17 +93,17 @@ def test_weights() -> None:
     assert weights[2] == pytest.approx(7 * weights[0])
     several = np.array([[1, 0], [1, 1], [1, 0], [0, 0]])
     assert class_counts(several, 2).tolist() == [3, 1]
-    assert class_weights(class_counts(several, 2)) == pytest.approx([4 / 6, 4 / 2])
-    with pytest.raises(OptionError, match=r"class_weights is 'auto'; .* class 3, of which"):
-        class_weights(class_counts(labels, 4))
+    assert class_weights(class_counts(several, 2), ["a", "b"]) == pytest.approx([4 / 6, 4 / 2])
+    with pytest.raises(
+        OptionError, match=r"class_weights is 'auto'; .* samples of 'd', 'e', of which"
+    ):
+        class_weights(class_counts(labels, 5), list("abcde"))
 
 
 def test_missing_classes() -> None:
     names = ["cat", "dog", "cow", "emu"]
     need_every_class(np.array([1, 7, 1, 2]), names, "val", "x", "image")
-    words = (
-        r"^'x' has no image of class 'dog' \(nor of 1 more\) in its val split; add some, or set all"
-    )
+    words = r"^'x' has no image of classes 'dog', 'emu' in its val split; add some, or set all"
     with pytest.raises(DataError, match=words):
         need_every_class(np.array([4, 0, 1, 0]), names, "val", "x", "image")
     with pytest.raises(DataError, match=r"no pixel of class 'emu' in its train split; add some$"):

@@ -110,7 +110,7 @@ def test_class_names(root) -> None:
     assert first.label[0] == 0
     for names, words in (
         (["cat"], "add 'dog'"),
-        (["cat", "dog", "cow"], "remove 'cow', which has no images"),
+        (["cat", "dog", "cow"], "remove 'cow', of which .* has no images"),
         (["cat", "dog", "cat"], "name each class once"),
     ):
         with pytest.raises(OptionError, match=f"class_names is .*{words}"):
@@ -129,7 +129,12 @@ def test_wrong_folders(tmp_path, root) -> None:
         ImageFolder(str(empty))
     (root / "cow").mkdir()
     (root / "cow" / "readme.md").write_text("soon")
-    with pytest.raises(DataError, match=r"cow' holds no images"):
+    with pytest.raises(DataError, match=r"cow' holds no images; add some or remove the folder"):
+        ImageFolder(str(root))
+    (root / "emu").mkdir()
+    with pytest.raises(
+        DataError, match=r"/cow', '.*/emu' hold no images; add some or remove the f"
+    ):
         ImageFolder(str(root))
     (empty / "val").mkdir()
     (empty / "test").mkdir()

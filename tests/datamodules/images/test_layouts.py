@@ -247,7 +247,16 @@ def test_images_of_a_folder_that_the_table_leaves_out_are_counted(tmp_path: Path
     table(tmp_path / "train.csv", "id,label", [f"{n},{i % 2}" for i, n in enumerate(NAMES)])
     data = ImageFolder(str(tmp_path))
     assert len(data.names) == 12
-    assert data.listing.skipped == {"images without a label": 1, "other files": 1}
+    assert data.listing.skipped == {"images without a label": 1}  # the table is none of them
+    (tmp_path / "notes.txt").write_text("read me")
+    table(tmp_path / "patients.csv", "id,patient", [f"{n},{i}" for i, n in enumerate(NAMES)])
+    grouped = ImageFolder(
+        str(tmp_path),
+        labels=str(tmp_path / "train.csv"),
+        groups=str(tmp_path / "patients.csv"),
+        file_column="id",
+    )
+    assert grouped.listing.skipped == {"images without a label": 1, "other files": 1}
 
 
 # ---------------------------------------------------------------- bad input

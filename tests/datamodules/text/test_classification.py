@@ -697,7 +697,7 @@ def test_bad_folders(tmp_path) -> None:
 def test_a_label_that_training_does_not_know(tmp_path) -> None:
     write(tmp_path / "train.csv", TABLE[:60])
     write(tmp_path / "test.csv", [("a", "-1")])
-    with pytest.raises(UserError, match=r"1 test labels are not among.*'-1' for one"):
+    with pytest.raises(UserError, match=r"1 test labels are not among.* classes, '-1'; mend"):
         TextClassification(str(tmp_path), tokenizer="word")
 
 

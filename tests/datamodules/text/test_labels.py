@@ -208,3 +208,34 @@ def test_a_test_set_of_one_class_will_do_for_a_net_of_two(tmp_path: Path) -> Non
     found = TextClassification(**{**spec, "path": str(tmp_path / "new.csv")})
     found.setup("test")
     assert found.split("test").__getitems__([0]).label.tolist() == [1]
+
+
+def test_classes_that_a_net_does_not_know_are_named_beside_its_own(tmp_path: Path) -> None:
+    rows = "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(20))
+    (tmp_path / "t.csv").write_text(f"text,label\n{rows}")
+    spec = TextClassification(str(tmp_path / "t.csv"), tokenizer="char").resolved()["init_args"]
+    (tmp_path / "new.csv").write_text("text,label\nx,a\ny,c\nz,d\n")
+    message = (
+        r"new\.csv' has the classes 'a', 'c', 'd', but the net knows 'a', 'b'; train on texts of "
+        r"'c', 'd' too, or remove them there$"
+    )
+    with pytest.raises(UserError, match=message):
+        TextClassification(**{**spec, "path": str(tmp_path / "new.csv")})
+
+
+def test_all_class_folders_without_a_text_are_named(tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    for name in "ad":
+        (tmp_path / name / "1.txt").write_text("a text")
+    message = r"/b', '.*/c' hold no \.txt files; add some or remove them$"
+    with pytest.raises(UserError, match=message):
+        TextClassification(str(tmp_path), tokenizer="char")
+
+
+def test_classes_are_weighed_by_how_rare_they_are(tmp_path: Path) -> None:
+    data = TextClassification(str(as_csv(tmp_path)), tokenizer="char", test_fraction=0.25)
+    data.setup("fit")
+    train = data.split("train")
+    counts = train.labels[train.rows].sum(axis=0)
+    assert data.class_weights() == pytest.approx(counts.sum() / (3 * counts))
