@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.errors import DataError, known, refuse, shown
+from datamodules.core.errors import DataError, known, many, refuse, shown
 from datamodules.core.splits import composed
 from datamodules.core.spreadsheet import is_spreadsheet, sheet_rows, sheet_words
 from datamodules.core.text_file import (
@@ -322,7 +322,7 @@ class CsvFile:
             return None
         line, found = wrong[0]
         return DataError(
-            f"{self.name} has {_many(len(wrong), 'row')} whose number of values is not the "
+            f"{self.name} has {many(len(wrong), 'row')} whose number of values is not the "
             f"header's {width}, the first in {self.place(line)} with {found}; mend them"
             + ("" if self._is_sheet else " or set delimiter")
         )
@@ -338,7 +338,7 @@ class CsvFile:
         """
         texts = self._texts[composed(column)]
         if texts.null_count:
-            missing = _many(texts.null_count, "missing value")
+            missing = many(texts.null_count, "missing value")
             first = self._line(texts.is_null().to_numpy())
             fault = f"has {missing}, the first in {first}"
             raise ColumnError(column, self.name, fault, "fill or remove such rows")
@@ -417,7 +417,7 @@ class CsvFile:
     def _wrong(self, column: str, rows: Mask, noun: str, which: str, remedy: str) -> ColumnError:
         first = self._texts[composed(column)][int(rows.argmax())].as_py()[:60]
         fault = (
-            f"has {_many(int(rows.sum()), noun)} {which}, the first being {first!r} in "
+            f"has {many(int(rows.sum()), noun)} {which}, the first being {first!r} in "
             f"{self._line(rows)}"
         )
         return ColumnError(column, self.name, fault, remedy)
@@ -435,7 +435,3 @@ class CsvFile:
 
 def _can_part(delimiter: str) -> bool:
     return len(delimiter) == 1 and delimiter.isascii() and delimiter not in '"\r\n'
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

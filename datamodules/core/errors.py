@@ -93,6 +93,15 @@ def shown(value: object) -> str:
     return repr(str(value)) if hasattr(value, "__fspath__") else repr(value)
 
 
+def many(number: int, thing: str) -> str:
+    """Return how many of something there are, in words.
+
+    >>> many(1, "row"), many(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the name that is spelt nearly like it, in capitals or not.
 

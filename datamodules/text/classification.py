@@ -220,7 +220,8 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         content = hashlib.sha256(corpus.digests[rows].tobytes()).hexdigest()
 
         def build(folder: Path) -> None:
-            texts = chain.from_iterable(selected(self._sources, rows, "training the tokenizer"))
+            found = selected(self._sources, corpus.sizes, rows, "training the tokenizer")
+            texts = chain.from_iterable(found)
             (folder / "tokenizer.json").write_text(train(texts, vocabulary), encoding="utf-8")
 
         # Digests are of texts in NFC; a tokenizer that is not has to know the texts as they are.
@@ -233,10 +234,10 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
 
         Of a pair, " | " between.
 
-        They are looked up where they come from, which takes as long as reading all texts.
+        They are looked up where they come from: the files that hold any of them are read.
         """
         wanted = np.unique(np.asarray(index, dtype=np.int64))
-        texts = selected(self._sources, wanted, "looking up texts")
+        texts = selected(self._sources, self._corpus.sizes, wanted, "looking up texts")
         found = dict(zip(wanted.tolist(), map(" | ".join, texts), strict=True))
         return [found[int(number)] for number in index]
 

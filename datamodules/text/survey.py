@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -206,11 +207,26 @@ def _check_classes(found: Sequence[str], where: str, *, one_will_do: bool) -> No
         )
 
 
-def selected(sources: Sequence[SplitSource], rows: Rows, what: str) -> Iterator[list[str]]:
-    """Return the text of each of some ascending rows, or both of a pair."""
+def selected(
+    sources: Sequence[SplitSource], sizes: Sequence[int], rows: Rows, what: str
+) -> Iterator[list[str]]:
+    """Return the text of each of some ascending rows, or both of a pair.
+
+    Args:
+        sources: Where texts come from; one that has none of the rows is not read.
+        sizes: How many rows each of them has.
+        rows: The rows, counted over all sources.
+        what: What is done, for a progress bar.
+    """
+    for source, (begin, end) in zip(sources, pairwise(np.cumsum([0, *sizes])), strict=True):
+        start, stop = np.searchsorted(rows, (begin, end))
+        if start < stop:
+            yield from _rows_of(source, rows[start:stop] - begin, what)
+
+
+def _rows_of(source: SplitSource, rows: Rows, what: str) -> Iterator[list[str]]:
     first = 0
-    chunks = (chunk for source in sources for chunk in source.chunks())
-    for chunk in progress(chunks, what, None):
+    for chunk in progress(source.chunks(), what, None):
         count = len(chunk.columns[0])
         start, stop = np.searchsorted(rows, (first, first + count))
         for row in rows[start:stop]:

@@ -95,6 +95,17 @@ def test_a_sound_classifier(tried: Callable[..., Findings]) -> None:
     assert told.splitlines()[-1] == "right   nothing is wrong"
 
 
+def test_steps_that_take_long_are_fewer_and_judge_no_loss(
+    tried: Callable[..., Findings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.cli.trial._LONGEST", 0.0)
+    found = tried(ImageClassifier(Linear(), lr=1e-9), digits())
+    assert found.is_cut_short
+    assert len(found.losses) == 5
+    assert found.problems == []  # all 20 would tell that the loss hardly falls
+    assert "steps   4 on this batch alone, as 20 take over 0 s: loss " in found.table()
+
+
 def test_the_loss_is_the_weights_alone(tried: Callable[..., Findings]) -> None:
     net = MLP(1, 10, image_size=8, dropout=0.5)
     found = tried(ImageClassifier(net, lr=0.0, mixup_alpha=1.0), digits())

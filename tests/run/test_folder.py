@@ -1,10 +1,12 @@
 """A run's folder: made for one run, and gone where nothing began in it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from zoo.errors import UserError
+from zoo.report.summary import write_report
 from zoo.run.folder import new_run
 
 
@@ -40,3 +42,15 @@ def test_a_folder_of_another_run_is_not_taken(tmp_path: Path) -> None:
     (folder.path / "recipe.yaml").write_text("a: 1")
     with pytest.raises(UserError, match=r"cannot be written .File exists"):
         folder.open()
+
+
+def test_the_commit_is_that_of_the_run_s_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.run.folder._commit", lambda: "before")
+    folder = new_run(tmp_path, "mlp")
+    folder.open()
+    monkeypatch.setattr("zoo.run.folder._commit", lambda: "after")
+    write_report(folder, {"test": {}, "seconds": 1, "checkpoint": ""}, None, 0)
+    folder.close()
+    assert json.loads((folder.path / "summary.json").read_text())["commit"] == "before"

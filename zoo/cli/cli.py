@@ -60,7 +60,7 @@ from zoo.run.signals import stop
 from zoo.run.threads import settle_threads
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
-from zoo.tasks.net_spec import fit_builders_to_data
+from zoo.tasks.net_spec import builders_fit_data
 
 import_all()
 
@@ -176,9 +176,9 @@ class ZooCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data and task; what their constructors refuse is the user's to put right."""
-        fit_builders_to_data(_say_once)
         try:
-            super().instantiate_classes()
+            with builders_fit_data(_say_once):
+                super().instantiate_classes()
         except (TypeError, ValueError, OSError, MisconfigurationException) as error:
             if isinstance(error, TypeError) and not is_lightnings(error):
                 raise

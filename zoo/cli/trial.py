@@ -28,6 +28,8 @@ from zoo.tasks.language_model import LanguageModel
 #: Steps on one batch, over how many of them the rate rises where the recipe has a warm-up, and how
 #: many at their beginning are left out of the time, as buffers are made in them.
 STEPS, _RISE, _START = 20, 10, 3
+#: Seconds after which no further step is begun, and how many are made in any case.
+_LONGEST, _FEWEST = 60.0, 4
 #: Batches of which the largest is tried.
 _LOOKED_AT = 8
 #: By which share of itself the loss has to fall: less than the slowest sound recipe's.
@@ -52,6 +54,7 @@ class Findings:
         memory: Bytes at the peak.
         room: Bytes that there are.
         length: How long the run would be.
+        is_cut_short: Whether the steps took so long that some were left out.
         problems: What is wrong.
     """
 
@@ -64,6 +67,7 @@ class Findings:
     memory: int | None = None
     room: int | None = None
     length: Length | None = None
+    is_cut_short: bool = False
     problems: list[str] = field(default_factory=list)
 
     def table(self) -> str:
@@ -76,7 +80,8 @@ class Findings:
         if len(self.losses) > 1:
             steps = len(self.losses) - 1
             ends = f"loss {self.losses[0]:.4g} to {self.losses[-1]:.4g}"
-            rows.append(("steps", f"{steps} on this batch alone: {ends}"))
+            few = f", as {STEPS} take over {_duration(_LONGEST)}" if self.is_cut_short else ""
+            rows.append(("steps", f"{steps} on this batch alone{few}: {ends}"))
         if self.memory is not None:
             of = f", of {_bytes(self.room)}" if self.room else ""
             rows.append(("memory", f"{_bytes(self.memory)} at its peak{of}"))
@@ -143,6 +148,9 @@ class Trial(Callback):
         steps = _Steps(trainer, task, batch)
         seconds: list[float] = []
         while len(seconds) < STEPS and all(map(math.isfinite, steps.losses)):
+            if len(seconds) >= _FEWEST and sum(seconds) > _LONGEST:
+                found.is_cut_short = True
+                break
             seconds.append(steps.step(len(seconds)))
         found.losses = [*steps.losses, steps.loss()]
         found.outputs = None if steps.logits is None else tuple(steps.logits.shape)
@@ -150,8 +158,8 @@ class Trial(Callback):
         found.memory, found.room = peak_memory(device), whole_memory(device)
         found.chance = _chance(task)
         found.cross_entropy = steps.cross_entropy()
-        found.problems += steps.problems(found.losses)
-        found.problems += _unmoved(task, before, lr=steps.highest_lr)
+        found.problems += steps.problems(found.losses, too_few=found.is_cut_short)
+        found.problems += _unmoved(task, before, steps.highest_lr, len(seconds))
 
 
 class _Steps:
@@ -217,11 +225,12 @@ class _Steps:
             return self.losses[0]
         return float(self.task.plain_loss(self.logits.float(), self.batch[1]))
 
-    def problems(self, losses: list[float]) -> list[str]:
+    def problems(self, losses: list[float], *, too_few: bool) -> list[str]:
         """Return what is wrong with the losses and the gradients.
 
         Args:
             losses: Before each step, and after the last.
+            too_few: Whether there are fewer than a sound loss needs to fall.
         """
         found = []
         bad = next((at for at, loss in enumerate(losses) if not math.isfinite(loss)), None)
@@ -241,6 +250,8 @@ class _Steps:
                 "dead"
             )
         first_loss, last = losses[0], min(losses[-3:])
+        if too_few:
+            return found
         if self.highest_lr > 0 and last > first_loss - _FALLS * abs(first_loss):
             what, remedy = ("rises", "lower") if losses[-1] > first_loss else ("hardly falls", "")
             found.append(
@@ -298,11 +309,11 @@ def _has_gradient(parameter: nn.Parameter) -> bool:
     return parameter.grad is not None and bool(parameter.grad.any())
 
 
-def _unmoved(task: Task, before: dict[str, Tensor], lr: float) -> list[str]:
+def _unmoved(task: Task, before: dict[str, Tensor], lr: float, steps: int) -> list[str]:
     """Return what is wrong where no weight was changed by the steps."""
     if any(not torch.equal(before[name], weight) for name, weight in _trained(task)):
         return []
-    return [f"no weight moves in {STEPS} steps: model.lr is {lr:g}; give a higher one"]
+    return [f"no weight moves in {steps} steps: model.lr is {lr:g}; give a higher one"]
 
 
 def _chance(task: Task) -> int | None:

@@ -63,6 +63,7 @@ def write_report(
             "trained_parameters": cost.trained if cost else None,
             "flops_per_sample": cost.flops if cost else None,
             "seed": seed,
+            "commit": folder.commit,
             **provenance(),
         }
     )

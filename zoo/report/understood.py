@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from datamodules.core.description import Description, SplitFacts
-from datamodules.core.errors import listed
+from datamodules.core.errors import listed, many
 from datamodules.core.protocols import Described, data_of
 from zoo.callbacks.average import too_short_for
 from zoo.nets.cost import Cost
@@ -204,7 +204,7 @@ def too_short(model: LightningModule, length: Length) -> list[str]:
     if model.warmup_steps >= length.steps:
         notes.append(
             f"option model.warmup_steps is {model.warmup_steps:,}, but the run has "
-            f"{_many(length.steps, 'step')}: the learning rate never reaches model.lr; give "
+            f"{many(length.steps, 'step')}: the learning rate never reaches model.lr; give "
             "fewer, or train longer"
         )
     if model.ema_decay is not None and too_short_for(model.ema_decay, length.steps):
@@ -216,7 +216,7 @@ def too_short(model: LightningModule, length: Length) -> list[str]:
     if _few_for_words(model, length):
         epochs = -(-_STEPS_FOR_WORDS // length.steps_per_epoch)
         notes.append(
-            f"{_many(length.steps, 'step')} for words that are learnt from nothing: recipes are "
+            f"{many(length.steps, 'step')} for words that are learnt from nothing: recipes are "
             f"made for larger sets; --trainer.max_epochs {epochs} gives {_STEPS_FOR_WORDS:,}"
         )
     return notes
@@ -297,24 +297,20 @@ def _net(name: str, cost: Cost | None) -> str:
         some = "" if cost.trained == cost.parameters else f" ({cost.trained:,} of them trained)"
         words.append(f"{cost.parameters:,} parameters{some}")
         if cost.flops is not None:
-            sample = "sample" if cost.tokens is None else f"text of {_many(cost.tokens, 'token')}"
+            sample = "sample" if cost.tokens is None else f"text of {many(cost.tokens, 'token')}"
             words.append(f"{readable(cost.flops)}FLOPs a {sample}")
     return ", ".join(words)
 
 
 def _length(length: Length) -> str:
     of, epochs, steps = length.steps_per_epoch, length.epochs, length.steps
-    an_epoch = f"{_many(of, 'step')}"
+    an_epoch = f"{many(of, 'step')}"
     if length.accumulated > 1:
         an_epoch += f" (of {length.accumulated} batches each)"
     if epochs is None or (steps is not None and steps < epochs * of):  # steps or a time end it
-        return f"{_many(steps, 'step') if steps is not None else 'no end'}, {an_epoch} an epoch"
+        return f"{many(steps, 'step') if steps is not None else 'no end'}, {an_epoch} an epoch"
     all_steps = f", {steps:,} in all" if steps is not None and epochs > 1 else ""
-    return f"{_many(epochs, 'epoch')} of {an_epoch}{all_steps}"
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' * (number != 1)}"
+    return f"{many(epochs, 'epoch')} of {an_epoch}{all_steps}"
 
 
 def _device(trainer: Trainer) -> str:

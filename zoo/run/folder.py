@@ -37,10 +37,12 @@ class RunFolder:
         path: ``<root>/<recipe>/<run id>``, or with what was varied before the id:
             ``<root>/<recipe>/norm=group-<run id>``.
         resumed: Whether the run goes on in a folder that is there already.
+        commit: The source's when the folder was opened; when the run ends it may be another.
     """
 
     path: Path
     resumed: bool = False
+    commit: str | None = None
     _lock: FileLock | None = None
     _file: os.stat_result | None = None
 
@@ -65,6 +67,7 @@ class RunFolder:
         Raises:
             UserError: If it cannot be written, or another process writes it.
         """
+        self.commit = _commit()
         lock, owner, first = self.path / ".lock", self.path / ".owner", "another process"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -163,7 +166,7 @@ def run_of(checkpoint: Path) -> RunFolder | None:
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, commit, command and machine: what a figure has to stand with."""
+    """Return versions, command and machine: what a figure has to stand with, beside the commit."""
     import torch
 
     packages = ["lightning-zoo", "torch", "lightning", "torchvision", "torchmetrics", "numpy"]
@@ -172,7 +175,6 @@ def provenance() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {
         "versions": {"python": sys.version.split()[0], **versions},
-        "commit": _commit(),
         "command": " ".join(["zoo", *sys.argv[1:]]),
         "device": device,
         "threads": torch.get_num_threads(),

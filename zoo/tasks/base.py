@@ -53,7 +53,7 @@ from zoo.tasks.meters import Meters, TrainSums, exact_type
 from zoo.tasks.net_spec import (
     HEAD_NAMES,
     accepted_arguments,
-    fit_builders_to_data,
+    builders_fit_data,
     head_parameters,
     net_spec,
 )
@@ -701,8 +701,7 @@ class Task(L.LightningModule):
             task.load_state_dict(checkpoint["state_dict"])
             task.on_load_checkpoint(checkpoint)
             return task
-        fit_builders_to_data(print)
-        with trusting(trust, str(checkpoint_path)):
+        with builders_fit_data(print), trusting(trust, str(checkpoint_path)):
             return super().load_from_checkpoint(
                 checkpoint_path, map_location=map_location, weights_only=True, **kwargs
             )

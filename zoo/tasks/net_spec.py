@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from jsonargparse import ArgumentParser, add_instantiator
 from torch import nn
@@ -79,10 +80,11 @@ def net_spec(net: nn.Module) -> dict[str, Any] | None:
     return {"class_path": public_path(type(net)), "init_args": dict(net._hub_mixin_config)}
 
 
-def fit_builders_to_data(say: Callable[[str], None]) -> None:
+@contextmanager
+def builders_fit_data(say: Callable[[str], None]) -> Iterator[None]:
     """Have nets of torchvision and timm built for the data's classes and channels.
 
-    From here on, wherever jsonargparse builds a net by one of their functions.
+    Within the context, wherever jsonargparse builds a net by one of their functions.
 
     Args:
         say: Is told what of pretrained weights starts anew.
@@ -98,5 +100,16 @@ def fit_builders_to_data(say: Callable[[str], None]) -> None:
         of_timm = builder.__module__.startswith("timm.")
         return (build_timm if of_timm else build_torchvision)(builder, arguments, **linked, say=say)
 
-    for builder in builders():
-        add_instantiator(build, builder)  # type: ignore[arg-type]  # written for classes
+    known, add = list(builders()), cast(Any, add_instantiator)  # whose types are those of classes
+    try:
+        for builder in known:
+            add(build, builder)
+        yield
+    finally:
+        for builder in known:
+            add(_as_it_is, builder)
+
+
+def _as_it_is(builder: Any, *given: Any, **named: Any) -> Any:
+    """Build as jsonargparse does by itself, which cannot be told to forget an instantiator."""
+    return builder(*given, **named)

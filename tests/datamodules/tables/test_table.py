@@ -523,8 +523,8 @@ BAD_FILES = {
         r"^6 columns of 't.csv' cannot be used: 1 has no name, as a table's index has .* wrote; "
         r"'day' has dates or times, 1100 of 1100 values, the first being '2020-01-01' in line 2; "
         r"'name' has 1100 categories in its 1100 rows, where 1000 are possible; 'a' has 1 text "
-        r"among its numbers, the first being 'x' in line 5; 'b' has 1100 missing values, the first "
-        r"in line 2; likewise 'c'; mend them, or leave them out by ignore: "
+        r"among its numbers, the first being 'x' in line 5; 'b' has 1,100 missing values, the "
+        r"first in line 2; likewise 'c'; mend them, or leave them out by ignore: "
         r"\['', 'day', 'name', 'a', 'b', 'c'\]$",
     ),
     "text": (

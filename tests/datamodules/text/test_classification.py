@@ -102,6 +102,16 @@ def test_splits_are_disjoint_complete_and_stratified(build) -> None:
     assert sum(label == "neg" for _, label in splits["val"]) == 8
 
 
+def test_texts_are_looked_up_in_the_files_that_hold_them(tmp_path) -> None:
+    for split, rows in (("train", TABLE[:40]), ("test", TABLE[40:60])):
+        write(tmp_path / f"{split}.csv", rows, "text,label")
+    data = TextClassification(str(tmp_path), tokenizer="word", min_frequency=1)
+    data.setup("test")
+    wanted = data.split("test").rows
+    (tmp_path / "train.csv").unlink()
+    assert data.texts(wanted) == [text for text, _ in TABLE[40:60]]
+
+
 def test_batches(build) -> None:
     data = build()
     data.setup()

@@ -8,6 +8,7 @@ from urllib.parse import urlparse
 import pytest
 import timm
 import torch
+from jsonargparse import ArgumentParser
 from timm.models import adapt_input_conv
 from torch import nn
 from torchvision import models
@@ -15,6 +16,8 @@ from torchvision.models import WeightsEnum
 
 from zoo.errors import UserError
 from zoo.nets.pretrained.builders import adapted, build_timm, build_torchvision
+from zoo.nets.protocols import RecordsBuilder
+from zoo.tasks.net_spec import builders_fit_data
 
 
 @pytest.fixture
@@ -154,3 +157,19 @@ def test_a_net_or_weights_that_timm_lacks_end_in_a_sentence(
     monkeypatch.setenv("HF_HOME", "/nowhere")
     with pytest.raises(UserError, match=r"could not be had \(no network\)"):
         build_timm(timm.create_model, {"model_name": "resnet18", "pretrained": True}, **facts)
+
+
+def test_builders_build_as_they_are_after_the_context(capsys: pytest.CaptureFixture[str]) -> None:
+    """What others build with jsonargparse in the same process is theirs."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--net", type=nn.Module)
+    line = ["--net=torchvision.models.squeezenet1_1", "--net.num_classes=7"]
+
+    def classes() -> bool:
+        net = parser.instantiate(parser.parse_args(line)).net
+        return isinstance(net, RecordsBuilder)
+
+    assert not classes()
+    with builders_fit_data(print):
+        assert classes()
+    assert not classes()
