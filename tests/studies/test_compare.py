@@ -310,8 +310,24 @@ def test_curves_of_all_runs_share_a_panel(x, places, run) -> None:
     assert [tuple(line.get_ydata()) for line in curves] == [(0.25, 0.375, 0.5)] * 2
     chosen = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
     assert [tuple(line.get_xdata()) for line in chosen] == [places[1:2]]  # of the finished one
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["1 mlp lr=0.1", "2 mlp lr=0.2"]
+    assert labels_of(figure) == ["1 lr=0.1", "2 lr=0.2"]
+
+
+def labels_of(figure: Any) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_runs_of_different_recipes_are_called_by_them(run) -> None:
+    paths = [run(0.75), run(0.5, recipe(lr=0.2), "runs/resnet")]
+    figure = draw_curves(beside([read_run(path) for path in paths]))
+    assert labels_of(figure) == ["1 mlp lr=0.1", "2 resnet lr=0.2"]
+
+
+def test_of_very_many_runs_the_best_are_named(run) -> None:
+    path = run(0.5)
+    figure = draw_curves(beside([read_run(path)] * 40))
+    assert len(figure.axes[0].lines) == 40 * 2 + 1  # and what stands for the others' names
+    assert labels_of(figure)[-2:] == ["30", "and 10 more"]
 
 
 def test_training_losses_of_runs_too_short_for_log_points_are_those_of_epochs(run) -> None:

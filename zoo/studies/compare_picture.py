@@ -37,7 +37,11 @@ def draw_curves(compared: Comparison, x: str = "step") -> Figure:
     count = len(compared.runs)
     ramp = colormaps["viridis"]
     colours: list[Any] = [f"C{n}" if count <= _COLOURS else ramp(n / count) for n in range(count)]
-    labels = [_label(n, run, compared.options) for n, run in enumerate(compared.runs, start=1)]
+    recipes = {run.folder.parent.name for run in compared.runs}
+    labels = [
+        _label(n, run, compared.options, named=len(recipes) > 1)
+        for n, run in enumerate(compared.runs, start=1)
+    ]
     if count > _MOST_NAMES:
         labels = [*labels[:_MOST_NAMES], f"and {count - _MOST_NAMES} more"]
     beside = text_width(labels, 9) + 0.7
@@ -89,9 +93,16 @@ def draw_curves(compared: Comparison, x: str = "step") -> Figure:
     return figure
 
 
-def _label(number: int, run: Run, options: list[str]) -> str:
-    """Return a run's number, its recipe's name and as much of what differs as there is room for."""
-    label = f"{number} {shown(run.folder.parent.name, 24)}"
+def _label(number: int, run: Run, options: list[str], *, named: bool) -> str:
+    """Return a run's number and as much of what differs as there is room for.
+
+    Args:
+        number: Its place.
+        run: The run.
+        options: The options that differ.
+        named: Whether its recipe's name tells it from others.
+    """
+    label = f"{number} {shown(run.folder.parent.name, 24)}" if named else str(number)
     for name in sorted(options, key=lambda each: not each.startswith("model")):
         if name in run.options:
             part = f" {name.rpartition('.')[2]}={shown(as_yaml(run.options[name]), 24)}"
