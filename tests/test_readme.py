@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from zoo.__main__ import main
+from zoo.studies.spec import read_spec
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -55,13 +56,21 @@ def test_the_yaml_example_is_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = (text for kind, text in BLOCKS if kind == "yaml")
+    example, _ = (text for kind, text in BLOCKS if kind == "yaml")
     (tmp_path / "mine.yaml").write_text(example)
     with pytest.raises(SystemExit) as end:
         main(["fit", "--config", "mine.yaml", "--print_config"])
     assert end.value.code in (0, None)
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["model"]["init_args"]["net"]["class_path"] == "torchvision.models.resnet18"
+
+
+def test_the_study_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, example = (text for kind, text in BLOCKS if kind == "yaml")
+    spec = read_spec(Path("norms.yaml"), yaml.safe_load(example), [], [])
+    assert len(spec.grid()) == 3 * 2 * 3
+    assert any(line.startswith("zoo sweep --config norms.yaml") for line in ZOO)
 
 
 def test_the_python_example_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

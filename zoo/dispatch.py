@@ -36,6 +36,8 @@ def run_verb(argv: list[str]) -> int:
         from zoo.cli.guide import list_things
 
         return list_things(rest)
+    if verb == "help" and rest and rest[0] in VERBS | OTHER_VERBS:
+        return run_verb([rest[0], "--help"])
     if verb == "help":
         from zoo.cli.guide import explain_things
 

@@ -217,6 +217,7 @@ class ZooCLI(LightningCLI):
                 TrainLog(),
                 *([Progress()] if options["enable_progress_bar"] is not False and not bars else []),
                 *callbacks,
+                *(self.request.part.callbacks if self.request.part else []),
             ],
             **kwargs,
         )
@@ -239,6 +240,8 @@ class ZooCLI(LightningCLI):
             folder.open()
             folder.write_recipe(self._recipe_text(recipe))
             write_copies(folder, self.datamodule)
+            if self.request.part is not None:
+                self.request.part.started(folder.path)
         loggers: list[Logger] = [MetricsCSV(folder.path, step)]
         others = [logger for logger in _as_list(extra) if isinstance(logger, Logger)]
         for logger in others:
@@ -301,10 +304,12 @@ class ZooCLI(LightningCLI):
     def _choose_folder(self, root: Path) -> RunFolder:
         if self.request.tries:  # which is never opened
             return RunFolder(Path(self.session.scratch()))
+        part = self.request.part
         if self.request.verb == "fit":
             resumed = run_of(Path(self.request.ckpt_path)) if self.request.ckpt_path else None
-            return resumed or new_run(root, self.request.name, self.varied)
-        return new_run(root, self.request.verb)
+            names = (part.study, part.label) if part else (self.request.name, self.varied)
+            return resumed or new_run(root, *names)
+        return new_run(root, part.study, part.label) if part else new_run(root, self.request.verb)
 
     def _check_data_and_net(self, trainer: L.Trainer) -> Cost | None:
         """Read the data and run a batch of no values through the net, before anything is written.
@@ -357,8 +362,9 @@ class ZooCLI(LightningCLI):
         unasked = options["wandb"] == "auto" and not self.request.trains
         if options["wandb"] == "off" or tried_out or unasked:
             return []
+        varied = {"varied": self.request.part.varied} if self.request.part else {}
         wandb = self.session.start_wandb(
-            options["wandb"], recipe, uploads=options["wandb_checkpoint"]
+            options["wandb"], recipe | varied, uploads=options["wandb_checkpoint"]
         )
         if is_first_process():
             wandb.best_in_summary("val/loss", "min")

@@ -77,7 +77,9 @@ def parser_of(line: str) -> argparse.ArgumentParser:
             studies = _or_files(study_names(), ("yaml",))
             _positional(of_verb, "study", studies)
             _option(of_verb, "config", studies)
-            _option(of_verb, "trust", FilesCompleter(("py",)))
+            for name in ("trust", "seeds", "trials", "storage", "jobs"):
+                _option(of_verb, name, FilesCompleter(("py",)) if name == "trust" else _names([]))
+            of_verb.add_argument("--retry", action="store_true")
     return parser
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -37,6 +38,29 @@ DEFAULTS = Path(__file__).parents[1] / "defaults.yaml"
 
 
 @dataclass
+class Part:
+    """What a command does otherwise as one of a study's.
+
+    Args:
+        study: The study's name, under which its runs are kept.
+        label: What the run differs by, for the name of its folder.
+        varied: The same as options and values, for W&B.
+        tests: Whether a training is followed by the test of its best checkpoint.
+        callbacks: Lightning's callbacks besides the recipe's.
+        started: Told the run's folder, once it is there.
+        error: The sentence that ended the run, if one did.
+    """
+
+    study: str
+    label: str
+    varied: dict[str, Any] = field(default_factory=dict)
+    tests: bool = True
+    callbacks: list[Any] = field(default_factory=list)
+    started: Callable[[Path], None] = lambda folder: None
+    error: str | None = None
+
+
+@dataclass
 class Request:
     """A command line, taken apart but not yet parsed.
 
@@ -52,6 +76,7 @@ class Request:
         quiet: Whether the table of what was understood is left out.
         as_json: Whether the standard output is one JSON document.
         document: That document, once the verb has come to its end.
+        part: The study that it is a part of, if it is.
     """
 
     verb: str
@@ -65,6 +90,7 @@ class Request:
     quiet: bool = False
     as_json: bool = False
     document: Any = None
+    part: Part | None = None
 
     @property
     def trains(self) -> bool:

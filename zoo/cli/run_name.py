@@ -13,7 +13,7 @@ from zoo.cli.sections import PLACES, sections_of
 #: Longer names are cut between options, longer values within.
 _LONGEST_NAME, _LONGEST_VALUE = 80, 24
 #: Options about how and where a run runs, not what it learns from what.
-_ASIDE = {
+ASIDE = {
     "wandb",
     "wandb_checkpoint",
     "print_config",
@@ -77,7 +77,7 @@ def _different(layers: list[Layer], flags: list[str]) -> Iterator[tuple[str, str
     sections = {each.prefix: each for each in sections_of(layers, flags)}
     for flag, given in flag_values(flags):
         name, value = flag.rstrip("+"), "true" if given is None else given
-        if name in _ASIDE:
+        if name in ASIDE:
             continue
         if name in sections:
             if value != before[name].path:

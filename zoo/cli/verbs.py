@@ -62,7 +62,8 @@ def _fit(cli: ZooCLI) -> None:
         saved = next(c for c in cli.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
         best = saved.best_model_path or saved.last_model_path
         figures: dict[str, float] = {}
-        if best and not cli.config["trainer"]["fast_dev_run"]:
+        tests = cli.request.part is None or cli.request.part.tests
+        if best and tests and not cli.config["trainer"]["fast_dev_run"]:
             cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
             figures = test_figures(cli.trainer)
         _report(
@@ -250,13 +251,19 @@ def run(request: Request, work: Callable[[Request, Session], int] = _work) -> in
             say(Ended(f"{Processes.of_run.name} failed, and all others end with it"))
         if sentence is None:
             raise
-        print(f"zoo: {sentence}", file=sys.stderr)
+        _tell(request, sentence)
     finally:
         session.finish(code, follows=follows)
         stop.release()
     if lost:
-        print(f"zoo: {lost}", file=sys.stderr)
+        _tell(request, lost)
     return code
+
+
+def _tell(request: Request, sentence: str) -> None:
+    print(f"zoo: {sentence}", file=sys.stderr)
+    if request.part is not None:
+        request.part.error = sentence
 
 
 def _is_speaker() -> bool:

@@ -77,6 +77,7 @@ def lines(
     group: str | None = None,
     *,
     title: str = "",
+    log_x: bool | None = None,
     log_y: bool = False,
     points: bool = False,
 ) -> Figure:
@@ -92,13 +93,14 @@ def lines(
         y: The column of the figure.
         group: The column that has a line for each of its values.
         title: Above the picture.
+        log_x: Whether x is on a logarithmic axis; None where its values say so.
         log_y: Whether y is on a logarithmic axis.
         points: Draws each row as a point, without a line: of values that were drawn at random.
     """
     known = [row for row in rows if row.get(x) is not None and isinstance(row.get(y), int | float)]
     figure = new_figure(7.0, 4.6)
     axes = figure.add_subplot()
-    places = _axis(axes, [row[x] for row in known])
+    places = _axis(axes, [row[x] for row in known], log_x)
     groups = list(dict.fromkeys(row.get(group) if group else None for row in known))
     for number, name in enumerate(groups):
         own = [row for row in known if not group or row.get(group) == name]
@@ -129,7 +131,7 @@ def lines(
     return figure
 
 
-def _axis(axes: Axes, values: Sequence[Value]) -> Callable[[Value], float]:
+def _axis(axes: Axes, values: Sequence[Value], log: bool | None) -> Callable[[Value], float]:
     """Set the axis of what was varied; return where a value stands on it."""
     different = list(dict.fromkeys(values))
     numbers = [float(v) for v in different if isinstance(v, int | float)]
@@ -139,7 +141,7 @@ def _axis(axes: Axes, values: Sequence[Value]) -> Callable[[Value], float]:
         if text_width(names, 10) * len(names) > 5:
             axes.tick_params(axis="x", labelrotation=90)
         return lambda value: different.index(value)
-    if is_geometric(numbers):
+    if is_geometric(numbers) if log is None else log:
         set_log(axes, "x")
         if len(numbers) <= _MOST_TICKS:
             axes.set_xticks(numbers, [cell(value, 3) for value in different])

@@ -5,16 +5,48 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from datamodules.core.errors import refuse
 from datamodules.core.files import nearby
-from zoo.cli.config import Layer, read_yaml, value_of
-from zoo.cli.request import find_recipe
+from zoo.cli.config import read_flag, read_layer, read_yaml, value_of
+from zoo.cli.request import DEFAULTS, find_recipe
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 from zoo.studies.script import run_script, with_flags
 from zoo.studies.tables import read_table, text_table
 
-#: Where runs are kept, unless the command says so.
+#: Where runs are kept.
 _ROOT = "trainer.default_root_dir"
+
+_ABOUT = """\
+Runs a recipe under each combination of listed values and seeds, or under a search, or a study's
+own script; leaves table.csv, table.md and a picture in runs/STUDY, beside the runs. All other
+options are laid over the base recipe as in `zoo fit`. It goes on where it was stopped.
+"""
+_FORMAT = """\
+the file:
+  base: resnet                      a recipe's name or file, or a list of them
+  options: {trainer.max_epochs: 3}  what all runs have in common
+  vary:                             what differs: an option and its values
+    model.net.norm: [batch, group]
+    data.batch_size: [1, 4, 16]
+    rate:                           several options together, under a name
+      - {name: low, value: {model.lr: 0.001, model.warmup_steps: 0}}
+      - {name: high, value: {model.lr: 0.1, model.warmup_steps: 50}}
+  seeds: [0, 1, 2]
+  metric: val/acc
+  mode: max                         or min
+  test: false                       true: the test of each run is in the table (no selection!)
+  picture: lines                    or heat_map
+a search:
+  trials: 20                        draws values, and tests the best once
+  sampler: tpe                      or random
+  pruner: median                    ends trials that go worse than half of the others
+  vary: {model.lr: {log_uniform: [0.0001, 0.1]}}   or uniform, integer, choice
+a script beside the file:
+  script: NAME.py                   its function study(folder, *, seeds, **options) is called
+  seeds: [0, 1]
+  options: {steps: 100}             also --options.steps 100
+"""
 
 
 def sweep(argv: list[str]) -> int:
@@ -31,40 +63,65 @@ def sweep(argv: list[str]) -> int:
     """
     options, flags = _parser().parse_known_args(argv)
     names = [*options.study, *options.config]
-    if len(names) != 1:
+    if not names or len(options.study) > 1:
         raise UserError(
-            f"sweep takes one study, not {len(names)}; give --config NAME, `zoo list studies` "
-            "shows those at hand"
+            "sweep takes one study; give --config NAME, `zoo list studies` shows those at hand"
         )
     path = find_recipe(names[0])
     content = read_yaml(path, "study", "base: and vary:, or script:")
-    root, flags = _root_of(flags)
-    folder = root / path.stem
-    if "script" not in content:
-        raise UserError(f"study {str(path)!r} has no script; give one")
-    run_script(path, with_flags(content, flags), folder, options.trust)
-    _show(folder)
-    return 0
+    for name in ("seeds", "trials"):
+        if (given := getattr(options, name)) is not None:
+            content[name] = read_flag(name, given)
+    if "script" in content:
+        root, flags = _root_of(flags)
+        run_script(path, with_flags(content, flags), root / path.stem, options.trust)
+        _show(root / path.stem)
+        return 0
+    from zoo.studies.spec import check_folder, read_spec
+
+    spec = read_spec(path, content, names[1:], flags)
+    layers = [read_layer(each) for each in (DEFAULTS, *map(find_recipe, spec.base))]
+    folder = Path(str(value_of(_ROOT, layers, flags))) / spec.name
+    if options.jobs < 1:
+        raise refuse("--jobs", options.jobs, "give 1 or more")
+    check_folder(spec, folder)
+    from zoo.studies.run_sweep import run_sweep
+
+    return run_sweep(
+        spec, folder, options.storage, argv, options.trust, jobs=options.jobs, retry=options.retry
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = VerbParser(
         prog="zoo sweep",
-        description="Runs a study: the script beside its file.",
+        description=_ABOUT,
+        epilog=_FORMAT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("study", nargs="*", metavar="STUDY", help="A file, or a packaged study.")
-    parser.add_argument("--config", action="append", default=[], help="The same.")
     parser.add_argument(
-        "--trust", action="append", default=[], help="A script that may be run, or a package."
+        "--config", action="append", default=[], help="The same; further ones go over the base."
     )
+    parser.add_argument(
+        "--trust", action="append", default=[], help="A package of classes, or a script to run."
+    )
+    parser.add_argument("--seeds", help="Others than the file's: [0, 1].")
+    parser.add_argument("--trials", help="How many a search draws, in place of the file's.")
+    parser.add_argument(
+        "--storage", metavar="URL", help="An Optuna storage that several machines share."
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="Processes that share the cores and the runs."
+    )
+    parser.add_argument("--retry", action="store_true", help="Runs those that failed again.")
     return parser
 
 
 def _root_of(flags: list[str]) -> tuple[Path, list[str]]:
     """Return where runs are kept, and the flags that do not say so."""
-    defaults: Layer = {"trainer": {"default_root_dir": "runs"}}
-    root = Path(str(value_of(_ROOT, [defaults], flags)))
+    root = Path(str(value_of(_ROOT, [read_layer(DEFAULTS)], flags)))
     rest, skips = [], False
     for flag in flags:
         name, equals, _ = flag.partition("=")
@@ -78,7 +135,7 @@ def _root_of(flags: list[str]) -> tuple[Path, list[str]]:
 
 
 def _show(folder: Path) -> None:
-    """Print what a study left."""
+    """Print what a script left."""
     table = folder / "table.csv"
     if table.is_file():
         print(text_table(read_table(table)))

@@ -83,7 +83,9 @@ def text_table(rows: Rows, *, digits: int = 4) -> str:
     return "\n".join(line.rstrip() for line in in_columns([header, *cells], numbers))
 
 
-def write_table(folder: Path, rows: Rows, *, digits: int = 4, csv_name: str = "table.csv") -> None:
+def write_table(
+    folder: Path, rows: Rows, *, digits: int = 4, csv_name: str = "table.csv", trials: Rows = ()
+) -> None:
     """Write ``table.csv``, with all digits, and ``table.md``.
 
     Args:
@@ -91,15 +93,24 @@ def write_table(folder: Path, rows: Rows, *, digits: int = 4, csv_name: str = "t
         rows: A mapping from column to value for each; what a row lacks is empty.
         digits: Significant digits of fractions in ``table.md``.
         csv_name: What ``table.csv`` is called instead.
+        trials: The runs that the rows are means of: written to ``trials.csv``, and below the table
+            in ``table.md``.
     """
+    text = _written(folder / csv_name, rows, digits)
+    if trials:
+        text += "\nEvery run:\n\n" + _written(folder / "trials.csv", trials, digits)
+    with replaced(folder / "table.md") as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def _written(file: Path, rows: Rows, digits: int) -> str:
+    """Write a csv file; return the same in Markdown."""
     header = header_of(rows)
-    with replaced(folder / csv_name) as path, path.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, header, restval="", lineterminator="\n")
+    with replaced(file) as path, path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, header, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    cells = ([cell(row.get(name), digits) for name in header] for row in rows)
-    with replaced(folder / "table.md") as path:
-        path.write_text(markdown(header, cells), encoding="utf-8")
+    return markdown(header, ([cell(row.get(name), digits) for name in header] for row in rows))
 
 
 def read_table(path: Path) -> list[dict[str, Value]]:

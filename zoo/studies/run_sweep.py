@@ -1,0 +1,184 @@
+"""The runs of a sweep, here or in several processes, and what is told at their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from optuna.trial import TrialState
+
+from datamodules.core.files import nearby
+from zoo.cli.request import Part, take_apart
+from zoo.cli.runs import summary_of
+from zoo.studies.ledger import Ledger, TrialStopped
+from zoo.studies.outcome import best_of, log_to_wandb, write, write_spec
+from zoo.studies.spec import Spec
+from zoo.studies.tables import Value, text_table
+from zoo.studies.trial import Runner, run_quietly
+
+#: Set in the processes that ``--jobs`` starts, which leave the study's end to the one that did.
+_IS_JOB = "ZOO_SWEEP_JOB"
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def run_sweep(
+    spec: Spec,
+    folder: Path,
+    storage: str | None,
+    argv: list[str],
+    trust: list[str],
+    *,
+    jobs: int,
+    retry: bool,
+) -> int:
+    """Run the trials of a sweep that have not come to their end, and tell what came of all.
+
+    Args:
+        spec: The sweep.
+        folder: The study's folder.
+        storage: An Optuna storage; None for a file in the folder.
+        argv: What follows the verb, for processes that are started.
+        trust: Packages whose classes recipes may name.
+        jobs: How many processes share the trials.
+        retry: Whether those that failed are run again.
+
+    Returns:
+        The exit code: 1 where trials failed, 128 + a signal's number where one stopped them.
+
+    Raises:
+        UserError: If the storage cannot be used.
+    """
+    is_job = _IS_JOB in os.environ
+    ledger = Ledger(spec, folder, storage)
+    os.environ["WANDB_RUN_GROUP"] = spec.name
+    try:
+        if not is_job:
+            write_spec(spec, folder)
+            if retry:
+                ledger.run_failed_again()
+        code = _start(jobs, argv) if jobs > 1 and not is_job else 0
+        if code < 128:
+            code = _work(ledger, Runner(spec, folder, trust, ledger.size))
+        if is_job:
+            return code
+        rows = write(ledger, folder)
+        if code >= 128:
+            done = sum(trial.state in _ENDED for trial in ledger.trials())
+            print(
+                f"zoo: stopped with {done} of {ledger.size} runs done; the same command goes on",
+                file=sys.stderr,
+            )
+            return code
+        return _end(ledger, folder, rows, trust)
+    finally:
+        del os.environ["WANDB_RUN_GROUP"]
+        ledger.close()
+
+
+def _work(ledger: Ledger, runner: Runner) -> int:
+    try:
+        ledger.work(runner)
+    except TrialStopped as stopped:
+        return stopped.code
+    except KeyboardInterrupt:  # between two runs, which see to it themselves
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _start(jobs: int, argv: list[str]) -> int:
+    """Have processes do the work; return the highest exit code of them."""
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // jobs))
+    environment = os.environ | {_IS_JOB: "1", "OMP_NUM_THREADS": threads}
+    command = [sys.executable, "-m", "zoo", "sweep", *argv]
+    children = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        for child in children:
+            child.send_signal(signum)
+
+    before: dict[int, Any] = {
+        signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return max(child.wait() for child in children)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _end(ledger: Ledger, folder: Path, rows: list[dict[str, Value]], trust: list[str]) -> int:
+    """Tell what came of all trials; of a search, test the best once."""
+    trials, spec = ledger.trials(), ledger.spec
+    with ledger.alone():
+        if spec.is_search:
+            _test_winner(ledger, folder, trust)
+            rows = write(ledger, folder)
+        ended = [len([t for t in trials if t.state == state]) for state in _ENDED]
+        if ledger.study.user_attrs.get("logged") != ended:
+            log_to_wandb(ledger, folder, rows)
+            ledger.study.set_user_attr("logged", ended)
+    print(text_table([{k: v for k, v in row.items() if k not in ("run", "error")} for row in rows]))
+    if spec.is_search:
+        _tell_search(ledger, folder)
+    print(f"study in {nearby(folder)}", flush=True)
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    if failed:
+        first = failed[0].user_attrs.get("error", "")
+        print(
+            f"zoo: {len(failed)} of {ledger.size} runs failed, the first because: {first} "
+            "(--retry runs them again)",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _test_winner(ledger: Ledger, folder: Path, trust: list[str]) -> None:
+    """Test the best trial of a search, unless one was: the test split is read once."""
+    best = best_of(ledger)
+    if best is None or "winner" in ledger.study.user_attrs:
+        return
+    run = folder / best.user_attrs["run"]
+    words = ["--config", str(run / "recipe.yaml"), "--trainer.default_root_dir", str(folder.parent)]
+    request = take_apart(["test", *words, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")])
+    tested: list[Path] = []
+    request.part = Part(ledger.spec.name, "test", started=tested.append)
+    code, error = run_quietly(request, trust)
+    figures = (summary_of(tested[0]) or {}).get("test", {}) if code == 0 and tested else {}
+    if error is None and figures:
+        winner = {"cell": best.user_attrs["cell"], "run": run.name, "test": figures}
+        ledger.study.set_user_attr("winner", winner)
+
+
+def _tell_search(ledger: Ledger, folder: Path) -> None:
+    """Print the best trial, its test, and what ending others early has saved."""
+    spec, best = ledger.spec, best_of(ledger)
+    if best is None:
+        return
+    values = ", ".join(f"{label}={best.params[label]:.4g}" if isinstance(best.params[label], float)
+                       else f"{label}={best.params[label]}" for label in spec.labels)  # fmt: skip
+    print(f"best: {values}: {spec.metric} {best.value:.4f}, in {best.user_attrs['run']}")
+    winner = ledger.study.user_attrs.get("winner")
+    if winner is not None:
+        name = spec.metric.partition("/")[2]
+        of = "its" if winner["cell"] == best.user_attrs["cell"] else f"{winner['run']}'s"
+        print(f"{of} test, read once: {name} {winner['test'].get(name, float('nan')):.4f}")
+    trials = [trial for trial in ledger.trials() if trial.user_attrs.get("steps")]
+    most = max((trial.user_attrs["steps"] for trial in trials), default=0)
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    if pruned:
+        made = sum(trial.user_attrs["steps"] for trial in trials)
+        print(
+            f"{len(pruned)} of {len(trials)} runs were ended early: "
+            f"{made:,} of {most * len(trials):,} steps were made"
+        )
