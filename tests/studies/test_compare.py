@@ -162,10 +162,12 @@ def test_the_direction_is_the_figures(sort, headline, order, run, zoo) -> None:
 
 
 def test_a_recipe_that_says_which_way_is_better_is_followed(run, zoo) -> None:
-    content = recipe() | {"checkpoint": {"monitor": "val/odd", "mode": "min"}}
-    run(0.5, content, by="odd")
-    run(0.25, content, by="odd")
-    assert "by val/odd, the lowest first" in zoo("compare runs").out
+    content = recipe() | {"checkpoint": {"monitor": "train/odd", "mode": "min"}}
+    for value in (0.5, 0.25):
+        run(value, content, chosen={"by": "train/odd", "value": value, "epoch": 2, "step": 8})
+    out = zoo("compare runs").out
+    assert "by train/odd, the lowest first" in out
+    assert "train/odd   0.25 (epoch 2)" in out
 
 
 def test_every_known_figure_has_its_direction() -> None:

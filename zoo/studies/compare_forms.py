@@ -115,9 +115,8 @@ def csv_text(compared: Comparison) -> str:
         row |= {name: run.validation.get(name) for name in _validation_names(compared)}
         row["chosen_epoch"] = run.epoch
         for name in _test_names(compared):
-            figure = run.test.get(name.removeprefix("test/"), Figure(float("nan")))
-            ends = {f"{name}_low": figure.low, f"{name}_high": figure.high}
-            row |= {name: figure.value if run.figures.get(name) is not None else None, **ends}
+            value, low, high = run.test.get(name.removeprefix("test/")) or (None, None, None)
+            row |= {name: value, f"{name}_low": low, f"{name}_high": high}
         row |= {"seconds": run.seconds, "parameters": run.parameters}
         row |= {name: run.made_with.get(name) for name in _made_with_names(compared)}
         rows.append(row)
@@ -192,8 +191,8 @@ def _with_interval(figure: Figure) -> str:
 
 def _validation_names(compared: Comparison) -> list[str]:
     names = [*compared.monitors, *([compared.sort] if compared.sort else [])]
-    known = dict.fromkeys(name for name in names if name.startswith("val/"))
-    return [name for name in known if any(name in run.validation for run in compared.runs)]
+    known = dict.fromkeys(name for run in compared.runs for name in run.validation)
+    return [name for name in dict.fromkeys(names) if name in known]
 
 
 def _test_names(compared: Comparison) -> list[str]:
@@ -224,7 +223,7 @@ def _blocks(compared: Comparison, width: int) -> list[list[str]]:
     first, *rest = columns
     blocks = []
     while rest:
-        block, taken = [first, rest.pop(0)], 0
+        block = [first, rest.pop(0)]
         taken = sum(max(map(columns_of, column)) + 2 for column in block) - 2
         while rest and (taken := taken + max(map(columns_of, rest[0])) + 2) <= width:
             block.append(rest.pop(0))
