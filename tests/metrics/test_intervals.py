@@ -22,7 +22,7 @@ from zoo.losses.classification import classification_loss
 from zoo.metrics.calibration import scores
 from zoo.metrics.intervals import Intervals, intervals, weights_of, wilson
 from zoo.metrics.regression import regression_figures
-from zoo.metrics.resampled import classification, masks, regression
+from zoo.metrics.resampled import classification, language, masks, preferences, regression
 
 RESAMPLES = 12
 Rows = np.ndarray[Any, Any]
@@ -156,6 +156,37 @@ def test_figures_of_masks_are_those_of_a_plain_bootstrap_over_images() -> None:
 
     figures_of = masks(torch.tensor(np.array(counts)), torch.ones(20), ["zero", "one", "two"])
     same(figures_of, plain, 20)
+
+
+def test_figures_of_tokens_are_those_of_a_plain_bootstrap_over_rows() -> None:
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(0, 9, 30)  # a row may hold none that is predicted
+    losses, sizes = 3 * tokens * draw.random(30), tokens[:, None] * draw.integers(1, 4, (30, 2))
+    rows = torch.from_numpy(np.stack([losses, tokens, *sizes.T], axis=1))
+
+    def plain(numbers: Rows) -> dict[str, float]:
+        bits = losses[numbers].sum() / np.log(2)
+        loss = losses[numbers].sum() / tokens[numbers].sum()
+        return {
+            "loss": loss,
+            "perplexity": np.exp(loss),
+            "bits_per_byte": bits / sizes[numbers, 0].sum(),
+            "bits_per_char": bits / sizes[numbers, 1].sum(),
+        }
+
+    same(language(rows), plain, 30)
+    assert set(language(rows[:, :2])(np.ones((1, 30)))) == {"loss", "perplexity"}
+
+
+def test_figures_of_pairs_are_those_of_a_plain_bootstrap() -> None:
+    draw = np.random.default_rng(0)
+    losses, margins = draw.random(20), draw.normal(size=20)
+    figures_of = preferences(torch.from_numpy(losses), torch.from_numpy(margins))
+    same(
+        figures_of,
+        lambda rows: {"loss": losses[rows].mean(), "reward_margin": margins[rows].mean()},
+        20,
+    )
 
 
 def found_of(count: int, classes: int = 3) -> Intervals:

@@ -17,6 +17,7 @@ from zoo import GPT, LanguageModel, RNNLanguageModel
 from zoo.callbacks.train_log import TrainLog
 from zoo.errors import UserError
 from zoo.losses.tokens import MOST_LOGITS
+from zoo.metrics.intervals import weights_of
 from zoo.optim.muon import MuonAdamW
 
 VOCAB, LENGTH = 12, 10
@@ -158,6 +159,42 @@ def test_figures_are_of_all_tokens_once(trainer, corpus):
         assert figures[f"val/bits_per_{size}"] == pytest.approx(
             total / count / math.log(2), rel=1e-5
         )
+
+
+def test_a_tests_figures_have_intervals_over_its_windows(trainer, corpus):
+    """Of the figures that a plain bootstrap finds; of one window nothing can be said."""
+    data = corpus(batch_size=5, test_fraction=0.1)
+    task = LanguageModel(gpt(data.vocab_size, data.max_length), sample_tokens=0)
+    (figures,) = trainer().test(task, data, verbose=False)
+    text = torch.from_numpy(data.split("test").store.tokens[:].astype("int64"))
+    pieces = [text[n : n + data.max_length + 1] for n in range(0, len(text) - 1, data.max_length)]
+    with torch.no_grad():
+        losses = [
+            F.cross_entropy(task.net(piece[None, :-1])[0], piece[1:], reduction="sum").double()
+            for piece in pieces
+        ]
+    tokens = torch.tensor([float(len(piece) - 1) for piece in pieces])
+    summed = torch.stack(losses)
+    assert figures["test/loss"] == pytest.approx(float(summed.sum() / tokens.sum()), rel=1e-5)
+    found = task.test_intervals
+    assert found is not None
+    assert (found.samples, found.resamples) == (len(pieces), 1000)
+    (weights,) = map(torch.from_numpy, weights_of(len(pieces), 1000, 0))
+    resampled = (weights @ summed) / (weights @ tokens.double())
+    low, high = resampled.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+    for name, of in {
+        "loss": lambda loss: loss,
+        "perplexity": math.exp,
+        "bits_per_byte": lambda loss: loss / math.log(2),
+        "bits_per_char": lambda loss: loss / math.log(2),
+    }.items():
+        interval = found.of[name]
+        assert interval[:2] == pytest.approx([of(low), of(high)], rel=1e-3), name
+        assert interval.low < figures[f"test/{name}"] < interval.high
+    alone = LanguageModel(gpt(data.vocab_size, data.max_length), sample_tokens=0)
+    trainer(limit_test_batches=1).test(alone, corpus(batch_size=1), verbose=False)
+    assert alone.test_intervals is not None
+    assert not alone.test_intervals.of
 
 
 def test_it_learns_and_shows_what_it_writes(trainer, corpus, capsys, tmp_path):

@@ -15,6 +15,7 @@ from datamodules.language.batch import TokenBatch
 from zoo import GPT, PreferenceTuning
 from zoo.callbacks.train_log import TrainLog
 from zoo.errors import UserError
+from zoo.metrics.intervals import wilson
 from zoo.nets import PretrainedCausalLM
 
 transformers = pytest.importorskip("transformers")
@@ -74,7 +75,7 @@ def test_loss_and_gradient_are_trls(tiny_llama, monkeypatch, loss, smoothing, pl
     batch = draw_pairs(3)
     compared = task.compare(batch, label_smoothing=smoothing)
     trained = [p for p in net.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(compared.loss, trained)
+    gradients = torch.autograd.grad(compared.losses.sum(), trained)
 
     base = transformers.AutoModelForCausalLM.from_pretrained(tiny_llama)
     sums = []
@@ -83,7 +84,7 @@ def test_loss_and_gradient_are_trls(tiny_llama, monkeypatch, loss, smoothing, pl
         counts = (batch.labels != IGNORE_INDEX).sum(dim=1)
         sums.append(tokens.sum(dim=1) / (counts if loss == "ipo" else 1))
     expected = restated_trl(*sums, loss, smoothing).sum()
-    torch.testing.assert_close(compared.loss, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(compared.losses.sum(), expected, rtol=1e-5, atol=1e-5)
     gains = sums[0] - sums[1]
     torch.testing.assert_close(compared.margins, (BETA * (gains[:3] - gains[3:])).detach())
     wanted = torch.autograd.grad(expected, trained)
@@ -98,7 +99,7 @@ def test_by_hand(tiny_llama):
     task._log_probs = lambda batch: next(answers)  # type: ignore[method-assign]
     compared = task.compare(draw_pairs(1))
     assert compared.margins.tolist() == pytest.approx([0.6])
-    assert float(compared.loss.detach()) == pytest.approx(math.log(1 + math.exp(-0.6)))
+    assert float(compared.losses.sum().detach()) == pytest.approx(math.log(1 + math.exp(-0.6)))
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
@@ -107,7 +108,7 @@ def test_an_untrained_adapter_prefers_nothing(tiny_llama, loss):
     task = PreferenceTuning(net, beta=BETA, loss=loss)
     compared = task.compare(draw_pairs(3))
     expected = math.log(2) if loss == "sigmoid" else (1 / (2 * BETA)) ** 2
-    assert float(compared.loss.detach()) == pytest.approx(3 * expected, rel=1e-5)
+    assert float(compared.losses.sum().detach()) == pytest.approx(3 * expected, rel=1e-5)
     assert compared.margins.abs().max() < 1e-5
     assert all(module.training for module in net.modules())
     assert any(p.requires_grad for p in net.parameters())
@@ -140,7 +141,7 @@ def test_accumulated_batches_have_the_gradient_of_one_big_batch(tiny_llama, trai
         assert {"train/reward_accuracy_epoch", "train/reward_margin_epoch"} <= set(log.latest)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     net = make_net(tiny_llama)
-    mean = PreferenceTuning(net, beta=BETA).compare(batch).loss / 4
+    mean = PreferenceTuning(net, beta=BETA).compare(batch).losses.sum() / 4
     wanted = torch.autograd.grad(mean, [p for p in net.parameters() if p.requires_grad])
     for gradients in seen:
         for got, want in zip(gradients, wanted, strict=True):
@@ -161,8 +162,16 @@ def test_learns_what_is_preferred_and_leaves_the_base_alone(tiny_llama, trainer)
     assert figures["val/reward_accuracy"] == 1.0
     assert figures["val/reward_margin"] > 0.5
     compared = task.compare(batch)
-    assert figures["val/loss"] == pytest.approx(float(compared.loss.detach()) / 4, rel=1e-4)
+    assert figures["val/loss"] == pytest.approx(float(compared.losses.sum().detach()) / 4, rel=1e-4)
     assert figures["val/reward_margin"] == pytest.approx(float(compared.margins.mean()), rel=1e-4)
+    (figures,) = runner.test(task, held, verbose=False)
+    found = task.test_intervals
+    assert found is not None
+    assert found.samples == 4
+    assert found.of["reward_accuracy"] == wilson(1.0, 4)
+    assert found.of["loss"].low < figures["test/loss"] < found.of["loss"].high
+    spread = found.of["reward_margin"]
+    assert compared.margins.min() <= spread.low < spread.high <= compared.margins.max()
     for name, parameter in net.named_parameters():
         if name in base:
             assert torch.equal(parameter, base[name])

@@ -8,6 +8,10 @@
 * The calibration error grows with noise, and so with every resampling; its percentiles are moved
   by as much as the resamples' mean lies above the figure.
 
+What is drawn anew is a sample; of a language model's test a row of its batches: a window of a
+corpus, which do not overlap, a chat, or several that are packed into one. So tokens that hang
+together stay together (a block bootstrap; Carlstein, Ann. Stat. 14, 1986).
+
 A figure that is the same in all resamples has no interval: they say nothing of it (an F1 of 1 say).
 All are about the samples alone: neither another training nor another split is in them.
 """

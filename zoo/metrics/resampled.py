@@ -233,6 +233,42 @@ def masks(counts: Tensor, losses: Tensor, class_names: list[str]) -> Figures:
     return figures_of
 
 
+def language(sums: Tensor) -> Figures:
+    """Return what gives the figures of :class:`zoo.tasks.language_model.LanguageModel`.
+
+    Args:
+        sums: Of each row of tokens ``(N, 2)`` or ``(N, 4)``: its loss, how many tokens are
+            predicted and, where that is known, their bytes and characters.
+    """
+    table = sums.double().numpy()
+
+    def figures_of(weights: Floats) -> dict[str, Floats]:
+        losses, tokens, *sizes = (weights @ table).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            loss = losses / tokens
+            bits = [losses / np.log(2) / each for each in sizes]
+        figures = {"loss": loss, "perplexity": np.exp(np.minimum(loss, 700.0))}
+        return figures | dict(zip(("bits_per_byte", "bits_per_char"), bits, strict=False))
+
+    return figures_of
+
+
+def preferences(losses: Tensor, margins: Tensor) -> Figures:
+    """Return what gives the figures of :class:`zoo.tasks.preference.PreferenceTuning`.
+
+    Args:
+        losses: Of each pair, ``(N,)``.
+        margins: How much more reward the chosen answer has, ``(N,)``.
+    """
+    table = torch.stack([losses, margins], dim=1).double().numpy()
+
+    def figures_of(weights: Floats) -> dict[str, Floats]:
+        loss, margin = (weights @ table / len(table)).T
+        return {"loss": loss, "reward_margin": margin}
+
+    return figures_of
+
+
 class _Columns:
     """Numbers of each sample, ``(N, C)``, to be summed over resamples."""
 

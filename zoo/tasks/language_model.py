@@ -23,7 +23,10 @@ from datamodules.core.protocols import (
 from zoo.callbacks.samples import Samples
 from zoo.errors import UserError
 from zoo.inference.generation import fitted, generate
-from zoo.losses.tokens import logits_loss, token_loss
+from zoo.losses.tokens import logits_loss, token_loss, token_losses
+from zoo.metrics.collectors import Collected, in_order
+from zoo.metrics.intervals import Intervals, intervals
+from zoo.metrics.resampled import language
 from zoo.nets.cost import measure_cost
 from zoo.nets.outputs import main_logits
 from zoo.nets.protocols import (
@@ -33,7 +36,7 @@ from zoo.nets.protocols import (
     KnowsVocabulary,
     Steps,
 )
-from zoo.tasks.base import Stage, Task
+from zoo.tasks.base import Stage, Task, numbers_of
 from zoo.tasks.net_spec import repeated_blocks
 
 _SIZES = ("byte", "char")
@@ -167,8 +170,12 @@ class LanguageModel(Task):
         super().setup(stage)
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Return the mean sizes of the predicted tokens, in bytes and characters."""
-        return {} if self._sizes is None else {size: MeanMetric() for size in _SIZES}
+        """Return the mean sizes of the predicted tokens, and at test the sums of each row."""
+        sizes: tuple[str, ...] = () if self._sizes is None else _SIZES
+        collectors: dict[str, Metric] = {size: MeanMetric() for size in sizes}
+        if stage == "test":
+            collectors["rows"] = Collected(3 + len(sizes))
+        return collectors
 
     def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
         """Return perplexity and bits."""
@@ -178,6 +185,11 @@ class LanguageModel(Task):
             if size in artifacts:
                 figures[f"bits_per_{size}"] = loss / math.log(2) / float(artifacts.pop(size))
         return {f"{stage}/{name}": value for name, value in figures.items()}
+
+    def intervals(self, figures: dict[str, float], artifacts: dict[str, Any]) -> Intervals:
+        """Return the intervals of a test's figures, whose samples are the rows of its batches."""
+        _, *sums = in_order(*artifacts.pop("rows"))
+        return intervals(language(torch.stack(sums, dim=1)), figures, len(sums[0]))
 
     def throughput(self, seen: float, seconds: float) -> dict[str, float]:
         """Return predicted tokens a second and, if it can be counted, the rate of operations."""
@@ -243,6 +255,22 @@ class LanguageModel(Task):
             features, labels = features[asked], labels[asked]
         return token_loss(features, layer, labels, **options)
 
+    def row_losses(self, batch: Any) -> Tensor:
+        """Return the loss of each row of a batch, summed over its predicted tokens, ``(B,)``."""
+        labels = batch.labels.flatten()
+        layer: nn.Module | None = self.output_layer
+        if layer is None:
+            layer, inputs = nn.Identity(), self(batch.tokens, **_packing(batch)).flatten(0, 1)
+        else:
+            inputs = self.features(batch).flatten(0, 1)
+        rows = torch.arange(len(batch.tokens), device=labels.device)
+        rows = rows.repeat_interleave(batch.tokens.shape[1])
+        if labels.device.type == "cpu":  # elsewhere the host would have to wait for their number
+            asked = labels != IGNORE_INDEX
+            inputs, labels, rows = inputs[asked], labels[asked], rows[asked]
+        losses = token_losses(inputs, layer, labels)
+        return losses.new_zeros(len(batch.tokens)).index_add(0, rows, losses)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         summed = self.summed_loss(batch, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
@@ -290,13 +318,23 @@ class LanguageModel(Task):
         meters = self.meters[stage]
         asked = batch.labels != IGNORE_INDEX
         count = asked.sum()
-        meters.loss.update(self.summed_loss(batch) / count.clamp(min=1), count)
+        of_rows: list[Tensor] = []
+        if stage == "test":
+            losses = self.row_losses(batch)
+            of_rows = [numbers_of(batch, batch.tokens), losses, asked.sum(1)]
+            summed = losses.sum()
+        else:
+            summed = self.summed_loss(batch)
+        meters.loss.update(summed / count.clamp(min=1), count)
         if self._sizes is not None:
             self._sizes = self._sizes.to(self.device)
             of_tokens = self._sizes[batch.labels.clamp(min=0)] * asked.unsqueeze(2)
             for number, size in enumerate(_SIZES):
                 mean = of_tokens[..., number].sum() / count.clamp(min=1)
                 meters.collectors[size].update(mean, count)
+                of_rows.append(of_tokens[..., number].sum(1))
+        if stage == "test":
+            meters.collectors["rows"].update(*of_rows)
 
     # ---------------------------------------------------------------- writing
 

@@ -15,9 +15,11 @@ from torchmetrics.aggregation import MeanMetric
 from datamodules.core.errors import above, one_of, refuse
 from datamodules.core.protocols import IGNORE_INDEX, PackedTokens
 from zoo.errors import UserError
-from zoo.losses.tokens import token_losses
+from zoo.metrics.collectors import Collected, in_order
+from zoo.metrics.intervals import Intervals, intervals
+from zoo.metrics.resampled import preferences
 from zoo.nets.protocols import HasAdapter
-from zoo.tasks.base import Stage
+from zoo.tasks.base import Stage, numbers_of
 from zoo.tasks.language_model import LanguageModel
 
 PreferenceLoss = Literal["sigmoid", "ipo"]
@@ -33,11 +35,11 @@ class Comparison(NamedTuple):
     """What a net makes of some pairs.
 
     Attributes:
-        loss: Summed over the pairs.
+        losses: Of each pair, ``(B,)``.
         margins: How much more reward the chosen answer has than the rejected one, ``(B,)``.
     """
 
-    loss: Tensor
+    losses: Tensor
     margins: Tensor
 
 
@@ -127,7 +129,7 @@ class PreferenceTuning(LanguageModel):
         else:
             right, wrong = F.logsigmoid(margins), F.logsigmoid(-margins)
             losses = -(1 - label_smoothing) * right - label_smoothing * wrong
-        return Comparison(losses.sum(), margins.detach())
+        return Comparison(losses, margins.detach())
 
     @contextmanager
     def _as_base(self) -> Iterator[None]:
@@ -144,19 +146,7 @@ class PreferenceTuning(LanguageModel):
 
     def _log_probs(self, batch: Any) -> Tensor:
         """Return the log-probability of each row's labels, or with ipo their mean; ``(2 B,)``."""
-        labels = batch.labels.flatten()
-        layer = self.output_layer
-        if layer is None:
-            layer, inputs = nn.Identity(), self(batch.tokens).flatten(0, 1)
-        else:
-            inputs = self.features(batch).flatten(0, 1)
-        rows = torch.arange(len(batch.tokens), device=labels.device)
-        rows = rows.repeat_interleave(batch.tokens.shape[1])
-        if labels.device.type == "cpu":  # elsewhere the host would have to wait for their number
-            asked = labels != IGNORE_INDEX
-            inputs, labels, rows = inputs[asked], labels[asked], rows[asked]
-        losses = token_losses(inputs, layer, labels)
-        sums = losses.new_zeros(len(batch.tokens)).index_add(0, rows, -losses)
+        sums = -self.row_losses(batch)
         if self.loss_name == "ipo":
             sums = sums / (batch.labels != IGNORE_INDEX).sum(dim=1).clamp(min=1)
         return sums
@@ -165,7 +155,7 @@ class PreferenceTuning(LanguageModel):
         """Return the loss of one batch of pairs."""
         compared = self.compare(batch, label_smoothing=self.label_smoothing)
         pairs = len(compared.margins)
-        loss = compared.loss / pairs
+        loss = compared.losses.sum() / pairs
         self.log_training(
             loss,
             pairs,
@@ -185,18 +175,28 @@ class PreferenceTuning(LanguageModel):
     # ---------------------------------------------------------------- figures
 
     def build_collectors(self, stage: Stage) -> dict[str, Metric]:
-        """Return means over pairs."""
-        return {name: MeanMetric() for name in self.derived_names}
+        """Return means over pairs, and at test what each pair adds to them."""
+        collectors: dict[str, Metric] = {name: MeanMetric() for name in self.derived_names}
+        return {**collectors, "pairs": Collected(3)} if stage == "test" else collectors
 
     def derived_metrics(self, stage: Stage, artifacts: dict[str, Any]) -> dict[str, float]:
         """Return those means."""
         return {f"{stage}/{name}": float(artifacts.pop(name)) for name in self.derived_names}
+
+    def intervals(self, figures: dict[str, float], artifacts: dict[str, Any]) -> Intervals:
+        """Return the intervals of a test's figures, Wilson's of the share of pairs."""
+        _, losses, margins = in_order(*artifacts.pop("pairs"))
+        of_resamples = preferences(losses, margins)
+        return intervals(of_resamples, figures, len(losses), shares=("reward_accuracy",))
 
     def evaluate(self, stage: Stage, batch: Any) -> None:
         """Add one batch of pairs to the figures of a stage."""
         compared = self.compare(batch)
         pairs = len(compared.margins)
         meters = self.meters[stage]
-        meters.loss.update(compared.loss / pairs, pairs)
+        meters.loss.update(compared.losses.sum() / pairs, pairs)
         meters.collectors["reward_accuracy"].update((compared.margins > 0).float().mean(), pairs)
         meters.collectors["reward_margin"].update(compared.margins.mean(), pairs)
+        if stage == "test":
+            numbers = numbers_of(batch, batch.tokens)[:pairs]
+            meters.collectors["pairs"].update(numbers, compared.losses, compared.margins)
