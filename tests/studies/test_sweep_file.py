@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from zoo.catalog.contents import recipe_text, recipes_folder, study_names
+from zoo.cli.config import read_yaml
 from zoo.errors import UserError
 from zoo.studies.spec import Choice, Range, Spec, check_folder, difference_of, read_spec
 
@@ -16,6 +18,9 @@ CONTENT: dict[str, Any] = {
     "metric": "val/acc",
     "mode": "max",
 }
+
+
+GRIDS = [name for name in study_names() if "\nbase:" in recipe_text(name)]
 
 
 def spec_of(*flags: str, **changes: Any) -> Spec:
@@ -137,3 +142,11 @@ def test_a_difference_is_found_inside() -> None:
         "began with another base recipe than the one here"
     )
     assert difference_of(was, spec_of("--wandb", "off").identity()) is None
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_packaged_grid_can_be_swept(name: str) -> None:
+    path = recipes_folder() / f"{name}.yaml"
+    spec = read_spec(path, read_yaml(path, "study", "base:"), [], [])
+    assert len(spec.grid()) >= 4 * len(spec.seeds)
+    assert len(spec.seeds) >= 2  # one run is no answer
