@@ -120,6 +120,14 @@ def test_search_by_name_pattern_part_and_line() -> None:
         search(None, "Clasifier")
 
 
+def test_weights_are_no_kind_of_the_list(zoo: Zoo) -> None:
+    """Else what is found are metrics and optimizers whose lines have that word."""
+    ended = zoo("list weights")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("zoo: weights have no list of their own; `zoo help weights` shows")
+    assert "  --model.net.weights\n" in zoo("help weights").out
+
+
 def test_recipes_that_name_a_thing() -> None:
     assert uses(search("nets", "GoogLeNet")[0]) == [
         "inception", "cifar10/inception", "cifar100/inception",

@@ -62,6 +62,11 @@ def list_things(argv: list[str]) -> int:
             f"list takes no {patterns[1]!r} beside {patterns[0]!r}; "
             f"give one of {', '.join(KINDS)} and a pattern, or either"
         )
+    if patterns == ["weights"]:
+        raise UserError(
+            "weights have no list of their own; `zoo help weights` shows which nets take "
+            "pretrained ones, and by what names"
+        )
     found = search(kind, patterns[0] if patterns else None)
     _show(found, as_json=options.json, whole=bool(patterns) and len(found) == 1)
     return 0

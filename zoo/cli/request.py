@@ -329,7 +329,7 @@ def check_early(request: Request) -> None:
             check_local(request.ckpt_path)
             run = recipe_of_run(request.ckpt_path)
             if run is not None:
-                if request.inputs:  # which other classes prepare than those of the training
+                if request.verb == "predict":  # other classes prepare inputs and prompts
                     run.pop("data", None)
                 check_names(request, [layers[0], run, *recipes])
 
