@@ -59,7 +59,7 @@ def study(
     )
     save_picture(lambda: draw_movements(moved), folder / "movement.png")
     save_picture(
-        lambda: lines(trained, "epoch", "val/loss", "norm", title="a small Transformer"),
+        lambda: lines(trained, "epoch", "val/acc", "norm", title="a small Transformer"),
         folder / "training.png",
     )
 

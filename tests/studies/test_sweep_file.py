@@ -41,6 +41,15 @@ def test_a_grid_is_all_combinations_and_a_run_what_fit_is_given() -> None:
     ]
 
 
+def test_combinations_are_left_out() -> None:
+    exclude = [{"norm": "batch", "batch_size": 16}, {"norm": "layer"}]
+    grid = spec_of(exclude=exclude).grid()
+    assert [(cell.values, cell.seed) for cell in grid] == [
+        ({"norm": "batch", "batch_size": 64}, 0),
+        ({"norm": "batch", "batch_size": 64}, 1),
+    ]
+
+
 def test_a_name_stands_for_several_options() -> None:
     several = {"model.net.norm": "group", "model.lr": 0.1}
     vary = {
@@ -97,6 +106,15 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"trials": 3}, ["seeds is [0, 1]", "one seed"]),
     ({"pruner": "median"}, ["pruner is 'median'", "trials"]),
     ({"sampler": "grid"}, ["sampler is 'grid'"]),
+    ({"exclude": {"norm": "batch"}}, ["exclude is {'norm': 'batch'}", "a list of combinations"]),
+    ({"exclude": [{}]}, ["exclude is [{}]", "name a value"]),
+    ({"exclude": [{"nrm": "batch"}]}, ["exclude is 'nrm'", "did you mean 'norm'?"]),
+    ({"exclude": [{"norm": "group"}]}, ["exclude.norm is 'group'; give one of batch, layer"]),
+    ({"exclude": [{"norm": "batch"}, {"norm": "layer"}]}, ["it leaves no run"]),
+    (
+        {"vary": {LR: {"uniform": [0, 1]}}, "trials": 2, "seeds": [0], "exclude": [{"lr": 1}]},
+        ["a search draws"],
+    ),
     ({"varry": {}}, ["varry is not known", "did you mean 'vary'?"]),
 ]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.core.errors import did_you_mean, refuse, shown
+from datamodules.core.errors import did_you_mean, one_of, refuse, shown
 from datamodules.core.files import nearby
 from zoo.catalog.contents import recipes_folder
 from zoo.catalog.options import as_yaml, choices_of
@@ -26,6 +26,7 @@ _KEYS: dict[str, Any] = {
     "base": None,
     "options": {},
     "vary": None,
+    "exclude": [],
     "seeds": [0],
     "metric": None,
     "mode": None,
@@ -157,11 +158,13 @@ class Spec:
         return [each.label for each in self.varied]
 
     def grid(self) -> list[Cell]:
-        """Return all combinations of values and seeds."""
-        values = [v.values for v in self.varied if not isinstance(v.values, Range)]
+        """Return all combinations of values and seeds, but for those that are left out."""
+        names = [[c.name for c in v.values] for v in self.varied if not isinstance(v.values, Range)]
+        combinations = (dict(zip(self.labels, c, strict=True)) for c in itertools.product(*names))
         return [
-            self.cell({v.label: c.name for v, c in zip(self.varied, chosen, strict=True)}, seed)
-            for chosen in itertools.product(*values)
+            self.cell(values, seed)
+            for values in combinations
+            if not any(each.items() <= values.items() for each in self.content["exclude"])
             for seed in self.seeds
         ]
 
@@ -254,9 +257,30 @@ def _read(path: Path, content: Layer, overlays: list[str], flags: list[str]) -> 
     if content["pruner"] is not None and trials is None:
         raise refuse("pruner", content["pruner"], "give trials too: a grid runs all to their end")
     varied = tuple(_varied(content["vary"], is_search=trials is not None))
+    _check_excluded(content["exclude"], varied, is_search=trials is not None)
     bases = content["base"] if isinstance(content["base"], list) else [content["base"]]
     found = [*(_base(path, str(each)) for each in bases), *map(find_recipe, overlays)]
     return Spec(path.stem, content, tuple(map(_name_of, found)), tuple(flags), varied)
+
+
+def _check_excluded(exclude: Any, varied: tuple[Varied, ...], *, is_search: bool) -> None:
+    if exclude and is_search:
+        raise refuse("exclude", exclude, "leave it out: a search draws its values")
+    if not isinstance(exclude, list) or not all(isinstance(each, dict) for each in exclude):
+        raise refuse("exclude", exclude, "give a list of combinations, such as [{norm: batch}]")
+    names = {each.label: _ends(each) for each in varied}
+    for combination in exclude:
+        if not combination:
+            raise refuse("exclude", exclude, "name a value in each combination")
+        for label, value in combination.items():
+            one_of("exclude", label, tuple(names))
+            if value not in names[label]:
+                known = ", ".join(map(str, names[label]))
+                raise refuse(f"exclude.{label}", value, f"give one of {known}")
+    names_of_all = itertools.product(*names.values())
+    combinations = (dict(zip(names, each, strict=True)) for each in names_of_all)
+    if exclude and all(any(e.items() <= c.items() for e in exclude) for c in combinations):
+        raise refuse("exclude", exclude, "it leaves no run; leave out less")
 
 
 def _name_of(recipe: Path) -> str:

@@ -32,6 +32,8 @@ the file:
     rate:                           several options together, under a name
       - {name: low, value: {model.lr: 0.001, model.warmup_steps: 0}}
       - {name: high, value: {model.lr: 0.1, model.warmup_steps: 50}}
+  exclude:                          combinations that are left out
+    - {batch_size: 1, norm: batch}
   seeds: [0, 1, 2]
   metric: val/acc
   mode: max                         or min
