@@ -30,6 +30,10 @@ USES = {
         "_check_value_key": "jsonargparse._core",
     },
     "zoo/nets/layers/conv.py": {"_conv_forward": "torch.nn.modules.conv"},
+    "zoo/nets/cost.py": {
+        "_cudnn_rnn": "torch._meta_registrations",
+        "_cudnn_rnn_backward": "torch._inductor.lowering",
+    },
     "zoo/tasks/base.py": {"_trainer": "lightning.pytorch.core.module"},
     # The arguments that nets record, from which a checkpoint rebuilds them.
     "zoo/nets/protocols.py": {"_hub_mixin_config": "huggingface_hub.hub_mixin"},

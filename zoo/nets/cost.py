@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +46,7 @@ def measure_cost(net: nn.Module, *example: Tensor) -> Cost:
     training = net.training
     net.eval()
     try:
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             dry_run(net, *example)
         flops: int | None = counter.get_total_flops()
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
@@ -51,6 +54,43 @@ def measure_cost(net: nn.Module, *example: Tensor) -> Cost:
     finally:
         net.train(training)
     return Cost(parameters, trained, flops)
+
+
+def flop_counter() -> FlopCounterMode:
+    """Return a counter of operations that also knows what torch's own leaves out.
+
+    That is recurrent layers where oneDNN or cuDNN computes the whole of one at once.
+    """
+    aten = torch.ops.aten
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={
+            aten.mkldnn_rnn_layer: _layer,
+            aten.mkldnn_rnn_layer_backward: _back(_layer),
+            aten._cudnn_rnn: _layers,
+            aten._cudnn_rnn_backward: _back(_layers),
+        },
+    )
+
+
+def _layer(x: Sequence[int], w_x: Sequence[int], w_h: Sequence[int], *_: Any, **__: Any) -> int:
+    return _layers(x, [w_x, w_h])
+
+
+def _layers(x: Sequence[int], weights: Sequence[Sequence[int]], *_: Any, **__: Any) -> int:
+    """Return the operations of recurrent layers: each place passes each matrix of weights.
+
+    Args:
+        x: The input's shape, ``(T, B, I)`` or of packed texts ``(all places, I)``.
+        weights: The shapes of matrices and biases.
+    """
+    matrices = sum(math.prod(shape) for shape in weights if len(shape) == 2)
+    return 2 * math.prod(x[:-1]) * matrices
+
+
+def _back(forward: Callable[..., int]) -> Callable[..., int]:
+    """Return the operations of the way back: as much for the inputs and as much for the weights."""
+    return lambda *shapes, **options: 2 * forward(*shapes, **options)
 
 
 def dry_run(net: nn.Module, *example: Tensor) -> object:

@@ -20,10 +20,10 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from lightning.pytorch.profilers import Profiler
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.core.protocols import HasLengths, PackedTokens
 from zoo.cli.trial import tensors_of
+from zoo.nets.cost import flop_counter
 
 Part = Literal["data", "forward", "backward", "optimizer", "logging", "trainer"]
 
@@ -225,7 +225,7 @@ class StepClock(Profiler):
         self.accumulated = accumulated
         self.batch: Any = None
         self.flops: float | None = None
-        self._counts, self._counter = counts, FlopCounterMode(display=False)
+        self._counts, self._counter = counts, flop_counter()
         self._counting = False
         self._step: _Step | None = None
         self._number = -1
