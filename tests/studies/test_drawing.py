@@ -51,7 +51,10 @@ def test_numbers_of_a_logarithmic_axis_are_written_out(lowest, highest, expected
 
 
 def test_points_are_all_runs() -> None:
-    (line,) = lines(ROWS, "batch_size", "val/acc", points=True).axes[0].get_lines()
+    axes = lines(ROWS, "batch_size", "val/acc", points=True, log_x=False).axes[0]
+    (line,) = axes.get_lines()
+    assert axes.get_xscale() == "linear"
+    assert list(axes.get_xticks()) != [1, 2, 4, 16, 64]
     assert sorted(line.get_ydata()) == sorted(row["val/acc"] for row in ROWS)
 
 

@@ -115,6 +115,9 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         {"vary": {LR: {"uniform": [0, 1]}}, "trials": 2, "seeds": [0], "exclude": [{"lr": 1}]},
         ["a search draws"],
     ),
+    ({"vary": {"seed_everything": [1, 2]}}, ["vary.seed_everything", "give them as seeds"]),
+    ({"vary": {"trainer.devices": [1, 2]}}, ["trainer.devices", "--jobs"]),
+    ({"options": {"trainer.devices": 2}}, ["trainer.devices is 2", "--jobs"]),
     ({"varry": {}}, ["varry is not known", "did you mean 'vary'?"]),
 ]
 

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from zoo.errors import UserError
 from zoo.studies.ledger import Ledger, TrialFailed, TrialStopped
+from zoo.studies.outcome import rows_of
 from zoo.studies.spec import Cell, Spec, read_spec
 
 CONTENT: dict[str, Any] = {
@@ -72,6 +73,7 @@ def test_a_failure_does_not_stop_the_others_and_is_run_again_where_asked(ledger)
 
     def run(trial: optuna.Trial, cell: Cell) -> float:
         if cell.values["norm"] == "none":
+            trial.set_user_attr("error", "it did not like it")
             raise TrialFailed
         return 1.0
 
@@ -79,10 +81,12 @@ def test_a_failure_does_not_stop_the_others_and_is_run_again_where_asked(ledger)
     assert states(book) == ["COMPLETE"] * 2 + ["FAIL"] * 2
     book.work(run)
     assert len(book.study.trials) == 4
+    assert [row.get("error") for row in rows_of(book)] == [None, None, *["it did not like it"] * 2]
     book.run_failed_again()
     book.work(lambda trial, cell: 2.0)
     assert states(book) == ["COMPLETE"] * 4
     assert [trial.value for trial in book.trials()] == [1.0, 1.0, 2.0, 2.0]
+    assert [row.get("error") for row in rows_of(book)] == [None] * 4
 
 
 def test_a_trial_that_was_stopped_is_gone_on_with(ledger) -> None:

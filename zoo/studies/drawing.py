@@ -100,7 +100,7 @@ def lines(
     known = [row for row in rows if row.get(x) is not None and isinstance(row.get(y), int | float)]
     figure = new_figure(7.0, 4.6)
     axes = figure.add_subplot()
-    places = _axis(axes, [row[x] for row in known], log_x)
+    places = _axis(axes, [row[x] for row in known], log_x, ticks=not points)
     groups = list(dict.fromkeys(row.get(group) if group else None for row in known))
     for number, name in enumerate(groups):
         own = [row for row in known if not group or row.get(group) == name]
@@ -131,8 +131,17 @@ def lines(
     return figure
 
 
-def _axis(axes: Axes, values: Sequence[Value], log: bool | None) -> Callable[[Value], float]:
-    """Set the axis of what was varied; return where a value stands on it."""
+def _axis(
+    axes: Axes, values: Sequence[Value], log: bool | None, *, ticks: bool
+) -> Callable[[Value], float]:
+    """Set the axis of what was varied; return where a value stands on it.
+
+    Args:
+        axes: The axes.
+        values: All that stand there.
+        log: Whether the axis is logarithmic; None where numbers say so themselves.
+        ticks: Whether each number has a tick of its own, if there are not too many.
+    """
     different = list(dict.fromkeys(values))
     numbers = [float(v) for v in different if isinstance(v, int | float)]
     if len(numbers) < len(different):  # words
@@ -143,11 +152,9 @@ def _axis(axes: Axes, values: Sequence[Value], log: bool | None) -> Callable[[Va
         return lambda value: different.index(value)
     if is_geometric(numbers) if log is None else log:
         set_log(axes, "x")
-        if len(numbers) <= _MOST_TICKS:
-            axes.set_xticks(numbers, [cell(value, 3) for value in different])
-            axes.set_xticks([], minor=True)
-    elif len(numbers) <= _MOST_TICKS:
+    if ticks and len(numbers) <= _MOST_TICKS:
         axes.set_xticks(numbers, [cell(value, 3) for value in different])
+        axes.set_xticks([], minor=True)
     return lambda value: float(value)  # type: ignore[arg-type]
 
 

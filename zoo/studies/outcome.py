@@ -34,8 +34,8 @@ def rows_of(ledger: Ledger) -> list[dict[str, Value]]:
         row |= {name: trial.user_attrs.get(name) for name in ("steps", "seconds", "run")}
         if trial.state in _STATES:
             row["state"] = _STATES[trial.state]
-        if error := trial.user_attrs.get("error"):
-            row["error"] = error
+        if trial.state == TrialState.FAIL:
+            row["error"] = trial.user_attrs.get("error")
         rows.append(row)
     return rows
 

@@ -19,7 +19,7 @@ from zoo.cli.config import Layer, flag_values, read_layer, read_yaml
 from zoo.cli.request import DEFAULTS, Request, check_names, find_recipe, take_apart
 from zoo.cli.run_name import ASIDE
 from zoo.errors import OptionError, UserError
-from zoo.studies.tables import Value
+from zoo.studies.tables import Value, cell
 
 #: What a sweep's file may hold; those without a default have to be there.
 _KEYS: dict[str, Any] = {
@@ -115,7 +115,8 @@ class Cell:
     @property
     def label(self) -> str:
         """What the run differs by, for the name of its folder."""
-        parts = [f"{name}={value}" for name, value in (*self.values.items(), ("seed", self.seed))]
+        values = {**self.values, "seed": self.seed}
+        parts = [f"{name}={cell(value, 4)}" for name, value in values.items()]
         return re.sub(r"[^\w.+=,-]+", "_", ",".join(parts))[:80]
 
 
@@ -364,16 +365,23 @@ def _range(key: str, kind: str, given: Any) -> Range:
 def _check(spec: Spec) -> None:
     """Refuse, before anything runs, options that no class has and values outside of their set."""
     layers = [read_layer(path) for path in (DEFAULTS, *map(find_recipe, spec.base))]
-    given = {name for name, _ in flag_values(list(spec.flags))}
+    flags = list(flag_values(list(spec.flags)))
     for each in spec.varied:
         options = {name for value in _ends(each) for name in each.choice(value).options}
-        for name in sorted(options & given):
+        for name in sorted(options & {name for name, _ in flags}):
             raise OptionError(f"--{name}", " is varied by the study; leave it out")
+        if "seed_everything" in options:
+            raise OptionError(f"vary.{each.option}", " are the seeds; give them as seeds")
+    given = [{name: value} for name, value in (*spec.content["options"].items(), *flags)]
+    given += [each.choice(value).options for each in spec.varied for value in _ends(each)]
+    for name, value in (pair for options in given for pair in options.items()):
+        if name in ("trainer.devices", "trainer.num_nodes") and str(value) != "1":
+            raise refuse(name, value, "leave it out: a run has one device, and --jobs several runs")
     checked: set[str] = set()
-    for cell in _corners(spec):
-        if (words := json.dumps(cell.options)) not in checked:
+    for corner in _corners(spec):
+        if (words := json.dumps(corner.options)) not in checked:
             checked.add(words)
-            check_names(spec.request(cell), [*layers])
+            check_names(spec.request(corner), [*layers])
 
 
 def _ends(varied: Varied) -> list[Value]:
