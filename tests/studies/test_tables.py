@@ -46,3 +46,18 @@ def test_figures_are_taken_over_the_seeds_that_have_them() -> None:
         "acc ± sd": pytest.approx(0.1 * 2**0.5),
     }
     assert second == {"norm": "layer", "seeds": 1, "acc": 1, "loss": 2.0}
+
+
+def test_a_figure_and_its_deviation_share_a_cell(tmp_path: Path) -> None:
+    rows = [
+        {"norm": "batch", "acc": 0.98765, "acc ± sd": 0.01234, "n": 3},
+        {"norm": "layer", "acc": 0.5, "acc ± sd": None, "n": 1},
+    ]
+    assert text_table(rows) == (
+        "norm         acc ± sd  n\nbatch  0.9877 ± 0.012  3\nlayer             0.5  1"
+    )
+    write_table(tmp_path, rows)
+    assert (tmp_path / "table.md").read_text(encoding="utf-8").split("\n")[2] == (
+        "| batch | 0.9877 ± 0.012 | 3 |"
+    )
+    assert read_table(tmp_path / "table.csv") == rows

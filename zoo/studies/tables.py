@@ -15,6 +15,9 @@ from zoo.report.tables import in_columns, markdown
 Value = str | float | int | None
 Rows = Sequence[Mapping[str, Value]]
 
+#: Behind the name of a figure: its standard deviation. Tables that are read show both in one cell.
+_DEVIATION = " ± sd"
+
 
 def header_of(rows: Rows) -> list[str]:
     """Return the names of all columns, in the order in which the rows bring them."""
@@ -47,7 +50,7 @@ def over_seeds(rows: Rows, by: Sequence[str]) -> list[dict[str, Value]]:
             if values:
                 line[name] = statistics.fmean(values)
             if len(values) > 1:
-                line[f"{name} ± sd"] = statistics.stdev(values)
+                line[name + _DEVIATION] = statistics.stdev(values)
         summary.append(line)
     return summary
 
@@ -73,14 +76,28 @@ def text_table(rows: Rows, *, digits: int = 4) -> str:
         rows: A mapping from column to value for each; what a row lacks is empty.
         digits: Significant digits of fractions.
     """
-    header = header_of(rows)
+    header, names, cells = _shown(rows, digits)
     numbers = [
         place
-        for place, name in enumerate(header)
+        for place, name in enumerate(names)
         if all(isinstance(row.get(name), int | float | None) for row in rows)
     ]
-    cells = [[cell(row.get(name), digits) for name in header] for row in rows]
     return "\n".join(line.rstrip() for line in in_columns([header, *cells], numbers))
+
+
+def _shown(rows: Rows, digits: int) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return a table's header, the columns that it shows, and its cells."""
+    every = header_of(rows)
+    spread = {name for name in every if name + _DEVIATION in every}
+    names = [name for name in every if name.removesuffix(_DEVIATION) not in spread - {name}]
+
+    def text(row: Mapping[str, Value], name: str) -> str:
+        mean = cell(row.get(name), digits)
+        deviation = row.get(name + _DEVIATION) if name in spread else None
+        return mean if deviation is None else f"{mean} ± {cell(deviation, 2)}"
+
+    header = [name + _DEVIATION if name in spread else name for name in names]
+    return header, names, [[text(row, name) for name in names] for row in rows]
 
 
 def write_table(
@@ -105,12 +122,12 @@ def write_table(
 
 def _written(file: Path, rows: Rows, digits: int) -> str:
     """Write a csv file; return the same in Markdown."""
-    header = header_of(rows)
     with replaced(file) as path, path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, header, restval="", lineterminator="\n")
+        writer = csv.DictWriter(stream, header_of(rows), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    return markdown(header, ([cell(row.get(name), digits) for name in header] for row in rows))
+    header, _, cells = _shown(rows, digits)
+    return markdown(header, cells)
 
 
 def read_table(path: Path) -> list[dict[str, Value]]:
