@@ -22,6 +22,7 @@ from PIL import Image
 
 import zoo as zoo_package
 from datamodules.core import hub
+from zoo.catalog.contents import OTHER_VERBS, VERBS
 from zoo.cli.request import check_early, take_apart
 from zoo.errors import UserError
 from zoo.run.checkpoint import LAYOUT
@@ -390,7 +391,7 @@ def test_argument_is_missing_or_too_many(text: str, sentence: str, refuse: Refus
         ("fti", " (did you mean 'fit'?)"),
         ("lst", " (did you mean 'list'?)"),
         ("train", " (did you mean 'fit'?)"),
-        ("xyz", "; give one of fit, check, validate, test, predict, export, help, list, results"),
+        ("xyz", f"; give one of {', '.join([*VERBS, *OTHER_VERBS])}"),
     ],
 )
 def test_verb(verb: str, end: str, refuse: Refuse) -> None:

@@ -113,4 +113,5 @@ def test_a_verb_that_saves_no_checkpoint_says_what_is_lost(
     assert said["fit"] == "zoo: stopped; no checkpoint was saved\n"
     assert said["test"] == said["validate"] == "zoo: stopped; no figures were written\n"
     assert said["check"] == "zoo: stopped; it was not tried to its end\n"
+    assert said["bench"] == "zoo: stopped; it was not timed to its end\n"
     assert said["predict"] == "zoo: stopped; no predictions were written\n"

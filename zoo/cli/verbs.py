@@ -44,6 +44,7 @@ from zoo.tasks.language_model import LanguageModel
 #: What a verb that saves no checkpoint says where it is stopped.
 _STOPPED = {
     "check": "it was not tried to its end",
+    "bench": "it was not timed to its end",
     "validate": "no figures were written",
     "test": "no figures were written",
     "predict": "no predictions were written",

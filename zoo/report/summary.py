@@ -63,8 +63,7 @@ def write_report(
             "trained_parameters": cost.trained if cost else None,
             "flops_per_sample": cost.flops if cost else None,
             "seed": seed,
-            "commit": folder.commit,
-            **provenance(),
+            **provenance(folder.commit),
         }
     )
     stage = next((name for name in ("test", "validate") if name in report), None)

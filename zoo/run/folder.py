@@ -165,8 +165,12 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     return RunFolder(folder, resumed=True) if is_last else None
 
 
-def provenance() -> dict[str, Any]:
-    """Return versions, command and machine: what a figure has to stand with, beside the commit."""
+def provenance(commit: str | None = None) -> dict[str, Any]:
+    """Return versions, commit, command and machine: what a figure has to stand with.
+
+    Args:
+        commit: That of the beginning, where it was noted; else it is looked up.
+    """
     import torch
 
     packages = ["lightning-zoo", "torch", "lightning", "torchvision", "torchmetrics", "numpy"]
@@ -175,6 +179,7 @@ def provenance() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {
         "versions": {"python": sys.version.split()[0], **versions},
+        "commit": commit or _commit(),
         "command": " ".join(["zoo", *sys.argv[1:]]),
         "device": device,
         "threads": torch.get_num_threads(),
