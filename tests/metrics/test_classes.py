@@ -10,6 +10,7 @@ from sklearn.metrics import (
     confusion_matrix,
     f1_score,
     jaccard_score,
+    roc_auc_score,
 )
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -95,6 +96,18 @@ def test_a_label_that_is_nowhere_is_left_out_of_the_mean_of_many(trainer):
     (found,) = trainer().test(task, loader, verbose=False)
     expected = f1_score(truth, guess, average="macro", zero_division=np.nan)
     assert found["test/f1"] == pytest.approx(expected, abs=1e-6)
+    expected = roc_auc_score(truth[:, :2], guess[:, :2], average="macro")
+    assert found["test/auroc"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_class_without_a_sample_has_no_curve(trainer):
+    rng = np.random.default_rng(0)
+    scores, truth = rng.normal(size=(60, 4)), rng.choice([0, 1, 3], 60)
+    loader = DataLoader(TensorDataset(torch.from_numpy(scores).float(), torch.from_numpy(truth)))
+    (found,) = trainer().test(ImageClassifier(Said(4), channels_last=False), loader, verbose=False)
+    probabilities = torch.from_numpy(scores).softmax(1).numpy()
+    areas = [roc_auc_score(truth == own, probabilities[:, own]) for own in (0, 1, 3)]
+    assert found["test/auroc"] == pytest.approx(np.mean(areas), abs=1e-6)
 
 
 def test_a_segmenters_macro_figures_leave_out_what_is_nowhere(trainer):

@@ -138,6 +138,13 @@ def test_labels_are_counted_the_worst_first() -> None:
     assert widths == [[2, 10], [2, 10], [6, 2]]
 
 
+def test_a_label_that_is_nowhere_has_no_f1() -> None:
+    counts = np.array([[0, 3, 0], [0, 4, 2], [0, 4, 0]])
+    (axes,) = plots.draw_labels(counts, ["nowhere", "good", "only said"]).axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names == ["only said  F1 0.00", "good  F1 0.75", "nowhere  no F1"]
+
+
 def matrix(*names: str) -> Callable[[], Figure]:
     return lambda: plots.draw_confusion(np.eye(len(names)), names)
 

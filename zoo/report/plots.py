@@ -132,9 +132,14 @@ def draw_labels(counts: NDArray[Any], names: Sequence[str]) -> Figure:
         names: The ``C`` names.
     """
     hits, predicted, true = counts
-    f1 = 2 * hits / np.maximum(predicted + true, 1)
+    with np.errstate(invalid="ignore"):
+        f1 = 2 * hits / (predicted + true)  # NaN, which is last, of one that is nowhere
     worst = np.argsort(f1, kind="stable")[:_MOST_LABELS]
-    titles = [f"{shown(names[number], 24)}  F1 {f1[number]:.2f}" for number in worst]
+    figures = ["no F1" if np.isnan(f1[number]) else f"F1 {f1[number]:.2f}" for number in worst]
+    titles = [
+        f"{shown(names[number], 24)}  {figure}"
+        for number, figure in zip(worst, figures, strict=True)
+    ]
     beside = text_width(titles, 10) + 0.2
     figure = new_figure(beside + 5.5, 0.28 * len(worst) + 1.1)
     axes = figure.add_subplot()
