@@ -153,12 +153,20 @@ class EveryClass(SplitDataModule[DatasetT]):
         """Return the file or folder that a message names."""
         raise NotImplementedError
 
-    def _add(self, stage: Stage, dataset: DatasetT) -> None:
+    def _need_two_classes(self) -> None:
+        """Refuse one class alone, unless a sample may have it or not.
+
+        Raises:
+            DataError: If there is but one.
+        """
         if len(self.class_names) < 2 and self.label_kind != "multilabel":
             raise DataError(
                 f"{self._source_name()!r} holds one class, {self.class_names[0]!r}, which leaves "
                 "nothing to learn; add another"
             )
+
+    def _add(self, stage: Stage, dataset: DatasetT) -> None:
+        self._need_two_classes()
         if stage == "train" and self.counted == "image":
             need_samples(len(self.class_names), len(dataset), self._source_name(), self.samples)
         super()._add(stage, dataset)

@@ -62,6 +62,23 @@ def sweep(folder: Path, name: str = "*", *, older_s: float = 0) -> None:
                 shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
 
 
+def hidden_reason(path: Path) -> str | None:
+    """Return why a file or folder is none of the user's, in words for several; None if it is.
+
+    >>> hidden_reason(Path("._x.jpg")), hidden_reason(Path("x.jpg"))
+    ('hidden files', None)
+    """
+    if path.name == "__MACOSX":
+        return "folders __MACOSX"
+    # macOS's ._x.jpg among them, and what Excel puts beside a file that is open
+    return "hidden files" if path.name.startswith((".", "~$")) else None
+
+
+def is_shown(path: Path) -> bool:
+    """Return whether a file or folder is neither hidden nor what macOS adds to archives."""
+    return hidden_reason(path) is None
+
+
 def nearby(path: str | os.PathLike[str]) -> str:
     """Return a path as it is seen from the working folder; whole if it lies on another drive."""
     try:

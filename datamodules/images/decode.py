@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.errors import DataError, listed, one_of, refuse, shown
+from datamodules.core.files import hidden_reason, is_shown
 from datamodules.core.options import height_and_width
 from datamodules.images.dicom import is_dicom, read_dicom
 
@@ -38,7 +39,7 @@ READER_VERSION = 3
 
 def is_image(path: Path) -> bool:
     """Return whether a name looks like an image's; hidden ones, as macOS's ``._x.jpg``, do not."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    return path.suffix.lower() in EXTENSIONS and is_shown(path)
 
 
 def skipped_reason(path: Path) -> str | None:
@@ -49,10 +50,8 @@ def skipped_reason(path: Path) -> str | None:
     Raises:
         DataError: If it is a volume.
     """
-    if path.name == "__MACOSX":
-        return "folders __MACOSX"
-    if path.name.startswith("."):  # macOS's ._x.jpg among them
-        return "hidden files"
+    if (hidden := hidden_reason(path)) is not None:
+        return hidden
     if path.is_symlink() and not path.exists():
         return "links to nothing"
     if path.name.lower().endswith(_VOLUMES):

@@ -137,12 +137,9 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         listing = list_folder(root, self._labels_file(root), columns, known, beside)
         self.listing = listing
         self.class_names = listing.class_names
-        if len(self.class_names) == 1 and "train" in listing.splits:
-            raise DataError(
-                f"{shown(listing.root)} holds one class, {self.class_names[0]!r}, which leaves "
-                "nothing to learn; add the images of another"
-            )
         self.label_kind = "multilabel" if listing.several else "multiclass"
+        if "train" in listing.splits:
+            self._need_two_classes()
         splits = listing.splits
         train = splits.get("train", Labelled())
         val = splits.get("val", Labelled())

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.core.errors import DataError, listed, refuse, shown
+from datamodules.core.files import is_shown
 from datamodules.core.labels import check_known
-from datamodules.core.split_names import split_of
+from datamodules.core.split_names import by_split, split_of
 from datamodules.core.splits import composed
 from datamodules.core.text_file import SPREADSHEETS
 from datamodules.images.decode import list_images, no_images, skipped_reason
@@ -136,7 +137,7 @@ def _holds_images(folder: Path) -> bool:
 
 def _tables_in(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _TABLES)
-    return [path for path in files if path.is_file() and not path.name.startswith(".")]
+    return [path for path in files if path.is_file() and is_shown(path)]
 
 
 def _unwrapped(root: Path) -> Path:
@@ -161,18 +162,13 @@ def split_folders(root: Path, *, bare: bool = False) -> dict[str, Path]:
     Raises:
         DataError: If two are named after one split.
     """
-    found: dict[str, Path] = {}
-    for name, folder in folders_in(root).items():
-        split = split_of(name)
-        if split is None or (not bare and _holds_images(folder)):
-            continue
-        other = found.setdefault(split, folder)
-        if other != folder:
-            raise DataError(
-                f"{shown(other)} and {shown(folder)} are both the {split} split's by their names; "
-                "merge them or rename one"
-            )
-    return found
+    folders = {
+        name: folder
+        for name, folder in folders_in(root).items()
+        if bare or split_of(name) is None or not _holds_images(folder)
+    }
+    named = by_split(folders, shown(root))
+    return {split: folders[name] for split, name in named.items()}
 
 
 def _own_table(root: Path, splits: Mapping[str, Path]) -> Path | None:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from datamodules.core.base import Stage
+from datamodules.core.base import Split, Stage
 from datamodules.core.copies import first_copies
 from datamodules.core.description import Fact, read_as_fact
 from datamodules.core.drawn import DrawnSplits
@@ -18,7 +18,6 @@ from datamodules.language.chat_template import ChatTemplate, read_template
 from datamodules.language.records import Records
 from datamodules.language.tokenizer import LanguageTokenizer, named_end
 from datamodules.text.buckets import BucketBatches
-from datamodules.text.files import Split
 from datamodules.text.lengths import lengths_fact
 from datamodules.text.survey import Rows
 from datamodules.text.tokenizer import pretrained

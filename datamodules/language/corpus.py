@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from datamodules.core.base import Split
 from datamodules.core.cache import cached
 from datamodules.core.copies import first_copies
 from datamodules.core.description import Description, Fact, read_as_fact
@@ -30,7 +31,7 @@ from datamodules.language.windows import (
 )
 from datamodules.text.classification import VOCABULARY_BYTES
 from datamodules.text.columns import Layout
-from datamodules.text.files import Split, Table
+from datamodules.text.files import Table
 from datamodules.text.sources import packaged_reviews
 from datamodules.text.token_store import TokenStore
 from datamodules.text.tokenizer import (

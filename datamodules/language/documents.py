@@ -12,11 +12,13 @@ from typing import NamedTuple, Protocol, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.core.base import Split
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError
+from datamodules.core.files import is_shown
 from datamodules.core.text_file import form_of, kind, text_blocks
 from datamodules.text.columns import Layout
-from datamodules.text.files import TABLES, Split, SplitSource, stamp
+from datamodules.text.files import TABLES, SplitSource, stamp
 from datamodules.text.sources import (
     check_splits,
     find_sources,
@@ -268,7 +270,7 @@ def _text_files(place: Path) -> dict[str, list[Path]]:
         return {} if kind(place) in TABLES else {"train": [place]}
     if not place.is_dir() or tables(place):
         return {}
-    files = [p for p in sorted(place.rglob("*.txt")) if p.is_file() and p.name[0] != "."]
+    files = [p for p in sorted(place.rglob("*.txt")) if p.is_file() and is_shown(p)]
     first = {path: path.relative_to(place).parts[0].removesuffix(".txt") for path in files}
     found: dict[str, list[Path]] = {}
     for path in files:

@@ -12,10 +12,11 @@ from typing import NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.core.base import Split
 from datamodules.core.cache import cached
 from datamodules.language.documents import Documents, counted
 from datamodules.language.tokenizer import LanguageTokenizer
-from datamodules.text.files import CHUNK_ROWS, Split
+from datamodules.text.files import CHUNK_ROWS
 from datamodules.text.token_store import TokenStore, token_type
 
 SPLITS: tuple[Split, ...] = get_args(Split)

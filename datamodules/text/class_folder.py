@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from datamodules.core.errors import DataError, listed
+from datamodules.core.files import is_shown
 from datamodules.core.text_file import form_of, guess_encoding, kind, lines, read_text
 from datamodules.text.columns import Layout
 from datamodules.text.files import TABLES, Chunk, Row, gather, stamp
@@ -104,11 +105,6 @@ class ClassFolder:
             if len(content) > _SAMPLE_BYTES:
                 break
         return guess_encoding(content)
-
-
-def is_shown(path: Path) -> bool:
-    """Whether a file or folder is neither hidden nor what macOS adds to archives."""
-    return not path.name.startswith(".") and path.name != "__MACOSX"
 
 
 def _is_text(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from datamodules.core.balance import class_counts, class_weights, need_samples
-from datamodules.core.base import Stage
+from datamodules.core.base import Split, Stage
 from datamodules.core.cache import cached
 from datamodules.core.copies import Copies, Part, first_copies
 from datamodules.core.description import Fact, read_as_fact
@@ -22,7 +22,7 @@ from datamodules.core.text_file import check_encoding
 from datamodules.text.buckets import BucketBatches
 from datamodules.text.columns import Layout
 from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
-from datamodules.text.files import Split, SplitSource
+from datamodules.text.files import SplitSource
 from datamodules.text.lengths import lengths_fact
 from datamodules.text.sources import find_sources
 from datamodules.text.survey import (

@@ -25,8 +25,6 @@ from datamodules.core.text_file import (
 )
 from datamodules.text.columns import Label, Layout, label_of, text_of
 
-Split = Literal["train", "val", "test"]
-
 #: Rows that are in memory at once.
 CHUNK_ROWS = 1000
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from datamodules.core.base import Split
 from datamodules.core.errors import DataError, one_of, refuse
 from datamodules.text.class_folder import ClassFolder
 from datamodules.text.classification import TextDataModule
 from datamodules.text.columns import Layout
-from datamodules.text.files import Split, SplitSource, Table
+from datamodules.text.files import SplitSource, Table
 from datamodules.text.sources import find_sources, packaged_reviews
 
 

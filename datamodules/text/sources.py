@@ -8,20 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datamodules.core.base import Split
 from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
+from datamodules.core.files import is_shown
 from datamodules.core.hub import hub_unreachable
 from datamodules.core.private import dataset_fingerprint
-from datamodules.core.split_names import SPLIT_NAMES, split_of
+from datamodules.core.split_names import SPLIT_NAMES, by_split, split_of
 from datamodules.core.splits import composed
 from datamodules.core.text_file import kind
-from datamodules.text.class_folder import ClassFolder, is_shown
+from datamodules.text.class_folder import ClassFolder
 from datamodules.text.columns import Layout
 from datamodules.text.files import (
     CHUNK_ROWS,
     TABLES,
     Chunk,
     Row,
-    Split,
     SplitSource,
     Table,
     gather,
@@ -137,7 +138,7 @@ def _folder_sources(
     folder: Path, layout: Layout, splits: Mapping[str, str] | None
 ) -> dict[Split, SplitSource]:
     if splits is not None:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        paths = sorted(filter(is_shown, folder.iterdir()))
         chosen = chosen_paths(splits, paths, folder)
         return _read_alike(
             {s: partial(_part, chosen[s]) for s in SPLIT_NAMES if s in chosen}, layout
@@ -157,12 +158,12 @@ def _folder_sources(
         return _read_alike(
             {s: partial(Table, paths) for s, paths in found.items() if paths}, layout
         )
-    inside = [path for path in sorted(folder.iterdir()) if is_shown(path)]
+    inside = sorted(filter(is_shown, folder.iterdir()))
     if len(inside) == 1 and inside[0].is_dir() and any(map(Path.is_dir, inside[0].iterdir())):
         return _folder_sources(inside[0], layout, splits)  # an archive's folder around it all
-    split_folders = {
-        split: path for path in inside if path.is_dir() and (split := split_of_stem(path.name))
-    }
+    folders = {path.name: path for path in inside if path.is_dir()}
+    named = by_split(folders, repr(str(folder)), split_of_stem)
+    split_folders = {split: folders[name] for split, name in named.items()}
     if "train" not in split_folders:
         return {"train": ClassFolder(folder, layout.encoding)}
     return {
@@ -267,13 +268,13 @@ def hub_splits(
     """
     found = load_hub(path, config, revision, files)
     if splits is None:
-        splits = {
-            split: name for split, names in SPLIT_NAMES.items() for name in names if name in found
-        }
+        which = "say by splits which is which"
+        named = by_split(found, repr(path), remedy=which)
+        splits = {str(split): name for split, name in named.items()}
         if "train" not in splits:
             raise DataError(
                 f"{path!r} has the splits {', '.join(map(repr, found))}, none of which is "
-                "'train'; say by splits which is which"
+                f"'train'; {which}"
             )
     for name in splits.values():
         if name not in found:

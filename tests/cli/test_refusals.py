@@ -30,7 +30,7 @@ def test_images_of_one_class(folders: list[str], refuse: Refuse) -> None:
         for number in range(6):
             Image.new("RGB", (8, 8), (number, 0, 0)).save(f"images/{folder}/{number}.png")
     assert refuse(FIT + "--data ImageFolder --data.root images --data.image_size 8") == (
-        "'images' holds one class, 'cat', which leaves nothing to learn; add the images of another"
+        "'images' holds one class, 'cat', which leaves nothing to learn; add another"
     )
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from datamodules.core.split_names import split_of
+from datamodules.core.errors import DataError
+from datamodules.core.split_names import by_split, split_of
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,10 @@ from datamodules.core.split_names import split_of
 )
 def test_names_of_splits(name: str, split: str | None) -> None:
     assert split_of(name) == split
+
+
+def test_two_names_of_one_split_are_refused() -> None:
+    assert by_split(["TEST", "extra", "Train"], "'x'") == {"train": "Train", "test": "TEST"}
+    message = r"^in 'x', 'dev' and 'Validation' are both the val split's by their names; merge them"
+    with pytest.raises(DataError, match=message):
+        by_split(["train", "dev", "Validation"], "'x'")

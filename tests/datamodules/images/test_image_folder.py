@@ -138,7 +138,7 @@ def test_wrong_folders(tmp_path, root) -> None:
         ImageFolder(str(root))
     (empty / "val").mkdir()
     (empty / "test").mkdir()
-    with pytest.raises(DataError, match=r"test' holds no class folders"):
+    with pytest.raises(DataError, match=r"val' holds no class folders"):
         ImageFolder(str(empty))
     (empty / "train").mkdir()
     with pytest.raises(DataError, match=r"train' holds no class folders"):

@@ -278,7 +278,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     _refused(tmp_path / "untrained", "untrained' holds images for test but none to train on; add")
     for split in ("trn", "val", "test"):
         classes(tmp_path / "misnamed" / split)
-    words = "misnamed' holds test and val but no train; rename 'trn' to 'train'"
+    words = "misnamed' holds val and test but no train; rename 'trn' to 'train'"
     _refused(tmp_path / "misnamed", words)
     classes(tmp_path / "beside")
     classes(tmp_path / "beside" / "test")

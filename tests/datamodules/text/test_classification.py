@@ -756,6 +756,39 @@ def test_the_hub(hub) -> None:
         TextClassification("owner/name", text_column="title", splits={"train": "trian"})
 
 
+def test_splits_of_the_hub_in_any_case(hub, monkeypatch) -> None:
+    import datasets
+
+    found = datasets.load_dataset("owner/name", None, revision=None)
+    named = {"Train": found["train"], "DEV": found["validation"]}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: named)
+    splits = rows_of(TextClassification("owner/name", tokenizer="word"))
+    assert splits["val"] == TABLE[80:]
+    named["validation"] = found["train"]
+    message = (
+        r"in 'owner/name', 'DEV' and 'validation' are both the val split's .*; say by splits wh"
+    )
+    with pytest.raises(UserError, match=message):
+        TextClassification("owner/name", tokenizer="word")
+
+
+def test_several_labels_a_text_of_the_hub(monkeypatch) -> None:
+    import datasets
+
+    labels = datasets.Sequence(datasets.ClassLabel(names=["old", "new"]))
+    rows = {"text": [f"text {n}" for n in range(40)], "labels": [[n % 2, 1] for n in range(40)]}
+    features = datasets.Features({"text": datasets.Value("string"), "labels": labels})
+    found = {"train": datasets.Dataset.from_dict(rows, features=features)}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
+    monkeypatch.setattr(text_sources, "hub_unreachable", lambda: None)
+    data = TextClassification("owner/name", tokenizer="char")
+    data.setup()
+    assert (data.label_kind, data.class_names) == ("multilabel", ["old", "new"])
+    train = data.split("train")
+    batch = train.__getitems__(list(range(len(train))))
+    assert batch.label.tolist() == [[int(n % 2 == 0), 1] for n in batch.index.tolist()]
+
+
 def test_a_named_set_on_the_hub(hub) -> None:
     data = YNAT(class_names=["neg", "pos"], tokenizer="word")
     assert hub == [("klue/klue", "ynat", None)]

@@ -239,3 +239,21 @@ def test_classes_are_weighed_by_how_rare_they_are(tmp_path: Path) -> None:
     train = data.split("train")
     counts = train.labels[train.rows].sum(axis=0)
     assert data.class_weights() == pytest.approx(counts.sum() / (3 * counts))
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "val", "Validation"):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "1.txt").write_text(f"{split} {name}")
+    with pytest.raises(UserError, match=r"'Validation' and 'val' are both the val split's"):
+        TextClassification(str(tmp_path), tokenizer="char")
+
+
+def test_what_other_programs_leave_is_passed_over(tmp_path: Path) -> None:
+    as_csv(tmp_path)
+    for name in ("._t.csv", "~$t.xlsx", ".hidden.csv"):
+        (tmp_path / name).write_bytes(b"\0\1")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "t.csv").write_bytes(b"\0\1")
+    assert TextClassification(str(tmp_path), tokenizer="char").num_classes == 3
