@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from datamodules import Diabetes
+from datamodules.core.errors import between
 from datamodules.core.plot import new_figure, set_margins
 from zoo import MLP
 from zoo.losses import regression_loss
@@ -31,6 +32,8 @@ def study(folder: Path, *, seeds: list[int], shares: list[float], steps: int) ->
         shares: Shares of the training targets that are spoilt.
         steps: Steps of training.
     """
+    for share in shares:
+        between("options.shares", share)
     save_picture(draw_losses, folder / "losses.png")
     rows = []
     for share in shares:

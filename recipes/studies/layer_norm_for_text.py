@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from datamodules import MovieReviews
+from datamodules.core.errors import at_least
 from datamodules.core.plot import new_figure, set_margins, text_width
 from zoo import TransformerClassifier
 from zoo.losses import cross_entropy
@@ -44,6 +45,7 @@ def study(
         batch_size: Sentences in a batch.
         epochs: How long each Transformer is trained.
     """
+    at_least("options.batch_size", batch_size, 2)
     data = MovieReviews(part="rotten_tomatoes", vocab_size=4000)
     data.setup("fit")
     moved = [row for seed in seeds for row in movements(data, seed, batch_size, paddings)]

@@ -68,6 +68,11 @@ def test_another_script_is_not_run(study, refused) -> None:
         ("{script: times.py, seeds: []}", "option seeds is []"),
         ("{script: times.py, seeds: 3}", "option seeds is 3"),
         ("{script: times.py, options: {facto: 2}}", "did you mean 'factor'?"),
+        (
+            "{script: times.py, options: {factor: many}}",
+            "option options.factor is 'many'; give a number",
+        ),
+        ("{script: times.py, options: {factor: [1]}}", "option options.factor is [1]; give a num"),
         ("{script: times.py, options: 2}", "option options is 2"),
         ("[1]", "no mapping"),
         ("", "is empty"),
@@ -76,6 +81,21 @@ def test_another_script_is_not_run(study, refused) -> None:
 def test_what_cannot_be_run_is_told(study, refused, text: str, words: str) -> None:
     Path("times.yaml").write_text(text)
     refused("sweep times --trust times.py", words)
+
+
+def test_options_become_what_the_function_takes(study, zoo) -> None:
+    function = "def study(folder, seeds, any, half: float, where: Path | None):\n"
+    Path("times.py").write_text(
+        f"from pathlib import Path\n{function}    print(any, half, where)\n"
+    )
+    Path("times.yaml").write_text("{script: times.py, options: {any: [1], half: 1, where: a/b}}")
+    assert zoo("sweep times --trust times.py").out.startswith("[1] 1.0 a/b\n")
+
+
+def test_an_option_without_a_default_is_needed(study, refused) -> None:
+    Path("times.py").write_text(SCRIPT.replace(" = 1.0", ""))
+    Path("times.yaml").write_text("script: times.py")
+    refused("sweep times --trust times.py", "options.factor is missing")
 
 
 def test_a_script_without_its_function_and_flags_that_are_none(study, refused) -> None:

@@ -59,6 +59,23 @@ def test_each_script_has_its_study() -> None:
         assert study["script"] == f"{name}.py"
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("huber --options.steps=many", "option options.steps is 'many'; give a whole number"),
+        ("huber --options.shares=0.1", "option options.shares is 0.1; give numbers ([1, 2.5])"),
+        ("huber --options.shares=[1.5]", "option options.shares is 1.5; give a number from 0 to 1"),
+        ("layer_norm_for_text --options.batch_size=1", "option options.batch_size is 1; give 2"),
+        ("softmax_temperature --options.temperatures=[0]", "option temperature is 0.0; give"),
+    ],
+)
+def test_what_a_script_cannot_take_is_told(option: str, said: str, zoo) -> None:
+    ended = zoo(f"sweep studies/{option}")
+    assert ended.code == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
 # --- Huber ---------------------------------------------------------------------------------------
 
 R = torch.linspace(-5, 5, 20)

@@ -211,6 +211,16 @@ def _with_type(option: Option, module: str, annotation: ast.expr | None) -> Opti
     return option
 
 
+def kinds_of(annotation: str) -> list[str]:
+    """Return what an annotation allows, in words.
+
+    >>> kinds_of("list[int] | None")
+    ['whole numbers ([1, 2])', 'null']
+    """
+    parts = _alternatives("", ast.parse(annotation, mode="eval").body)
+    return [word for part in parts for word in ([part] if isinstance(part, str) else part.names)]
+
+
 @dataclass(frozen=True)
 class _Choices:
     names: tuple[str, ...]

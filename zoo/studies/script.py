@@ -14,6 +14,7 @@ The function is ``study(folder: Path, *, seeds: list[int], **options) -> None``.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import inspect
 import json
@@ -22,10 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentError, ArgumentParser
+
 from datamodules.core.errors import did_you_mean, refuse
 from datamodules.core.files import nearby
 from zoo.catalog.contents import STUDIES, recipes_folder
+from zoo.catalog.options import kinds_of
 from zoo.cli.config import Layer, read_flag
+from zoo.cli.values import misfit
 from zoo.errors import UserError
 
 
@@ -39,21 +44,42 @@ def run_script(path: Path, content: Layer, folder: Path, trusted: list[str]) -> 
         trusted: Scripts besides those of the packaged studies that may be run.
 
     Raises:
-        UserError: If there is no such script, it may not be run, or has no such options.
+        UserError: If there is no such script, it may not be run, or its options will not do.
     """
     script = _script_of(path, content, trusted)
     seeds, options = content.get("seeds", [0]), content["options"]
     if not isinstance(seeds, list) or not seeds or not all(type(each) is int for each in seeds):
         raise refuse("seeds", seeds, "give a list of whole numbers, such as [0, 1, 2]")
     study = _function_of(script)
-    parameters = inspect.signature(study).parameters
-    known = [name for name in parameters if name not in ("folder", "seeds")]
-    for name in options:
+    options = _typed(study, options, path, script)
+    folder.mkdir(parents=True, exist_ok=True)
+    study(folder, seeds=seeds, **options)
+
+
+def _typed(study: Callable[..., Any], options: Layer, path: Path, script: Path) -> Layer:
+    """Return a script's options as its types have them; refuse what it does not have, or lacks."""
+    parameters = inspect.signature(study, eval_str=True).parameters
+    known = {n: each for n, each in parameters.items() if n not in ("folder", "seeds")}
+    typed: Layer = {}
+    for name, value in options.items():
         if name not in known:
             there = did_you_mean(name, known) or f"; there are {', '.join(known) or 'none'}"
             raise UserError(f"option options.{name} is not known to {nearby(script)}{there}")
-    folder.mkdir(parents=True, exist_ok=True)
-    study(folder, seeds=seeds, **options)
+        annotation = known[name].annotation
+        if annotation is inspect.Parameter.empty:
+            typed[name] = value
+            continue
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument(f"--{name}", type=annotation)
+        try:
+            typed[name] = parser.parse_object({name: copy.copy(value)})[name]
+        except ArgumentError:
+            kinds = kinds_of(inspect.formatannotation(annotation))
+            raise misfit(f"options.{name}", str(value), kinds, []) from None
+    for name, each in known.items():
+        if each.default is each.empty and name not in options:
+            raise UserError(f"study {str(path)!r}: options.{name} is missing; give it a value")
+    return typed
 
 
 def with_flags(content: Layer, flags: list[str]) -> Layer:
