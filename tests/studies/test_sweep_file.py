@@ -131,6 +131,13 @@ def test_what_cannot_be_swept_is_refused(changes: dict[str, Any], words: list[st
         assert word in str(refused.value)
 
 
+def test_off_stands_for_no_wandb_and_packages_are_trusted_in_each_run() -> None:
+    spec = read_spec(Path("mine.yaml"), CONTENT | {"options": {"wandb": False}}, trust=["mine"])
+    request = spec.request(spec.grid()[0])
+    assert "--wandb=off" in request.argv
+    assert request.trust == ["mine"]
+
+
 def test_a_flag_does_not_set_what_is_varied() -> None:
     with pytest.raises(UserError, match="varied by the study"):
         spec_of("--model.net.norm=group")

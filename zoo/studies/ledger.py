@@ -134,7 +134,7 @@ class Ledger:
         elif difference := difference_of(was, identity):
             raise UserError(
                 f"the study {self.spec.name!r} in {_without_password(url)!r} {difference}; give "
-                "what it began with, another --storage, or the study's file another name"
+                "what it began with, or another --storage or trainer.default_root_dir"
             )
         return study
 

@@ -31,7 +31,6 @@ def run_sweep(
     folder: Path,
     storage: str | None,
     argv: list[str],
-    trust: list[str],
     *,
     jobs: int,
     retry: bool,
@@ -43,7 +42,6 @@ def run_sweep(
         folder: The study's folder.
         storage: An Optuna storage; None for a file in the folder.
         argv: What follows the verb, for processes that are started.
-        trust: Packages whose classes recipes may name.
         jobs: How many processes share the trials.
         retry: Whether those that failed are run again.
 
@@ -55,6 +53,7 @@ def run_sweep(
     """
     is_job = _IS_JOB in os.environ
     ledger = Ledger(spec, folder, storage)
+    group = os.environ.get("WANDB_RUN_GROUP")
     os.environ["WANDB_RUN_GROUP"] = spec.name
     try:
         if not is_job:
@@ -63,7 +62,7 @@ def run_sweep(
                 ledger.run_failed_again()
         code = _start(jobs, argv) if jobs > 1 and not is_job else 0
         if code < 128:
-            code = _work(ledger, Runner(spec, folder, trust, ledger.size))
+            code = _work(ledger, Runner(spec, folder, ledger.size))
         if is_job:
             return code
         rows = write(ledger, folder)
@@ -74,9 +73,11 @@ def run_sweep(
                 file=sys.stderr,
             )
             return code
-        return _end(ledger, folder, rows, trust)
+        return _end(ledger, folder, rows)
     finally:
         del os.environ["WANDB_RUN_GROUP"]
+        if group is not None:
+            os.environ["WANDB_RUN_GROUP"] = group
         ledger.close()
 
 
@@ -117,12 +118,12 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _end(ledger: Ledger, folder: Path, rows: list[dict[str, Value]], trust: list[str]) -> int:
+def _end(ledger: Ledger, folder: Path, rows: list[dict[str, Value]]) -> int:
     """Tell what came of all trials; of a search, test the best once."""
     trials, spec = ledger.trials(), ledger.spec
     with ledger.alone():
         if spec.is_search:
-            _test_winner(ledger, folder, trust)
+            _test_winner(ledger, folder)
             rows = write(ledger, folder)
         ended = [len([t for t in trials if t.state == state]) for state in _ENDED]
         if ledger.study.user_attrs.get("logged") != ended:
@@ -143,17 +144,18 @@ def _end(ledger: Ledger, folder: Path, rows: list[dict[str, Value]], trust: list
     return 1 if failed else 0
 
 
-def _test_winner(ledger: Ledger, folder: Path, trust: list[str]) -> None:
+def _test_winner(ledger: Ledger, folder: Path) -> None:
     """Test the best trial of a search, unless one was: the test split is read once."""
     best = best_of(ledger)
     if best is None or "winner" in ledger.study.user_attrs:
         return
     run = folder / best.user_attrs["run"]
-    words = ["--config", str(run / "recipe.yaml"), "--trainer.default_root_dir", str(folder.parent)]
-    request = take_apart(["test", *words, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")])
+    words = ["--config", str(run / "recipe.yaml"), *ledger.spec.trusts]
+    words += ["--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
+    request = take_apart(["test", *words, "--trainer.default_root_dir", str(folder.parent)])
     tested: list[Path] = []
     request.part = Part(ledger.spec.name, "test", started=tested.append)
-    code, error = run_quietly(request, trust)
+    code, error = run_quietly(request)
     figures = (summary_of(tested[0]) or {}).get("test", {}) if code == 0 and tested else {}
     if error is None and figures:
         winner = {"cell": best.user_attrs["cell"], "run": run.name, "test": figures}

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,7 @@ class Spec:
         content: The file's keys and values, with those that it leaves out.
         base: The names of the recipes that are laid over each other.
         flags: The options of the command line.
+        trust: Packages whose classes recipes may name.
         varied: What differs from run to run.
     """
 
@@ -136,6 +137,7 @@ class Spec:
     content: Layer
     base: tuple[str, ...]
     flags: tuple[str, ...]
+    trust: tuple[str, ...]
     varied: tuple[Varied, ...]
 
     @property
@@ -157,6 +159,11 @@ class Spec:
     def labels(self) -> list[str]:
         """The columns of what is varied."""
         return [each.label for each in self.varied]
+
+    @property
+    def trusts(self) -> list[str]:
+        """The words of the command line that trust packages."""
+        return [word for package in self.trust for word in ("--trust", package)]
 
     def grid(self) -> list[Cell]:
         """Return all combinations of values and seeds, but for those that are left out."""
@@ -189,7 +196,7 @@ class Spec:
             "checkpoint.mode": self.content["mode"],
         } | self.content["options"]
         recipes = [word for path in self.base for word in ("--config", path)]
-        words = [*recipes, *map(_flag, options.items()), *self.flags]
+        words = [*recipes, *self.trusts, *map(_flag, options.items()), *self.flags]
         words += [*map(_flag, cell.options.items()), f"--seed_everything={cell.seed}", *more]
         return take_apart(["fit", *words])
 
@@ -206,7 +213,13 @@ def _flag(option: tuple[str, Any]) -> str:
     return f"--{name}={value if isinstance(value, str) else as_yaml(value)}"
 
 
-def read_spec(path: Path, content: Layer, overlays: list[str], flags: list[str]) -> Spec:
+def read_spec(
+    path: Path,
+    content: Layer,
+    overlays: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    trust: Sequence[str] = (),
+) -> Spec:
     """Read and check a sweep's file.
 
     Args:
@@ -214,19 +227,29 @@ def read_spec(path: Path, content: Layer, overlays: list[str], flags: list[str])
         content: What it holds.
         overlays: Recipes that are laid over the base.
         flags: The options of the command line.
+        trust: Packages whose classes recipes may name.
 
     Raises:
         UserError: If something in it is the user's to put right.
     """
     try:
-        spec = _read(path, content, overlays, flags)
+        _check_keys(content)
+        content = _KEYS | content
+        _check_content(content)
+        is_search = content["trials"] is not None
+        varied = tuple(_varied(content["vary"], is_search=is_search))
+        _check_excluded(content["exclude"], varied, is_search=is_search)
+        bases = content["base"] if isinstance(content["base"], list) else [content["base"]]
+        found = [*(_base(path, str(each)) for each in bases), *map(find_recipe, overlays)]
+        base = tuple(map(_name_of, found))
+        spec = Spec(path.stem, content, base, tuple(flags), tuple(trust), varied)
         _check(spec)
     except OptionError as error:
         raise UserError(f"study {str(path)!r}: {error}") from error
     return spec
 
 
-def _read(path: Path, content: Layer, overlays: list[str], flags: list[str]) -> Spec:
+def _check_keys(content: Layer) -> None:
     for key in content:
         if key not in _KEYS:
             there = did_you_mean(key, _KEYS) or f"; there are {', '.join(_KEYS)}"
@@ -234,7 +257,9 @@ def _read(path: Path, content: Layer, overlays: list[str], flags: list[str]) -> 
     for key in _NEEDED:
         if content.get(key) is None:
             raise OptionError(key, " is missing; a sweep needs base, vary, metric and mode")
-    content = _KEYS | content
+
+
+def _check_content(content: Layer) -> None:
     for key, names in _NAMES.items():
         if not any(content[key] is name or content[key] == name for name in names):
             known = ", ".join(map(as_yaml, names))
@@ -253,15 +278,12 @@ def _read(path: Path, content: Layer, overlays: list[str], flags: list[str]) -> 
     for key in ("options", "vary"):
         if not isinstance(content[key], dict):
             raise refuse(key, content[key], "give dotted options and their values")
+    if content["options"].get("wandb") is False:  # which YAML takes off for
+        content["options"] = content["options"] | {"wandb": "off"}
     if not content["vary"]:
         raise refuse("vary", {}, "give at least one option and its values")
     if content["pruner"] is not None and trials is None:
         raise refuse("pruner", content["pruner"], "give trials too: a grid runs all to their end")
-    varied = tuple(_varied(content["vary"], is_search=trials is not None))
-    _check_excluded(content["exclude"], varied, is_search=trials is not None)
-    bases = content["base"] if isinstance(content["base"], list) else [content["base"]]
-    found = [*(_base(path, str(each)) for each in bases), *map(find_recipe, overlays)]
-    return Spec(path.stem, content, tuple(map(_name_of, found)), tuple(flags), varied)
 
 
 def _check_excluded(exclude: Any, varied: tuple[Varied, ...], *, is_search: bool) -> None:

@@ -81,7 +81,7 @@ def sweep(argv: list[str]) -> int:
         return 0
     from zoo.studies.spec import check_folder, read_spec
 
-    spec = read_spec(path, content, names[1:], flags)
+    spec = read_spec(path, content, names[1:], flags, options.trust)
     layers = [read_layer(each) for each in (DEFAULTS, *map(find_recipe, spec.base))]
     folder = Path(str(value_of(_ROOT, layers, flags))) / spec.name
     if options.jobs < 1:
@@ -89,9 +89,7 @@ def sweep(argv: list[str]) -> int:
     check_folder(spec, folder)
     from zoo.studies.run_sweep import run_sweep
 
-    return run_sweep(
-        spec, folder, options.storage, argv, options.trust, jobs=options.jobs, retry=options.retry
-    )
+    return run_sweep(spec, folder, options.storage, argv, jobs=options.jobs, retry=options.retry)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -58,13 +58,11 @@ class Runner:
     Args:
         spec: The sweep.
         folder: The study's folder, in which the runs lie.
-        trust: Packages whose classes recipes may name.
         size: How many runs there are.
     """
 
     spec: Spec
     folder: Path
-    trust: list[str]
     size: int
 
     def __call__(self, trial: optuna.Trial, cell: Cell) -> float:
@@ -110,7 +108,7 @@ class Runner:
             callbacks=[watch] if self.spec.is_search else [],
             started=lambda folder: trial.set_user_attr("run", folder.name),
         )
-        code, error = run_quietly(request, self.trust)
+        code, error = run_quietly(request)
         if code >= 128:
             raise TrialStopped(code)
         return error
@@ -120,18 +118,17 @@ class Runner:
         return self.folder / name if name and (self.folder / name).is_dir() else None
 
 
-def run_quietly(request: Request, trust: list[str]) -> tuple[int, str | None]:
+def run_quietly(request: Request) -> tuple[int, str | None]:
     """Run a command in this process, without the table of what it understood.
 
     Args:
         request: The command, a part of a study.
-        trust: Packages whose classes recipes may name.
 
     Returns:
         The exit code, and the sentence of what ended it, if something did.
     """
     assert request.part is not None
-    request.quiet, request.trust = True, [*trust]
+    request.quiet = True
     with as_found():
         sys.argv[1:] = request.argv
         try:
