@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,7 @@ def _unchanged_process() -> Iterator[None]:
     signals = {number: signal.getsignal(number) for number in numbers}
     levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
     settings, environment = dict(_common.parsing_settings), dict(os.environ)
+    warning = warnings.formatwarning
     argv, path, folder = list(sys.argv), list(sys.path), Path.cwd()
     try:
         yield
@@ -111,6 +113,7 @@ def _unchanged_process() -> Iterator[None]:
         for name, level in levels.items():
             if logging.getLogger(name).level != level:  # it clears a cache of all loggers
                 logging.getLogger(name).setLevel(level)
+        warnings.formatwarning = warning
         _common.parsing_settings.clear()
         _common.parsing_settings.update(settings)
         for name in set(os.environ) - set(environment):

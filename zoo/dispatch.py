@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datamodules.core.errors import did_you_mean
-from zoo.catalog.contents import OTHER_VERBS, VERBS
+from zoo.catalog.contents import OTHER_VERBS, VERBS, recipe_names
 from zoo.errors import UserError
 
 #: What other programs call the verbs.
@@ -93,5 +93,7 @@ def _unknown(verb: str) -> UserError:
     verbs = [*VERBS, *OTHER_VERBS]
     if verb in _OTHERS:
         return UserError(f"there is no verb {verb!r} (did you mean {_OTHERS[verb]!r}?)")
+    if verb in recipe_names():
+        return UserError(f"there is no verb {verb!r} (did you mean `zoo fit {verb}`?)")
     hint = did_you_mean(verb, verbs) or f"; give one of {', '.join(verbs)}"
     return UserError(f"there is no verb {verb!r}{hint}")

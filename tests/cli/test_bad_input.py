@@ -391,6 +391,7 @@ def test_argument_is_missing_or_too_many(text: str, sentence: str, refuse: Refus
         ("fti", " (did you mean 'fit'?)"),
         ("lst", " (did you mean 'list'?)"),
         ("train", " (did you mean 'fit'?)"),
+        ("inception", " (did you mean `zoo fit inception`?)"),
         ("xyz", f"; give one of {', '.join([*VERBS, *OTHER_VERBS])}"),
     ],
 )

@@ -120,6 +120,28 @@ def test_search_by_name_pattern_part_and_line() -> None:
         search(None, "Clasifier")
 
 
+@pytest.mark.parametrize(
+    ("called", "kind"),
+    [("net", "nets"), ("loss", "losses"), ("datasets", "data"), ("optimisers", "optimizers")],
+)
+def test_kinds_by_other_names(called: str, kind: str, zoo: Zoo) -> None:
+    assert zoo(f"list {called}").out == zoo(f"list {kind}").out
+
+
+def test_help_of_a_kind_is_its_list(zoo: Zoo) -> None:
+    assert zoo("help recipes").out == zoo("list recipes").out
+    assert zoo("help data").out != zoo("list data").out  # which is an option
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("batch-size", "batch_size"), ("batchsize", "batch_size"), ("learning_rate", "lr")],
+)
+def test_help_knows_options_that_may_be_meant(name: str, option: str, zoo: Zoo) -> None:
+    sentence = f"zoo: nothing is called {name!r}; did you mean the option {option!r}?\n"
+    assert zoo(f"help {name}").err == sentence
+
+
 def test_weights_are_no_kind_of_the_list(zoo: Zoo) -> None:
     """Else what is found are metrics and optimizers whose lines have that word."""
     ended = zoo("list weights")

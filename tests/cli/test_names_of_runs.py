@@ -120,3 +120,11 @@ def test_a_recipe_is_found_without_its_ending(
         find_recipe("best.ckpt")
     with pytest.raises(UserError, match=r"did you mean 'mine'\?"):
         find_recipe("minne")
+    with pytest.raises(UserError, match=r"'last'; it stands for a checkpoint: give it as --ckpt_p"):
+        find_recipe("last")
+    with pytest.raises(UserError, match=r"it is a class: give it as --model\.net GoogLeNet$"):
+        find_recipe("GoogLeNet")
+    with pytest.raises(UserError, match=r"'medmnist'; give a recipe in it: medmnist/resnet18"):
+        find_recipe("medmnist")
+    with pytest.raises(UserError, match=r"'llm/'; give a recipe in it: llm/dpo, "):
+        find_recipe("llm/")

@@ -9,6 +9,7 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
+from datamodules.core.errors import nearest
 from zoo.catalog.contents import (
     FILES,
     KINDS,
@@ -22,13 +23,27 @@ from zoo.catalog.contents import (
     text_of,
 )
 from zoo.catalog.options import Option, own_options
-from zoo.cli.sections import run_options
+from zoo.cli.sections import FIXED, OPTIONS_CALLED, RUN_OPTIONS, run_options
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 
 WIDTH = 100
 #: Where the options of a class stand.
 PREFIXES = {"nets": "model.net", "tasks": "model", "data": "data"}
+#: What one may call a kind.
+_KINDS_CALLED = {
+    **{kind[:-1]: kind for kind in KINDS if kind not in ("data", "losses", "studies")},
+    "loss": "losses",
+    "study": "studies",
+    "model": "nets",
+    "models": "nets",
+    "dataset": "data",
+    "datasets": "data",
+    "optimiser": "optimizers",
+    "optimisers": "optimizers",
+    "scheduler": "schedules",
+    "schedulers": "schedules",
+}
 #: A recipe whose data can be replaced by those of a room.
 _RECIPES = {
     "images": "resnet",
@@ -55,7 +70,8 @@ def list_things(argv: list[str]) -> int:
     parser.add_argument("what", nargs="*", metavar="KIND|PATTERN", help=", ".join(KINDS))
     parser.add_argument("--json", action="store_true", help="one JSON document")
     options = parser.parse_args(argv)
-    kind = options.what[0] if options.what and options.what[0] in KINDS else None
+    first = options.what[0] if options.what else ""
+    kind = first if first in KINDS else _KINDS_CALLED.get(first)
     patterns = options.what[1:] if kind else options.what
     if len(patterns) > 1:
         raise UserError(
@@ -90,12 +106,17 @@ def explain_things(argv: list[str]) -> int:
     own = ("--json", "--help", "-h")
     options = parser.parse_args([word if word in own else word.lstrip("-") for word in argv])
     name = options.name.rpartition(".")[2] if "/" not in options.name else options.name
+    if name in KINDS and name != "data":  # which is an option too
+        return list_things([name, *["--json"] * options.json])
     places = list(places_of(name)) if name.islower() else []
     try:
         found = search(None, name)
     except UserError:
         found = []
         if not places:
+            if near := _option_near(name):
+                sentence = f"nothing is called {name!r}; did you mean the option {near!r}?"
+                raise UserError(sentence) from None
             raise
     exact = [entry for entry in found if entry.name.lower() == name.lower()]
     if exact or not places:
@@ -249,14 +270,26 @@ def places_of(name: str) -> Iterator[tuple[str, str, Option]]:
     """
     for verb in VERBS:
         yield from (("", f"zoo {verb}", each) for each in run_options(verb) if each.name == name)
-    sections = [("checkpoint", "zoo.callbacks.checkpoints.Checkpoints")]
-    sections.append(("trainer", "zoo.cli.precision.Trainer"))
-    for kind, prefix in PREFIXES.items():
-        sections += [(prefix, entry.path) for entry in entries(kind)]
-    for prefix, path in sections:
+    for prefix, path in _classes_with_options():
         option = own_options(prefix, path).get(name)
         if option is not None:
             yield prefix, path.rpartition(".")[2], option
+
+
+def _classes_with_options() -> Iterator[tuple[str, str]]:
+    """Yield section and dotted name of each class whose options one sets."""
+    yield from FIXED.items()
+    for kind, prefix in PREFIXES.items():
+        yield from ((prefix, entry.path) for entry in entries(kind))
+
+
+def _option_near(name: str) -> str | None:
+    """Return the option that may be meant by a name that nothing has."""
+    written = name.replace("-", "_")
+    names = {option.name: None for option in RUN_OPTIONS}
+    for prefix, path in _classes_with_options():
+        names |= dict.fromkeys(own_options(prefix, path))
+    return OPTIONS_CALLED.get(written) or nearest(written, names, 0.8)
 
 
 def _classes_of(places: list[tuple[str, str, Option]]) -> dict[tuple[str, Option], list[str]]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from datamodules.core.errors import did_you_mean, refuse
 from datamodules.core.files import nearby
-from zoo.catalog.contents import recipe_names, recipes_folder, study_names
+from zoo.catalog.contents import exports, recipe_names, recipes_folder, study_names
 from zoo.cli.config import (
     Layer,
     checkpoint_layer,
@@ -250,8 +250,13 @@ def find_recipe(name: str) -> Path:
         return packaged
     if os.path.isdir(path):
         raise refuse("config", name, "it is a folder: give a YAML file in it")
+    if name in NEWEST:
+        raise refuse("config", name, f"it stands for a checkpoint: give it as --ckpt_path {name}")
+    for option, kind in (("model", "tasks"), ("model.net", "nets"), ("data", "data")):
+        if name in dict(exports(kind)):
+            raise refuse("config", name, f"it is a class: give it as --{option} {name}")
     known = [*recipe_names(), *study_names(), *(file.stem for file in Path().glob("*.yaml"))]
-    if inside := [each for each in recipe_names() if each.startswith(f"{key}/")]:
+    if inside := [each for each in recipe_names() if each.startswith(f"{key.rstrip('/')}/")]:
         raise refuse("config", name, f"give a recipe in it: {', '.join(inside)}")
     hint = did_you_mean(key, known) or "; `zoo list recipes` shows what there is"
     raise refuse("config", name, f"give a file or the name of a packaged recipe{hint}")

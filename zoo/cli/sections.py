@@ -115,11 +115,11 @@ _OPTIONS_OF = {
 PLACES = ("data", "model", "model.net", *FIXED)
 _MISSING = " is missing; set it in a recipe or on the command line"
 #: Whose nets go by their short names as ours do.
-_NETS_OF_OTHERS = ("torch.nn", "torchvision.models")
+_NETS_OFOPTIONS_CALLED = ("torch.nn", "torchvision.models")
 #: What the parser takes beside the names of options.
 _BESIDE = {"class_path", "init_args", "dict_kwargs", "help"}
 #: What other programs call an option.
-_OTHERS = {
+OPTIONS_CALLED = {
     "epochs": "max_epochs",
     "steps": "max_steps",
     "learning_rate": "lr",
@@ -287,7 +287,7 @@ def _check_classes(layer: Layer, flags: list[str]) -> None:
             continue
         if name == "null":
             raise OptionError(prefix, _MISSING)
-        if kind == "nets" and any(look_up(package, name) for package in _NETS_OF_OTHERS):
+        if kind == "nets" and any(look_up(package, name) for package in _NETS_OFOPTIONS_CALLED):
             continue
         hint = question(name, [each for each, _ in exports(kind)])
         hint = hint or f"`zoo list {kind}` shows what there is"
@@ -332,7 +332,7 @@ def meant(name: str, sections: list[Section], of_run: Iterable[str]) -> str | No
     longer = next((each for each in beside if len(last) > 2 and each.startswith(last)), None)
     if longer is not None:
         return prefix + longer
-    if exact := by_last.get(last) or by_last.get(_OTHERS.get(last, "")):
+    if exact := by_last.get(last) or by_last.get(OPTIONS_CALLED.get(last, "")):
         return exact
     if near := nearest(last, beside, 0.72):
         return prefix + near
