@@ -118,6 +118,22 @@ def in_order(names: Iterable[str]) -> list[str]:
     return found
 
 
+def check_columns(column: str | Sequence[str] | None, separator: str | None) -> None:
+    """Refuse a choice of columns or of what parts labels that is none.
+
+    Raises:
+        OptionError: If no column is named, one is named twice, or nothing stands between labels.
+    """
+    if column is not None and not isinstance(column, str):
+        if not column:
+            raise refuse("label_column", [], "name a column at least, or leave it out")
+        if len(set(column)) < len(column):
+            raise refuse("label_column", [*column], "name each column once")
+    if separator == "":
+        remedy = "give the character between two labels, or leave it out"
+        raise refuse("label_separator", separator, remedy)
+
+
 def check_kind_of(kind: LabelKind | None, source: str, *, several: bool) -> None:
     """Refuse one class a sample where a sample has several.
 

@@ -90,19 +90,18 @@ def check_kind(path: Path, *, spreadsheets: bool = False) -> None:
         DataError: Saying what to do with it.
     """
     suffix, extra = kind(path), ""
-    if spreadsheets and suffix in SPREADSHEETS:
+    is_packed = suffix in SPREADSHEETS and path.suffix.lower() == ".gz"
+    if spreadsheets and suffix in SPREADSHEETS and not is_packed:
         try:
             import openpyxl  # noqa: F401
         except ImportError:
             extra = ", or pip install 'lightning-zoo[excel]'"
         else:
             return
-    remedies = {
-        **dict.fromkeys((*SPREADSHEETS, ".xls", ".ods"), "a spreadsheet; save it as csv"),
-        **dict.fromkeys((".zip", ".bz2", ".xz", ".zst", ".7z", ".tar"), "packed; unpack it first"),
-    }
-    if (what := remedies.get(suffix)) is not None:
-        raise DataError(f"{str(path)!r} is {what} and give that{extra}")
+    if is_packed or suffix in (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar"):
+        raise DataError(f"{str(path)!r} is packed; unpack it first and give that")
+    if suffix in (*SPREADSHEETS, ".xls", ".ods"):
+        raise DataError(f"{str(path)!r} is a spreadsheet; save it as csv and give that{extra}")
 
 
 def form_of(path: Path, encoding: str | None = None) -> Form:

@@ -10,8 +10,8 @@ import numpy as np
 from datamodules.core.base import Split, Stage
 from datamodules.core.copies import near_groups
 from datamodules.core.description import Fact
-from datamodules.core.errors import DataError, refuse, shown
-from datamodules.core.labels import LabelKind, rarest_labels
+from datamodules.core.errors import DataError, listed, refuse
+from datamodules.core.labels import LabelKind, check_columns, rarest_labels
 from datamodules.core.splits import Keys, composed
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DecodedImages, decoded
@@ -110,6 +110,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         self.labels = None if labels is None else str(labels)
         self.label_column = label_column
         self.label_separator = label_separator
+        check_columns(label_column, label_separator)
         columns = Columns(file_column, label_column, label_separator, self.delimiter, label_kind)
         self._list_files(columns, class_names)
         self._set_facts(self.class_names, in_channels, image_size)
@@ -222,13 +223,16 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         if not images.broken:
             return images, np.arange(len(part.files))
         files = Counter(part.folders)
-        for folder, count in Counter(part.folders[row] for row in images.broken).items():
-            if count == files[folder]:
-                why = next(why for row, why in images.broken.items() if part.folders[row] == folder)
-                raise DataError(
-                    f"{shown(folder)} holds broken files alone ({count} of {count}), the first "
-                    f"being {why}"
-                )
+        broken = Counter(part.folders[row] for row in images.broken)
+        whole = [folder for folder, count in broken.items() if count == files[folder]]
+        if whole:
+            lost = [row for row in images.broken if part.folders[row] in whole]
+            hold = "holds" if len(whole) == 1 else "hold"
+            raise DataError(
+                f"{listed([*map(str, whole)])} {hold} broken files alone ({len(lost)} of "
+                f"{sum(files[folder] for folder in whole)}), the first being "
+                f"{images.broken[min(lost)]}"
+            )
         self._report_broken([*images.broken.values()], len(part.files))
         rows = np.setdiff1d(np.arange(len(part.files)), list(images.broken))
         return images, rows

@@ -15,7 +15,7 @@ from datamodules.core.copies import Copies, Part, first_copies
 from datamodules.core.description import Fact, read_as_fact
 from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, listed, one_of, refuse
-from datamodules.core.labels import LabelKind, rarest_labels
+from datamodules.core.labels import LabelKind, check_columns, rarest_labels
 from datamodules.core.options import plain
 from datamodules.core.sampling import PositionedLoader
 from datamodules.core.text_file import check_encoding
@@ -477,6 +477,7 @@ class TextClassification(TextDataModule):
         self.delimiter = delimiter
         self.quoted = quoted
         self.encoding = check_encoding(encoding)
+        check_columns(label_column, label_separator)
         layout = Layout(
             () if text_column is None else text_columns(text_column),
             label_columns(label_column),
@@ -520,13 +521,7 @@ def text_columns(given: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def label_columns(given: str | Sequence[str] | None) -> str | tuple[str, ...]:
-    """Return the column of the labels, or those of several; "" where they are to be guessed.
-
-    Raises:
-        OptionError: If a column is named twice.
-    """
+    """Return the column of the labels, or those of several; "" where they are to be guessed."""
     if given is None or isinstance(given, str):
         return given or ""
-    if len(set(given)) < len(given):
-        raise refuse("label_column", list(given), "name each column once")
     return given[0] if len(given) == 1 else tuple(given)

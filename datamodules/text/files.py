@@ -213,11 +213,13 @@ class Table:
             if self.layout.columns is None:
                 next(records)
             for line, record in records:
-                where = f"row {line}" if is_spreadsheet(path) else f"line {line}"
+                is_sheet = is_spreadsheet(path)
+                where = f"row {line}" if is_sheet else f"line {line}"
                 if len(record) != len(names):
+                    values = "1 value" if len(record) == 1 else f"{len(record)} values"
                     raise DataError(
-                        f"{str(path)!r} has {len(record)} values in {where} but "
-                        f"{len(names)} columns; mend the row, or set delimiter or quoted"
+                        f"{str(path)!r} has {values} in {where} but {len(names)} columns; mend the "
+                        "row" + ("" if is_sheet else ", or set delimiter or quoted")
                     )
                 yield where, [record[place] for place in places]
 

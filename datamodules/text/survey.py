@@ -164,7 +164,8 @@ def classes(
     several = most > 1 or () in seen
     check_kind_of(kind, where, several=several)
     several = several or kind == "multilabel"
-    found = columns if len(columns) > 1 else in_order(n for value in seen for n in labels_of(value))
+    held = in_order(name for value in seen for name in labels_of(value))
+    found = list(columns) if len(columns) > 1 and held else held
     _check_classes(found, where, one_will_do=several or of_net)
     if not (several or of_net) and source.has_columns:
         check_recurring(list(seen.values()), columns[0], where, "texts")

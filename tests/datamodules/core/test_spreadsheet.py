@@ -120,6 +120,12 @@ def test_no_spreadsheet_at_all(tmp_path: Path) -> None:
         CSVTable(str(tmp_path / "t.xlsx"), target="price")
 
 
+def test_a_packed_spreadsheet(tmp_path: Path) -> None:
+    sheet(tmp_path / "t.xlsx", TEXTS).rename(tmp_path / "t.xlsx.gz")
+    with pytest.raises(UserError, match=r"t\.xlsx\.gz' is packed; unpack it first and give that$"):
+        TextClassification(str(tmp_path / "t.xlsx.gz"))
+
+
 def test_without_openpyxl_or_of_another_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

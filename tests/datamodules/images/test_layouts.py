@@ -268,6 +268,26 @@ def _refused(root: Path, words: str, **options) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_class_folders_of_broken_files_are_all_named(tmp_path: Path) -> None:
+    classes(tmp_path, 3, "abcd")
+    for name in "bd":
+        for number in range(3):
+            (tmp_path / name / f"{number}.png").write_text("no image")
+    data = ImageFolder(str(tmp_path), image_size=4, skip_broken=True)
+    message = (
+        r"^'.*/b', '.*/d' hold broken files alone \(6 of 6\), the first being '.*/b/0.png' cannot"
+    )
+    with pytest.raises(UserError, match=message):
+        data.setup("fit")
+
+
+def test_an_empty_separator_and_no_column_are_refused(tmp_path: Path) -> None:
+    images(tmp_path)
+    table(tmp_path / "t.csv", "file,label", [f"{n},{i % 2}" for i, n in enumerate(NAMES)])
+    _refused(tmp_path, "label_separator is ''; give the character", label_separator="")
+    _refused(tmp_path, r"label_column is \[\]; name a column at least", label_column=[])
+
+
 def test_folders_that_are_refused(tmp_path: Path) -> None:
     classes(tmp_path / "one", 6, "a")
     _refused(tmp_path / "one", "one' holds one class, 'a', which leaves nothing to learn; add")
@@ -292,7 +312,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "broken").rglob("*.png"):
         path.write_bytes(b"nothing")
     for skip_broken in (False, True):
-        words = r"a' holds broken files alone \(6 of 6\), the first being .*0.png"
+        words = r"a', '.*b' hold broken files alone \(12 of 12\), the first being .*0.png"
         _refused(tmp_path / "broken", words, skip_broken=skip_broken)
     classes(tmp_path / "few" / "train", 1, "abc")
     for name in "ab":

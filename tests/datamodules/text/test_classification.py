@@ -651,7 +651,7 @@ BAD_ROWS = {
     "all texts of .* have the label 'x'.*two classes": [("a", "x"), ("b", "x")],
     "is empty; give a file with texts": [],
     "has 3 values in line 3 but 2 columns": [("a", "1"), ("b", "c", "0"), ("d", "1")],
-    "has 1 values in line 2 but 2 columns": [("a",), ("b", "0")],
+    "has 1 value in line 2 but 2 columns": [("a",), ("b", "0")],
     "has 1001 different labels.*choose another": [("a", f"id{number}") for number in range(1001)],
 }
 

@@ -168,6 +168,16 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         {},
         r"column 'label' of '.*' has 19 labels for its 20 texts, more classes than can be learnt",
     ),
+    "nothing between labels": (
+        "a,1\nb,0\n",
+        {"label_separator": ""},
+        r"option label_separator is ''; give the character between two labels, or leave it out",
+    ),
+    "no column": (
+        "a,1\nb,0\n",
+        {"label_column": []},
+        r"option label_column is \[\]; name a column at least, or leave it out",
+    ),
     "a column that is named twice": (
         "a,1\nb,0\n",
         {"label_column": ["label", "label"]},
@@ -183,6 +193,15 @@ def test_labels_that_will_not_do(tmp_path: Path, fault: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         TextClassification(str(tmp_path / "t.csv"), tokenizer="char", **options)
     assert "\n" not in str(caught.value)
+
+
+def test_columns_of_zeros_alone(tmp_path: Path) -> None:
+    rows = "".join(f"text {n},0,0\n" for n in range(20))
+    (tmp_path / "t.csv").write_text(f"text,a,b\n{rows}")
+    with pytest.raises(
+        UserError, match=r"no text of '.*t\.csv' has a label; choose another label_c"
+    ):
+        TextClassification(str(tmp_path / "t.csv"), tokenizer="char")
 
 
 def test_a_list_without_a_label(tmp_path: Path) -> None:
