@@ -327,11 +327,12 @@ class CsvFile:
             + ("" if self._is_sheet else " or set delimiter")
         )
 
-    def check_complete(self, column: str) -> None:
+    def check_complete(self, column: str, or_else: str = "") -> None:
         """Refuse a column some of whose rows have no value.
 
         Args:
             column: One that was read.
+            or_else: What else would do.
 
         Raises:
             ColumnError: If some have none.
@@ -341,7 +342,7 @@ class CsvFile:
             missing = many(texts.null_count, "missing value")
             first = self._line(texts.is_null().to_numpy())
             fault = f"has {missing}, the first in {first}"
-            raise ColumnError(column, self.name, fault, "fill or remove such rows")
+            raise ColumnError(column, self.name, fault, f"fill or remove such rows{or_else}")
 
     def _parse(self, column: str) -> tuple[Numbers, Mask]:
         """Return a column's numbers, of which some mean nothing.

@@ -256,8 +256,8 @@ def to_classes(
         more = f" and {len(wrong) - 1} other such values" if len(wrong) > 1 else ""
         raise DataError(
             f"{name} holds the value {wrong[0]}{more}, outside the {num_classes} classes 0 to "
-            f"{num_classes - 1}; mend the mask, give class_names for all classes, an ignore_value, "
-            "or for numbered instances of one foreground threshold: 1"
+            f"{num_classes - 1}; mend the mask, or give class_names for all classes, ignore_value "
+            "or, for numbered instances of one foreground, threshold: 1"
         )
     classes = values.astype(np.uint8)
     if ignored is not None:

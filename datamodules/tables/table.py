@@ -324,7 +324,7 @@ class CSVTable(TableDataModule):
         for name in columns:
             with faults.kept():
                 self._check_name(file, name)
-                file.check_complete(name)
+                file.check_complete(name, ", or list the column in ignore")
                 if self._is_categorical(file, name):
                     texts[name] = self._categories_of(file, name)
                 else:

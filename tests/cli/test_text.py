@@ -73,3 +73,34 @@ def test_predicts_raw_texts_from_the_checkpoint_alone(
     with path.open(encoding="utf-8") as file:
         found = {row["input"]: row["prediction"] for row in csv.DictReader(file)}
     assert found == {GOOD[1]: "좋음", "new.csv:2": "나쁨", "one.txt": "좋음"}
+
+
+def test_several_labels_a_text_from_a_column_a_class(zoo: Callable[[str], Any]) -> None:
+    rows = [
+        (number, f"{'loud ' * loud}{'new ' * new}thing {number}", loud, new)
+        for number in range(60)
+        for loud, new in [(number % 2, int(number % 3 == 0))]
+    ]
+    with Path("tags.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "comment_text", "loud", "new"), *rows])
+    Path("text.yaml").write_text(RECIPE)
+    own = "--data.path tags.csv --data.tokenizer word --trainer.max_epochs 2 --wandb off"
+    ended = zoo(f"fit --config text.yaml {own}")
+    assert ended.code == 0, ended.err
+    (run,) = Path("runs/text").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["data"]["labels"] == {"by_text": 50 / 60, "separator": None}
+    assert {"acc", "f1", "auroc"} <= set(summary["test"])
+    assert (run / "labels.png").is_file()
+    with (run / "predictions.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            _, text, loud, new = rows[int(row["input"])]
+            assert row["text"] == text
+            assert row["truth"] == "; ".join(["loud"] * loud + ["new"] * new)
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    assert zoo(f"predict --ckpt_path {checkpoint} --inputs loud --wandb off").code == 0
+    (path,) = Path("runs/predict").glob("*/predictions.csv")
+    with path.open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    likely = [name for name in ("loud", "new") if float(row[f"p({name})"]) > 0.5]
+    assert row["prediction"] == "; ".join(likely)

@@ -507,7 +507,16 @@ BAD_FILES = {
     "blank": ("\n\n", "'t.csv' is empty"),
     "header alone": ("a,b,y\n", "'t.csv' has a header but no rows"),
     "header alone, unended": ("a,b,y", "'t.csv' has a header but no rows"),
-    "missing": (with_line(17, ",2,3"), "column 'a' of 't.csv' has 1 missing value, .* in line 17"),
+    "missing": (
+        with_line(17, ",2,3"),
+        "column 'a' of 't.csv' has 1 missing value, the first in line 17; fill or remove such "
+        "rows, or list the column in ignore$",
+    ),
+    "missing in the target": (
+        with_line(17, "1,2,"),
+        "column 'y' of 't.csv' has 1 missing value, the first in line 17; fill or remove such "
+        "rows$",
+    ),
     "missing by name": (
         with_line(5, "3,NA,3").replace("\n0,0,0", "\n\n0, ,"),
         r"2 columns of 't.csv' cannot be used: 'b' has 2 missing values, the first in line 3; 'y' "
