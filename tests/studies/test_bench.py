@@ -289,6 +289,7 @@ def test_tables_are_of_the_terminals_width() -> None:
     text = told(results)
     assert max(map(len, text.splitlines())) <= 100
     assert "net, batch 4096: does not fit memory" in text
+    assert "medians of 2 repeats; memory: the process's resident set at its peak; product: " in text
     assert text.startswith("batch  ms a step")
 
 
@@ -307,7 +308,8 @@ RECIPE = "bench --config r.yaml --model.net MLP --trainer.limit_train_batches 9 
 
 def test_the_command_leaves_a_table_and_a_picture_and_nothing_else(zoo: Zoo, brief: None) -> None:
     before = sorted(Path().iterdir())
-    ended = zoo(f"{RECIPE} --batch_size 16,4 --wandb offline --model.ema_decay 0.9")
+    loggers = "--wandb offline --trainer.logger CSVLogger --trainer.logger.save_dir logs"
+    ended = zoo(f"{RECIPE} --batch_size 16,4 {loggers}")
     assert (ended.code, ended.err) == (0, "")
     (folder,) = Path("runs/bench").iterdir()
     assert folder.name.startswith("r-")

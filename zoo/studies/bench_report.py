@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,6 +49,7 @@ def row_of(result: Measured) -> dict[str, Value]:
     unit = windows[0].unit
     times = [1e3 * window.seconds for window in windows]
     row |= {
+        "precision": result.precision,
         "repeats": len(windows),
         "steps": sum(window.steps for window in windows),
         "step_ms": statistics.median(times),
@@ -258,6 +260,23 @@ def save(results: Sequence[Measured], folder: Path) -> None:
         save_picture(lambda: draw(results), folder / "bench.png")
 
 
+def legend(results: Sequence[Measured]) -> str:
+    """Say what the columns of the tables are."""
+    timed = _timed(results)
+    if not timed:
+        return ""
+    on_cpu = timed[0].device == "cpu"
+    memory = "the process's resident set" if on_cpu else "what torch has allocated on the device"
+    precisions = " and ".join(dict.fromkeys(each.precision for each in timed))
+    rate = statistics.median(rate for each in timed for rate in each.products) / 1e9
+    repeats = len(timed[0].windows)
+    return (
+        f"{'medians' if repeats > 1 else 'figures'} of {repeats} "
+        f"repeat{'s' if repeats > 1 else ''}; memory: {memory} at its peak; product: of two large "
+        f"matrices, {cell(rate, 3)} GFLOP/s; precision {precisions}"
+    )
+
+
 def told(results: Sequence[Measured]) -> str:
     """Return tables and sentences, as a terminal shows them."""
     by_contender = _by_contender(results)
@@ -267,7 +286,8 @@ def told(results: Sequence[Measured]) -> str:
         tables = [map(summary_of, own), map(parts_of, _timed(own))]
         texts = [text_table(rows, digits=3) for rows in map(list, tables) if rows]
         parts.append(title + "\n\n".join(texts))
-    return "\n\n".join([*parts, "\n".join(sentences(results))]).rstrip()
+    said = [*sentences(results), *textwrap.wrap(legend(results), 100)]
+    return "\n\n".join([*parts, "\n".join(said)]).rstrip()
 
 
 def _by_contender(results: Iterable[Measured]) -> dict[str, list[Measured]]:

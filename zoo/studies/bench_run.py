@@ -98,8 +98,11 @@ class _BenchCLI(ZooCLI):
         """
         trainer: Any = super().instantiate_trainer(**kwargs)
         given = self.config_init["trainer"].get("logger")
-        own = [each for each in given if isinstance(each, Logger)] if given else []
-        others = [logger for logger in own if not isinstance(logger, WandbLogger)]
+        others = [
+            logger
+            for logger in (given if isinstance(given, list) else [given])
+            if isinstance(logger, Logger) and not isinstance(logger, WandbLogger)
+        ]
         trainer.loggers = [MetricsCSV(self.folder.path), *others]
         saved = self.config_init["checkpoint"]
         self.unsaved = _Unsaved(
@@ -125,6 +128,8 @@ class Measured:
         products: Operations a second of a product of matrices, just before each of them.
         flops: Operations of a step's forward and backward pass for each sample, or token.
         memory: Bytes at the peak.
+        device: The kind of device, by torch's name.
+        precision: The Trainer's.
         why: Why it was refused, in a sentence.
     """
 
@@ -135,6 +140,8 @@ class Measured:
     products: list[float] = field(default_factory=list)
     flops: float | None = None
     memory: int | None = None
+    device: str = "cpu"
+    precision: str = "32-true"
     why: str = ""
 
     def times(self) -> list[float]:
@@ -280,9 +287,7 @@ class Contender:
 
 
 def measure(
-    contenders: Sequence[Contender],
-    sizes: Sequence[int],
-    repeats: int,
+    contenders: Sequence[Contender], sizes: Sequence[int], repeats: int
 ) -> Iterator[list[Measured]]:
     """Time some recipes at some batch sizes, at each in turns.
 
@@ -333,7 +338,6 @@ def _measure(contenders: Sequence[Contender], results: list[Measured], repeats: 
                 with _noted(result):
                     contender.build(result.batch_size)
                     result.batch_size = result.batch_size or contender.batch_size
-                    clear_peak(contender.device)
         for repeat in range(repeats):
             for contender, result in pairs if repeat % 2 == 0 else reversed(pairs):
                 if result.status == "timed":
@@ -345,14 +349,17 @@ def _measure(contenders: Sequence[Contender], results: list[Measured], repeats: 
 
 def _time(contender: Contender, result: Measured) -> None:
     """Add a repeat to what is known of a recipe."""
-    timer, first = timer_of(contender.device), not result.windows
-    precision = str(contender.cli.trainer.precision)
-    product = product_rate(contender.device, type_of(precision), timer)
+    device, first = contender.device, not result.windows
+    timer, result.device = timer_of(device), device.type
+    result.precision = str(contender.cli.trainer.precision)
+    product = product_rate(device, type_of(result.precision), timer)
+    if first:
+        clear_peak(device)
     window, flops = contender.window(timer, counts=first)
     result.windows.append(window)
     result.products.append(product)
     if first:
-        result.flops, result.memory = flops, peak_memory(contender.device)
+        result.flops, result.memory = flops, peak_memory(device)
 
 
 @contextmanager
