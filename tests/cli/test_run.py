@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 import datamodules
-from zoo.catalog.contents import exports
+from zoo.catalog.contents import KINDS, exports
 from zoo.tasks import ImageClassifier
 
 Zoo = Callable[[str], Any]
@@ -87,8 +87,8 @@ def test_list_says_what_there_is(zoo: Zoo) -> None:
     assert zoo("list nets goog*").out.startswith("nets:\n  GoogLeNet")
     assert zoo("list --foo").err == "zoo: option --foo is not known; see `zoo list --help`\n"
     assert zoo("list a b").err == (
-        "zoo: list takes no 'b' beside 'a'; give one of nets, tasks, data, losses, norms, "
-        "activations, optimizers, schedules, metrics, recipes, overlays and a pattern, or either\n"
+        f"zoo: list takes no 'b' beside 'a'; give one of {', '.join(KINDS)} and a pattern, "
+        "or either\n"
     )
     assert zoo("list nets nothing*").code == 2
 
