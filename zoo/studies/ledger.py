@@ -206,7 +206,8 @@ class Ledger:
                 return
             if others and not said:
                 said = True
-                print(f"waiting for {len(others)} of other processes", flush=True)
+                runs = "1 run" if len(others) == 1 else f"{len(others)} runs"
+                print(f"waiting for {runs} of other processes", flush=True)
             time.sleep(_LOOK_S)
 
     def _is_open(self) -> bool:
