@@ -64,13 +64,14 @@ def test_a_heat_map_holds_the_means() -> None:
     np.testing.assert_allclose(values, [np.array([601, 602, 604, 616, 664]) / 1000] * 2)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "draw",
     [
         lambda: lines(ROWS, "batch_size", "val/acc", "norm", title="norm x batch size"),
         lambda: lines(ROWS, "norm", "val/acc"),
         lambda: lines([{"x": 1, "y": 123456789.0}, {"x": 2, "y": -3e-7}], "x", "y"),
-        lambda: lines([], "x", "y"),
+        lambda: lines([], "x", "y", "group"),
         lambda: lines([{"x": f"the value of number {k}", "y": k} for k in range(9)], "x", "y"),
         lambda: heat_map(ROWS, "batch_size", "norm", "val/acc"),
         lambda: heat_map(ROWS[:1], "batch_size", "norm", "val/acc"),

@@ -131,6 +131,19 @@ def test_what_cannot_be_swept_is_refused(changes: dict[str, Any], words: list[st
         assert word in str(refused.value)
 
 
+def test_a_recipe_of_the_command_line_goes_over_base_and_options(tmp_path: Path) -> None:
+    over = tmp_path / "over.yaml"
+    net = "{init_args: {norm: layer}}"
+    over.write_text(f"{{trainer: {{max_epochs: 7}}, model: {{init_args: {{net: {net}}}}}}}")
+    options = {"trainer.max_epochs": 1, "model.net.norm": "batch", "model.lr": 0.1}
+    content = CONTENT | {"options": options, "vary": {"data.batch_size": [16]}}
+    spec = read_spec(Path("mine.yaml"), content, [str(over)])
+    words = spec.request(spec.grid()[0]).argv
+    assert words[:5] == ["fit", "--config", "mlp", "--config", str(over)]
+    assert "--model.lr=0.1" in words
+    assert not [word for word in words if word.startswith(("--trainer.max", "--model.net"))]
+
+
 def test_off_stands_for_no_wandb_and_packages_are_trusted_in_each_run() -> None:
     spec = read_spec(Path("mine.yaml"), CONTENT | {"options": {"wandb": False}}, trust=["mine"])
     request = spec.request(spec.grid()[0])

@@ -125,7 +125,7 @@ def lines(
     axes.set_ylabel(shown(y))
     axes.set_title(shown(title, 70), fontsize=11)
     axes.grid(alpha=0.3)
-    if group is not None:
+    if group is not None and groups:
         axes.legend(fontsize="small", title=shown(group), title_fontsize="small")
     _fit(figure, axes)
     return figure

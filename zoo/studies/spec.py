@@ -15,7 +15,7 @@ from datamodules.core.errors import did_you_mean, one_of, refuse, shown
 from datamodules.core.files import nearby
 from zoo.catalog.contents import recipes_folder
 from zoo.catalog.options import as_yaml, choices_of
-from zoo.cli.config import Layer, flag_values, read_layer, read_yaml
+from zoo.cli.config import Layer, flag_values, read_layer, read_yaml, value_of
 from zoo.cli.request import DEFAULTS, Request, check_names, find_recipe, take_apart
 from zoo.cli.run_name import ASIDE
 from zoo.errors import OptionError, UserError
@@ -240,13 +240,30 @@ def read_spec(
         varied = tuple(_varied(content["vary"], is_search=is_search))
         _check_excluded(content["exclude"], varied, is_search=is_search)
         bases = content["base"] if isinstance(content["base"], list) else [content["base"]]
-        found = [*(_base(path, str(each)) for each in bases), *map(find_recipe, overlays)]
+        over = list(map(find_recipe, overlays))
+        found = [*(_base(path, str(each)) for each in bases), *over]
+        content["options"] = _without(content["options"], [read_layer(each) for each in over])
         base = tuple(map(_name_of, found))
         spec = Spec(path.stem, content, base, tuple(flags), tuple(trust), varied)
         _check(spec)
     except OptionError as error:
         raise UserError(f"study {str(path)!r}: {error}") from error
     return spec
+
+
+def _without(options: Layer, layers: list[Layer]) -> Layer:
+    """Return the options that no layer sets: what the command line lays over them wins."""
+    places = [
+        ("model.net.", "model.init_args.net.init_args."),
+        ("model.", "model.init_args."),
+        ("data.", "data.init_args."),
+    ]
+
+    def key(option: str) -> str:
+        start, place = next((p for p in places if option.startswith(p[0])), ("", ""))
+        return place + option.removeprefix(start)
+
+    return {name: v for name, v in options.items() if value_of(key(name), layers, []) is None}
 
 
 def _check_keys(content: Layer) -> None:

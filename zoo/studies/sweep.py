@@ -102,7 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("study", nargs="*", metavar="STUDY", help="A file, or a packaged study.")
     parser.add_argument(
-        "--config", action="append", default=[], help="The same; further ones go over the base."
+        "--config",
+        action="append",
+        default=[],
+        help="The same; further ones are recipes that go over base and options.",
     )
     parser.add_argument(
         "--trust", action="append", default=[], help="A package of classes, or a script to run."
