@@ -274,6 +274,13 @@ def test_where_time_begins_to_grow_in_proportion(
     assert words in " ".join(sentences(results))
 
 
+def test_the_product_of_each_precision_is_told() -> None:
+    results = [measured(8, 1.0, 1.0), measured(8, 1.0, 1.0, name="half", precision="bf16-mixed")]
+    results[1].products = [3e9, 3e9]
+    words = told(results).replace("\n", " ")
+    assert words.endswith("matrices, 1 GFLOP/s in 32-true and 3 GFLOP/s in bf16-mixed")
+
+
 def test_the_ratio_is_of_repeats_beside_each_other() -> None:
     results = [measured(8, 1.0, 2.0, 4.0), measured(8, 3.0, 4.0, 4.0, name="other")]
     (found,) = ratios(results)

@@ -267,13 +267,18 @@ def legend(results: Sequence[Measured]) -> str:
         return ""
     on_cpu = timed[0].device == "cpu"
     memory = "the process's resident set" if on_cpu else "what torch has allocated on the device"
-    precisions = " and ".join(dict.fromkeys(each.precision for each in timed))
-    rate = statistics.median(rate for each in timed for rate in each.products) / 1e9
+    by_precision: dict[str, list[float]] = {}
+    for each in timed:
+        by_precision.setdefault(each.precision, []).extend(each.products)
+    products = " and ".join(
+        f"{cell(statistics.median(rates) / 1e9, 3)} GFLOP/s in {precision}"
+        for precision, rates in by_precision.items()
+    )
     repeats = len(timed[0].windows)
     return (
         f"{'medians' if repeats > 1 else 'figures'} of {repeats} "
         f"repeat{'s' if repeats > 1 else ''}; memory: {memory} at its peak; product: of two large "
-        f"matrices, {cell(rate, 3)} GFLOP/s; precision {precisions}"
+        f"matrices, {products}"
     )
 
 
