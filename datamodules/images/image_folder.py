@@ -41,11 +41,11 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
     training images, stratified and chosen by ``split_seed``. A folder around all of it does no
     harm. With ``test`` alone there is nothing to train on, but ``zoo test`` takes it.
 
-    Without class folders a csv file names the images and their labels: the only one beside them,
-    or ``labels``. It names an image by its path, the end of that, or its name, with its extension
-    or without. Its labels are one a row, several that a character parts, or a column of zeros and
-    ones for each class. A column ``split`` of train, val and test, or folders of these names, say
-    the splits.
+    Without class folders a csv or xlsx file names the images and their labels: the only one beside
+    them, or ``labels``. It names an image by its path, the end of that, or its name, with its
+    extension or without. Its labels are one a row, several that a character parts, or a column of
+    zeros and ones for each class. A column ``split`` of train, val and test, or folders of these
+    names, say the splits.
 
     Any size and kind of image will do: grey, palette, RGBA, CMYK, 1 bit, 16 bits (scaled over the
     whole range or ``window``), EXIF orientation; DICOM files by ``pip install
@@ -74,8 +74,8 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         in_channels: 1 for grey, 3 for colour.
         class_names: The classes in the order of their numbers; by default the folders' names,
             or the labels, sorted.
-        labels: A csv file with each image's name and label or labels; by default the only one in
-            the folder, where that has no class folders.
+        labels: A csv or xlsx file with each image's name and label or labels; by default the only
+            one in the folder, where that has no class folders.
         file_column: The column with the image's name or path, of ``labels`` and ``groups``; by
             default the one that names most images.
         label_column: The column with the labels, or a list of columns of zeros and ones; by
