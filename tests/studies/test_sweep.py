@@ -146,6 +146,8 @@ def test_what_is_wrong_is_told_before_anything_is_written(refused) -> None:
     refused("sweep mine --trainer.max_epoch 3", "did you mean --trainer.max_epochs?")
     refused("sweep mine --storage sqlite:///no/such/file.db", "--storage", "a folder that is there")
     refused("sweep mine --config unheard_of", "unheard_of")
+    refused("sweep mine --trainer.max_epochs 1 two", "start with two dashes, unlike 'two'")
+    refused("sweep --config mine --trainer.max_epoch 3", "did you mean --trainer.max_epochs?")
 
 
 def test_two_sweeps_do_not_share_a_folder(zoo, refused) -> None:

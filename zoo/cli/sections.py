@@ -115,7 +115,7 @@ _OPTIONS_OF = {
 PLACES = ("data", "model", "model.net", *FIXED)
 _MISSING = " is missing; set it in a recipe or on the command line"
 #: Whose nets go by their short names as ours do.
-_NETS_OFOPTIONS_CALLED = ("torch.nn", "torchvision.models")
+_NETS_OF_OTHERS = ("torch.nn", "torchvision.models")
 #: What the parser takes beside the names of options.
 _BESIDE = {"class_path", "init_args", "dict_kwargs", "help"}
 #: What other programs call an option.
@@ -212,6 +212,7 @@ def check_flags(layers: list[Layer], flags: list[str]) -> None:
     """
     sections, of_run = sections_of(layers, flags), {option.name: option for option in RUN_OPTIONS}
     _check_classes({}, flags)
+    _check_words(flags)
     for flag in flags:
         name = flag.partition("=")[0].removeprefix("--").rstrip("+").replace(".init_args", "")
         if not flag.startswith("--") or not name or _is_known(name, sections, set(of_run)):
@@ -226,6 +227,19 @@ def check_flags(layers: list[Layer], flags: list[str]) -> None:
         option = options.get(name.removeprefix(f"{section.prefix}.") if section else name)
         if option is not None and value is not None:
             check_value(name, option, value, is_word=True)
+
+
+def _check_words(flags: list[str]) -> None:
+    """Check that each word is an option or the one value of the option before it.
+
+    Raises:
+        OptionError: If one is neither.
+    """
+    wants_value = False
+    for flag in flags:
+        if not flag.startswith("--") and not wants_value:
+            raise OptionError("", f" names start with two dashes, unlike {flag!r}")
+        wants_value = flag.startswith("--") and "=" not in flag
 
 
 def check_layer(layers: list[Layer]) -> None:
@@ -287,7 +301,7 @@ def _check_classes(layer: Layer, flags: list[str]) -> None:
             continue
         if name == "null":
             raise OptionError(prefix, _MISSING)
-        if kind == "nets" and any(look_up(package, name) for package in _NETS_OFOPTIONS_CALLED):
+        if kind == "nets" and any(look_up(package, name) for package in _NETS_OF_OTHERS):
             continue
         hint = question(name, [each for each, _ in exports(kind)])
         hint = hint or f"`zoo list {kind}` shows what there is"

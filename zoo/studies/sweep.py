@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import takewhile
 from pathlib import Path
 
 from datamodules.core.errors import refuse
@@ -63,9 +64,10 @@ def sweep(argv: list[str]) -> int:
     Raises:
         UserError: If something is the user's to put right.
     """
-    options, flags = _parser().parse_known_args(argv)
-    names = [*options.study, *options.config]
-    if not names or len(options.study) > 1:
+    studies = [*takewhile(lambda word: not word.startswith("-"), argv)]
+    options, flags = _parser().parse_known_args(argv[len(studies) :])
+    names = [*studies, *options.config]
+    if not names or len(studies) > 1:
         raise UserError(
             "sweep takes one study; give --config NAME, `zoo list studies` shows those at hand"
         )
@@ -95,17 +97,19 @@ def sweep(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = VerbParser(
         prog="zoo sweep",
+        # an argument of its own would take the values of options that are the base recipe's
+        usage="zoo sweep STUDY [--OPTION VALUE ...]",
         description=_ABOUT,
         epilog=_FORMAT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("study", nargs="*", metavar="STUDY", help="A file, or a packaged study.")
     parser.add_argument(
         "--config",
         action="append",
         default=[],
-        help="The same; further ones are recipes that go over base and options.",
+        metavar="STUDY",
+        help="A file, or a packaged study; further ones are recipes that go over base and options.",
     )
     parser.add_argument(
         "--trust", action="append", default=[], help="A package of classes, or a script to run."
