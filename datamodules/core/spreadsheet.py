@@ -28,7 +28,9 @@ def sheet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """
     width = 0
     with _book(path) as book:
-        for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # what the file says of its size may be wrong
+        for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
             values = [*map(_written, row)]
             while values and not values[-1]:
                 values.pop()

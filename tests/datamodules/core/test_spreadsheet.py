@@ -1,6 +1,7 @@
 """Spreadsheets, read as csv files are: texts, tables, labels of images."""
 
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from datamodules.core.errors import UserError
+from datamodules.core.spreadsheet import sheet_rows
 from datamodules.images.image_folder import ImageFolder
 from datamodules.tables.inputs import TableInputs
 from datamodules.tables.table import CSVTable
@@ -139,3 +141,18 @@ def test_without_openpyxl_or_of_another_kind(
     (tmp_path / "t.ods").write_bytes(b"PK\3\4")
     with pytest.raises(UserError, match=r"t\.ods' is a spreadsheet; save it as csv and give that$"):
         TextClassification(str(tmp_path / "t.ods"))
+
+
+def test_a_sheet_whose_size_is_written_wrongly_is_read_whole(tmp_path: Path) -> None:
+    """Some programs write a size of one cell, which is all that openpyxl would read."""
+    path = sheet(tmp_path / "t.xlsx", TEXTS)
+    wrong = tmp_path / "wrong.xlsx"
+    with zipfile.ZipFile(path) as book, zipfile.ZipFile(wrong, "w") as other:
+        for name in book.namelist():
+            content = book.read(name)
+            if name.endswith("sheet1.xml"):
+                assert b'<dimension ref="A1:B22"' in content
+                content = content.replace(b'<dimension ref="A1:B22"', b'<dimension ref="A1"')
+            other.writestr(name, content)
+    assert list(sheet_rows(wrong)) == list(sheet_rows(path))
+    assert len(list(sheet_rows(path))) == 21
