@@ -102,9 +102,14 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"mode": "maximum"}, ["mode is 'maximum'; give one of max, min"]),
     ({"seeds": []}, ["seeds is []"]),
     ({"seeds": [True]}, ["seeds is [True]"]),
+    ({"seeds": [0, 1, 0]}, ["seeds is [0, 1, 0]", "each once"]),
     ({"trials": 0, "seeds": [0]}, ["trials is 0"]),
     ({"trials": 3}, ["seeds is [0, 1]", "one seed"]),
     ({"pruner": "median"}, ["pruner is 'median'", "trials"]),
+    (
+        {"vary": {LR: {"uniform": [0, 1]}}, "trials": 2, "seeds": [0], "test": True},
+        ["test is true", "a search tests its best run once"],
+    ),
     ({"sampler": "grid"}, ["sampler is 'grid'"]),
     ({"exclude": {"norm": "batch"}}, ["exclude is {'norm': 'batch'}", "a list of combinations"]),
     ({"exclude": [{}]}, ["exclude is [{}]", "name a value"]),
@@ -163,6 +168,20 @@ def test_a_folder_of_another_sweep_is_refused(tmp_path: Path) -> None:
     check_folder(spec_of(picture="heat_map"), tmp_path)
     with pytest.raises(UserError, match=r"has seeds \[0, 1\], not \[0\] as here"):
         check_folder(spec_of(seeds=[0]), tmp_path)
+
+
+def test_a_folder_of_a_sweep_with_other_options_of_the_line_is_refused(tmp_path: Path) -> None:
+    from zoo.studies.outcome import write_spec
+
+    write_spec(spec_of("--trainer.default_root_dir", "its 1st\nplace", "--model.lr=0.1"), tmp_path)
+    check_folder(spec_of("--model.lr", "0.1", "--wandb", "off"), tmp_path)
+    with pytest.raises(UserError, match=r"has flags\.model\.lr '0\.1', not '0\.2' as here"):
+        check_folder(spec_of("--model.lr=0.2"), tmp_path)
+    over = tmp_path / "over.yaml"
+    over.write_text("{}")
+    other = read_spec(Path("mine.yaml"), CONTENT, [str(over)], ["--model.lr=0.1"])
+    with pytest.raises(UserError, match="began with another base recipe than the one here"):
+        check_folder(other, tmp_path)
 
 
 def test_what_is_written_can_be_swept_again(tmp_path: Path) -> None:

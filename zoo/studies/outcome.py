@@ -14,7 +14,7 @@ from zoo.report.pictures import costs_a_line
 from zoo.run.wandb_logger import RunWandb, WandbMode
 from zoo.studies.drawing import heat_map, lines, save_picture
 from zoo.studies.ledger import Ledger
-from zoo.studies.spec import Range, Spec
+from zoo.studies.spec import COMMAND, Range, Spec, words_of
 from zoo.studies.tables import Rows, Value, header_of, over_seeds, write_table
 
 _STATES = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running"}
@@ -82,8 +82,7 @@ def write_spec(spec: Spec, folder: Path) -> None:
     """Write ``study.yaml``: what was swept, under the flags, in a form that can be swept again."""
     content = {**spec.content, "base": list(spec.base)}
     kept = {name: value for name, value in content.items() if value is not None}
-    flags = "".join(f" {flag}" for flag in spec.flags)
-    text = f"# zoo sweep{flags}\n{dump_yaml(kept)}"
+    text = f"{COMMAND} {words_of(spec)}".rstrip() + f"\n{dump_yaml(kept)}"
     (folder / "study.yaml").write_text(text, encoding="utf-8")
 
 

@@ -32,6 +32,7 @@ from zoo.catalog.options import kinds_of
 from zoo.cli.config import Layer, read_flag
 from zoo.cli.values import misfit
 from zoo.errors import UserError
+from zoo.studies.spec import check_seeds
 
 
 def run_script(path: Path, content: Layer, folder: Path, trusted: list[str]) -> None:
@@ -48,8 +49,7 @@ def run_script(path: Path, content: Layer, folder: Path, trusted: list[str]) -> 
     """
     script = _script_of(path, content, trusted)
     seeds, options = content.get("seeds", [0]), content["options"]
-    if not isinstance(seeds, list) or not seeds or not all(type(each) is int for each in seeds):
-        raise refuse("seeds", seeds, "give a list of whole numbers, such as [0, 1, 2]")
+    check_seeds(seeds)
     study = _function_of(script)
     options = _typed(study, options, path, script)
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,9 @@ import itertools
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,8 @@ _NAMES = {
 }
 #: How long a search goes on and what is drawn; the base is compared by what it holds.
 _MAY_DIFFER = ("trials", "picture", "base")
+#: What the first line of ``study.yaml`` begins with, before the options of the command line.
+COMMAND = "# zoo sweep"
 _RANGES = ("uniform", "log_uniform", "integer")
 
 
@@ -203,9 +207,18 @@ class Spec:
     def identity(self) -> Layer:
         """Return what makes this sweep another than others, with the base as it is now."""
         kept = {k: v for k, v in self.content.items() if k not in _MAY_DIFFER}
-        flags = {name: value for name, value in flag_values(list(self.flags)) if name not in ASIDE}
         base = [read_layer(find_recipe(name)) for name in self.base]
-        return {"base": base, **kept, "flags": flags}
+        return {"base": base, **kept, "flags": _flags_of(self.flags)}
+
+
+def _flags_of(words: Sequence[str]) -> dict[str, str | None]:
+    """Return the options of a command line that a run learns by."""
+    return {name: value for name, value in flag_values(list(words)) if name not in ASIDE}
+
+
+def words_of(spec: Spec) -> str:
+    """Return the options of the command line in one line, as a shell takes them."""
+    return " ".join(shlex.join(spec.flags).split())
 
 
 def _flag(option: tuple[str, Any]) -> str:
@@ -276,18 +289,31 @@ def _check_keys(content: Layer) -> None:
             raise OptionError(key, " is missing; a sweep needs base, vary, metric and mode")
 
 
+def check_seeds(seeds: Any) -> None:
+    """Check that seeds are different whole numbers.
+
+    Raises:
+        OptionError: If they are not.
+    """
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
+        raise refuse("seeds", seeds, "give a list of whole numbers, such as [0, 1, 2]")
+    if len(set(seeds)) < len(seeds):  # twice the same run is no spread
+        raise refuse("seeds", seeds, "name each once")
+
+
 def _check_content(content: Layer) -> None:
     for key, names in _NAMES.items():
         if not any(content[key] is name or content[key] == name for name in names):
             known = ", ".join(map(as_yaml, names))
             raise refuse(key, content[key], f"give one of {known}")
     seeds, trials = content["seeds"], content["trials"]
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
-        raise refuse("seeds", seeds, "give a list of whole numbers, such as [0, 1, 2]")
+    check_seeds(seeds)
     if trials is not None and (type(trials) is not int or trials < 1):
         raise refuse("trials", trials, "give 1 or more, or leave it out for a grid")
     if trials is not None and len(seeds) > 1:
         raise refuse("seeds", seeds, "give a search one seed; a grid compares seeds")
+    if trials is not None and content["test"]:
+        raise refuse("test", content["test"], "leave it out: a search tests its best run once")
     figures = [f"val/{name}" for name in choices_of("zoo.metrics.names", "FigureName")]
     if content["metric"] not in figures:
         hint = did_you_mean(content["metric"], figures) or "; `zoo list metrics` shows them"
@@ -452,12 +478,23 @@ def check_folder(spec: Spec, folder: Path) -> None:
         return
     was = read_yaml(path, "study", "base: and vary:")
     now = {name: value for name, value in spec.content.items() if value is not None}
-    ours, theirs = ({k: v for k, v in each.items() if k not in _MAY_DIFFER} for each in (now, was))
+    then = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix(COMMAND)
+    ours = _compared(now, spec.base, words_of(spec))
+    theirs = _compared(was, was.get("base", ()), then)
     if difference := difference_of(theirs, ours):
         raise UserError(
             f"the study in {nearby(folder)!r} {difference}; give what it began with, or another "
             "trainer.default_root_dir"
         )
+
+
+def _compared(content: Layer, base: Sequence[str], line: str) -> Layer:
+    """Return what tells a sweep from others, as far as its folder knows."""
+    words: list[str] = []
+    with suppress(ValueError):  # somebody has changed the line
+        words = shlex.split(line)
+    kept = {name: value for name, value in content.items() if name not in _MAY_DIFFER}
+    return {"base": [Path(name).stem for name in base], **kept, "flags": _flags_of(words)}
 
 
 def difference_of(was: Layer, now: Layer, place: str = "") -> str | None:
