@@ -52,6 +52,20 @@ def test_a_script_of_the_recipes_needs_no_trust(study, zoo, monkeypatch) -> None
     assert zoo("sweep --config recipes/studies/times.yaml").code == 0
 
 
+def test_a_packaged_study_is_found_by_its_name_alone(study, zoo, monkeypatch) -> None:
+    recipes = study / "recipes"
+    (recipes / "studies").mkdir(parents=True)
+    for name in ("times.py", "times.yaml"):
+        Path(name).rename(recipes / "studies" / name)
+    for module in ("script", "sweep"):
+        monkeypatch.setattr(f"zoo.studies.{module}.recipes_folder", lambda: recipes)
+    assert "study in runs/times" in zoo("sweep times").out
+    assert zoo("sweep --config times.yaml --seeds [4]").out.splitlines()[1].split() == ["4", "10"]
+    Path("times.yaml").write_text(STUDY.replace("times.py", "own.py"))  # the user's goes first
+    Path("own.py").write_text(SCRIPT)
+    assert "--trust own.py" in zoo("sweep times").err
+
+
 def test_another_script_is_not_run(study, refused) -> None:
     Path("times.py").write_text("raise SystemExit('it was run')\n")
     refused("sweep times", "--trust times.py")
@@ -67,6 +81,7 @@ def test_another_script_is_not_run(study, refused) -> None:
         ("{script: times.py, vary: {}}", "vary is not known"),
         ("{script: times.py, seeds: []}", "option seeds is []"),
         ("{script: times.py, seeds: 3}", "option seeds is 3"),
+        ("{script: times.py, seeds: [1, 1]}", "option seeds is [1, 1]"),
         ("{script: times.py, options: {facto: 2}}", "did you mean 'factor'?"),
         (
             "{script: times.py, options: {factor: many}}",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from itertools import takewhile
 from pathlib import Path
 
 from datamodules.core.errors import refuse
 from datamodules.core.files import nearby
+from zoo.catalog.contents import STUDIES, recipes_folder
 from zoo.cli.config import read_flag, read_layer, read_yaml, value_of
 from zoo.cli.request import DEFAULTS, find_recipe
 from zoo.cli.verb_parser import VerbParser
@@ -71,7 +73,7 @@ def sweep(argv: list[str]) -> int:
         raise UserError(
             "sweep takes one study; give --config NAME, `zoo list studies` shows those at hand"
         )
-    path = find_recipe(names[0])
+    path = find_study(names[0])
     content = read_yaml(path, "study", "base: and vary:, or script:")
     for name in ("seeds", "trials"):
         if (given := getattr(options, name)) is not None:
@@ -92,6 +94,17 @@ def sweep(argv: list[str]) -> int:
     from zoo.studies.run_sweep import run_sweep
 
     return run_sweep(spec, folder, options.storage, argv, jobs=options.jobs, retry=options.retry)
+
+
+def find_study(name: str) -> Path:
+    """Return a file of that path, with ``.yaml`` or without, or else a packaged study.
+
+    Raises:
+        OptionError: If neither is there.
+    """
+    packaged = recipes_folder() / STUDIES / f"{name.removesuffix('.yaml')}.yaml"
+    own = any(os.path.isfile(each) for each in (name, f"{name}.yaml"))
+    return packaged if not own and os.path.isfile(packaged) else find_recipe(name)
 
 
 def _parser() -> argparse.ArgumentParser:
