@@ -78,6 +78,7 @@ def test_newest_run_is_that_of_the_latest_time(tmp_path: Path) -> None:
     new = make_run(tmp_path, "resnet/20261126-101500-0a1b2c", "last", "best")
     other = make_run(tmp_path, "mlp/lr=1-20261127-101500-0a1b2c", "last")
     make_run(tmp_path, "test/20261128-101500-0a1b2c")
+    make_run(tmp_path, "a_search/test-20261129-101500-0a1b2c")  # of its winner
     assert runs_of(tmp_path, "resnet", "last") == [new, old]
     assert runs_of(tmp_path, None, "last") == [other, new, old]
     assert newest_checkpoint("best", tmp_path, "resnet") == new / "checkpoints" / "best.ckpt"

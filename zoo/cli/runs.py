@@ -13,8 +13,8 @@ from zoo.run.names import run_id
 
 #: What stands for a file of the run that began last.
 NEWEST = {"last": "last", "best": "best", "@last": "last", "@best": "best"}
-#: Folders of what is no training.
-_NO_TRAINING = ("validate", "test", "predict", "check")
+#: Where what is no training is kept, and what its runs are called in a study's folder.
+_NO_TRAINING = {"validate", "test", "predict", "check"}
 
 
 def newest_checkpoint(which: str, root: Path, recipe: str | None) -> Path:
@@ -37,8 +37,12 @@ def newest_first(runs: Iterable[Path]) -> list[Path]:
 
 
 def of_training(run: Path) -> bool:
-    """Return whether a run's folder is where those that train are kept."""
-    return run.parent.name not in _NO_TRAINING
+    """Return whether a run's folder is called as those that train are.
+
+    The test of a search's winner lies among the runs of the search, as ``test-ID``.
+    """
+    label = run.name.removesuffix(run_id(run.name)).rstrip("-")
+    return not {run.parent.name, label} & _NO_TRAINING
 
 
 def summary_of(run: Path) -> dict[str, Any] | None:
