@@ -278,6 +278,7 @@ def test_the_product_of_each_precision_is_told() -> None:
     results = [measured(8, 1.0, 1.0), measured(8, 1.0, 1.0, name="half", precision="bf16-mixed")]
     results[1].products = [3e9, 3e9]
     words = told(results).replace("\n", " ")
+    assert "resident set at its peak, with all recipes built; product: of two" in words
     assert words.endswith("matrices, 1 GFLOP/s in 32-true and 3 GFLOP/s in bf16-mixed")
 
 

@@ -267,6 +267,7 @@ def legend(results: Sequence[Measured]) -> str:
         return ""
     on_cpu = timed[0].device == "cpu"
     memory = "the process's resident set" if on_cpu else "what torch has allocated on the device"
+    memory += " at its peak" + ", with all recipes built" * (len(_by_contender(results)) > 1)
     by_precision: dict[str, list[float]] = {}
     for each in timed:
         by_precision.setdefault(each.precision, []).extend(each.products)
@@ -277,7 +278,7 @@ def legend(results: Sequence[Measured]) -> str:
     repeats = len(timed[0].windows)
     return (
         f"{'medians' if repeats > 1 else 'figures'} of {repeats} "
-        f"repeat{'s' if repeats > 1 else ''}; memory: {memory} at its peak; product: of two large "
+        f"repeat{'s' if repeats > 1 else ''}; memory: {memory}; product: of two large "
         f"matrices, {products}"
     )
 
