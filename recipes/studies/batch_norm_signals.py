@@ -149,7 +149,7 @@ def study(folder: Path, *, seeds: list[int], depth: int, width: int, lr: float, 
         for seed, signals in zip(seeds, runs, strict=True)
         for layer in range(depth)
     ]
-    write_table(folder, over_seeds(rows, ["norm", "layer"]))
+    write_table(folder, over_seeds(rows, ["norm", "layer"]), trials=rows)
     for norm, runs in seen.items():
         first, last = (fmean(run.loss[step] for run in runs) for step in (0, -1))
         print(f"norm {norm}: loss {first:.3f} at the first step, {last:.3f} at the last")

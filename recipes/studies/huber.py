@@ -41,7 +41,7 @@ def study(folder: Path, *, seeds: list[int], shares: list[float], steps: int) ->
             for seed in seeds:
                 error = error_of_a_net(name, share, seed, steps)
                 rows.append({"outliers": share, "loss": name, "seed": seed, "test/mae": error})
-    write_table(folder, over_seeds(rows, ["outliers", "loss"]))
+    write_table(folder, over_seeds(rows, ["outliers", "loss"]), trials=rows)
     title = "error on sound test targets"
     save_picture(
         lambda: lines(rows, "outliers", "test/mae", "loss", title=title, log_y=True),

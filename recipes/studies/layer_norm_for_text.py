@@ -56,9 +56,8 @@ def study(
         for row in train(data, norm, seed, texts, batch_size, epochs)
     ]
     last = [row for row in trained if row["epoch"] == epochs]
-    write_table(
-        folder, [*over_seeds(moved, ["norm", "change"]), *over_seeds(last, ["norm", "epoch"])]
-    )
+    means = [*over_seeds(moved, ["norm", "change"]), *over_seeds(last, ["norm", "epoch"])]
+    write_table(folder, means, trials=[*moved, *last])
     save_picture(lambda: draw_movements(moved), folder / "movement.png")
     save_picture(
         lambda: lines(trained, "epoch", "val/acc", "norm", title="a small Transformer"),

@@ -66,7 +66,7 @@ def study(folder: Path, *, seeds: list[int], epochs: int, lr: float) -> None:
                     "val/acc": last["val/acc"],
                 }
             )
-    write_table(folder, over_seeds(rows, ["outputs"]))
+    write_table(folder, over_seeds(rows, ["outputs"]), trials=rows)
     save_picture(lambda: draw(curves), folder / "curves.png")
 
 

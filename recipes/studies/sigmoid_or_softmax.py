@@ -38,7 +38,7 @@ def study(folder: Path, *, seeds: list[int], noise: float, epochs: int) -> None:
             rows.append({"head": head, "seed": seed, **figures(outputs, labels)})
             sums.setdefault(head, []).append(outputs.sum(1))
             curves.setdefault(head, []).append(torch.tensor(accuracies))
-    write_table(folder, over_seeds(rows, ["head"]))
+    write_table(folder, over_seeds(rows, ["head"]), trials=rows)
     save_picture(lambda: draw(sums, curves), folder / "sums.png")
 
 

@@ -63,7 +63,7 @@ def study(
         for seed, (found, labels, fitted) in zip(seeds, nets, strict=True)
         for name, by in (("a net", 1.0), ("a net, scaled", fitted))
     ]
-    write_table(folder, [*rows, *over_seeds(scaled, ["logits of"])])
+    write_table(folder, [*rows, *over_seeds(scaled, ["logits of"])], trials=scaled)
     save_picture(lambda: draw_softmax(fixed), folder / "softmax.png")
     save_picture(lambda: draw_calibration(nets), folder / "calibration.png")
 

@@ -36,6 +36,9 @@ def study(
     for found in measure(contenders, sorted(batch_sizes), repeats):
         results += found
         print("\n".join(map(line_of, found)), flush=True)
-    write_table(folder, [{"recipe": each.contender, **summary_of(each)} for each in results])
+    rows = [{"recipe": each.contender, **summary_of(each)} for each in results]
+    for row in rows:
+        del row["memory MB"]  # of all recipes together
+    write_table(folder, rows)
     save_picture(lambda: draw(results), folder / "step_time.png")
     print("\n".join(sentences(results)), flush=True)

@@ -43,6 +43,7 @@ def run(zoo: Callable[..., Any]) -> Callable[..., list[Row]]:
         ended = zoo(["sweep", f"studies/{name}", "--seeds=[0]", *flags])
         assert ended.code == 0
         assert (Path("runs") / name / "table.md").is_file()
+        assert {row["seed"] for row in read_table(Path("runs") / name / "trials.csv")} == {0}
         return read_table(Path("runs") / name / "table.csv")
 
     return run
