@@ -389,6 +389,36 @@ def test_what_cannot_be_compared_is_refused(options, sentence, run, refused) -> 
     refused(["compare", *options.replace("RUN", str(path)).split()], sentence)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"chosen": "best"},
+        {"chosen": {"by": "val/acc", "value": "good"}},
+        {"chosen": {"by": 3}},
+        {"test": [0.5]},
+        {"test": {"acc": "good"}},
+        {"intervals": {"figures": {"acc": 3}}},
+        {"validate": {"acc": [0.5]}},
+        {"versions": 3},
+        {"parameters": "many"},
+        {"fit_seconds": "long"},
+    ],
+)
+def test_a_summary_that_is_another_programs_is_refused(odd, run, refused) -> None:
+    refused(["compare", str(run(0.5, **odd))], "summary.json' is no summary of a run")
+
+
+def test_a_figure_that_is_no_number_stands_last(run, zoo) -> None:
+    run(0.5, validate={"acc": None}, chosen=None)
+    run(0.25)
+    ended = zoo("compare --last 2 --sort acc")
+    assert "1 without val/acc stands last" in ended.out
+    assert [row["val/acc"] for row in table(zoo("compare runs --sort acc --to csv").out)] == [
+        "0.25",
+        "nan",
+    ]
+
+
 def test_no_torch_is_imported_without_a_picture(run) -> None:
     run(0.5)
     code = (

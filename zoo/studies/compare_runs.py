@@ -157,7 +157,7 @@ def read_run(folder: Path) -> Run:
     """
     recipe = read_layer(folder / "recipe.yaml")
     options, classes = flattened(recipe)
-    summary = summary_of(folder) or {}
+    summary = _checked(summary_of(folder) or {}, folder)
     metrics = folder / "metrics.csv"
     rows = read_metrics(metrics)[1] if metrics.is_file() else []
     chosen: dict[str, Any] = summary.get("chosen") or {}
@@ -165,7 +165,8 @@ def read_run(folder: Path) -> Run:
     at = [row for row in rows if row["step"] == str(chosen.get("step"))] or rows
     latest = _latest(at)
     validation = {k: v for k, v in latest.items() if k.startswith("val/")}
-    validation |= {f"val/{k}": v for k, v in (summary.get("validate") or {}).items()}
+    for name, value in (summary.get("validate") or {}).items():
+        validation[f"val/{name}"] = math.nan if value is None else value
     if chosen.get("value") is not None:
         validation[monitor] = chosen["value"]
     seconds = summary.get("fit_seconds", summary.get("seconds", latest.get("time/elapsed_s")))
@@ -187,6 +188,32 @@ def read_run(folder: Path) -> Run:
         rows=rows,
         steps_per_epoch=_steps_per_epoch(rows),
     )
+
+
+def _checked(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a summary whose figures are figures, as a run leaves it.
+
+    Raises:
+        UserError: If it is none.
+    """
+    sections = {
+        name: summary.get(name) or {}
+        for name in ("chosen", "validate", "test", "intervals", "versions")
+    }
+    intervals = sections["intervals"]
+    of_figures = (intervals.get("figures") or {}) if isinstance(intervals, dict) else {}
+    inner = of_figures.values() if isinstance(of_figures, dict) else [of_figures]
+    if all(isinstance(each, dict) for each in (*sections.values(), *inner)):
+        chosen = sections["chosen"]
+        numbers = [summary.get(name) for name in ("fit_seconds", "seconds", "parameters")]
+        numbers += [chosen.get(name) for name in ("value", "epoch", "step")]
+        numbers += [*sections["validate"].values(), *sections["test"].values()]
+        numbers += [each.get(end) for each in inner for end in ("low", "high")]
+        is_named = isinstance(chosen.get("by") or "", str)
+        if is_named and all(isinstance(each, int | float | None) for each in numbers):
+            return summary
+    path = str(folder / "summary.json")
+    raise UserError(f"{path!r} is no summary of a run; copy it anew")
 
 
 def _latest(rows: list[dict[str, str]]) -> dict[str, float]:
