@@ -478,6 +478,31 @@ def test_fit_without_a_recipe(refuse: Refuse) -> None:
     refuse("fit --model.lr 0.1", "fit needs a recipe: give --config NAME")
 
 
+@pytest.mark.parametrize(
+    "classes",
+    [
+        "--model {} --data {}",
+        "--model.class_path {} --data.class_path {}",
+        "--model.class_path={} --data={}",
+    ],
+)
+def test_classes_do_for_a_recipe(classes: str) -> None:
+    words = f"fit --model.net MLP {classes.format('ImageClassifier', 'Digits')}".split()
+    check_early(take_apart(words))
+
+
+@pytest.mark.parametrize("value", ["papers-h", "please help", "last-print_config"])
+def test_a_value_that_ends_like_a_flag_asks_for_nothing(value: str) -> None:
+    given = take_apart(["fit", "inception", "--data", "ImageFolder", "--data.labels", value])
+    with pytest.raises(UserError, match="option data.root is missing"):
+        check_early(given)
+
+
+@pytest.mark.parametrize("flag", ["--quiet", "--json"])
+def test_a_switch_takes_no_value(flag: str, refuse: Refuse) -> None:
+    assert refuse(f"fit --config inception {flag}=true") == f"option {flag} takes no value"
+
+
 def test_off_needs_no_quotes_in_yaml(zoo: Callable[[str], Any]) -> None:
     Path("mine.yaml").write_text("wandb: off\n")
     ended = zoo("fit --config r.yaml --config mine.yaml")

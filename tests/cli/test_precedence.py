@@ -159,6 +159,22 @@ def test_short_name_of_ours_wins_over_torchvisions(
     assert init(config)["net"]["class_path"] == "zoo.GoogLeNet"
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--model.net", "{class_path: MLP, init_args: {norm: layer}}"),
+        ("--model.net={class_path: MLP, init_args: {norm: layer}}",),
+        ("--model", "{init_args: {net: {class_path: MLP, init_args: {norm: layer}}}}"),
+    ],
+)
+def test_short_name_of_ours_wins_in_a_mapping_too(
+    flags: tuple[str, ...], recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = init(resolved(capsys, "fit", "--config", str(recipe), *flags))["net"]
+    assert net["class_path"] == "zoo.MLP"
+    assert net["init_args"]["norm"] == "layer"
+
+
 def test_packaged_recipe_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

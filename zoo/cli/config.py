@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -157,10 +157,15 @@ def read_layer(path: Path) -> Layer:
                 f"recipe {str(path)!r}: {place} has {beside[0]!r} beside class_path; "
                 "arguments of the class belong under init_args"
             )
-        for key in _CLASS_KEYS & node.keys():
-            if isinstance(node[key], str):
-                node[key] = names.get(node[key], node[key])
+        _write_out(node, names)
     return content
+
+
+def _write_out(node: dict[str, Any], names: Mapping[str, str]) -> bool:
+    """Write out the short names of classes in a mapping; return whether there were any."""
+    short = [key for key in _CLASS_KEYS & node.keys() if str(node[key]) in names]
+    node.update({key: names[node[key]] for key in short})
+    return bool(short)
 
 
 def _check_layer(path: Path, content: Layer) -> None:
@@ -220,14 +225,20 @@ def expand_flags(flags: list[str]) -> list[str]:
     names = class_paths()
     expanded: list[str] = []
     takes_class = False
+
+    def written_out(value: str) -> str:
+        node = read_word(value) if value.startswith("{") else None
+        changed = [_write_out(inside, names) for _, inside in _mappings(node)]
+        return json.dumps(node) if any(changed) else names.get(value, value)
+
     for flag in flags:
         name, equals, value = flag.partition("=")
         if takes_class:
-            flag = names.get(flag, flag)
+            flag = written_out(flag)
         option = name.removesuffix(".help")
         is_class_option = name.startswith("--") and option.split(".")[-1].lstrip("-") in _CLASS_KEYS
         if is_class_option and equals:
-            flag = f"{name}={names.get(value, value)}"
+            flag = f"{name}={written_out(value)}"
         takes_class = is_class_option and not equals
         expanded.append(flag)
     return expanded

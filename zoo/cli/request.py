@@ -105,7 +105,12 @@ class Request:
     @property
     def asks_help(self) -> bool:
         """Whether a flag asks for help, of the verb or of a section."""
-        return any(flag.partition("=")[0].endswith(("help", "-h")) for flag in self.flags)
+        return any(name in ("-h", "--help") or name.endswith(".help") for name in self.names)
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the flags, as given."""
+        return {flag.partition("=")[0] for flag in self.flags if flag.startswith("-")}
 
     @property
     def layered(self) -> list[Path]:
@@ -163,6 +168,8 @@ class _Parser(argparse.ArgumentParser):
             UserError: Always.
         """
         option = message.split()[1].partition("/")[0].rstrip(":")
+        if "ignored explicit argument" in message:
+            raise UserError(f"option {option} takes no value")
         what = "at least one file or folder" if option == "--inputs" else "a value"
         raise UserError(f"option {option} needs {what}")
 
@@ -311,7 +318,7 @@ def check_early(request: Request) -> None:
         UserError: If there is no such option, class, value or file, or no recipe to train by.
     """
     if request.trains and not request.recipes and request.ckpt_path is None:
-        named = {flag.partition("=")[0] for flag in request.flags}
+        named = {name.removesuffix(".class_path") for name in request.names}
         if not _asks(request) and not {"--model", "--data"} <= named:
             raise UserError(
                 f"{request.verb} needs a recipe: give --config NAME, `zoo list recipes` shows "
@@ -367,8 +374,7 @@ def check_names(request: Request, layers: list[Layer]) -> None:
 
 def _asks(request: Request) -> bool:
     """Whether the command only shows something, for which nothing has to be there."""
-    names = [flag.partition("=")[0] for flag in request.flags]
-    return request.asks_help or any(name.endswith("print_config") for name in names)
+    return request.asks_help or "--print_config" in request.names
 
 
 def find_checkpoint(request: Request, layers: list[Layer]) -> None:
