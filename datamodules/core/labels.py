@@ -1,5 +1,6 @@
 """Labels as people write them: one a row, several in one value, or a column a class."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -113,9 +114,21 @@ def parts(value: str, separator: str | None) -> tuple[str, ...]:
 def in_order(names: Iterable[str]) -> list[str]:
     """Return the different names sorted, whole numbers by their size."""
     found = sorted(set(names))
-    if all(name.lstrip("+-").isdecimal() for name in found):
+    if all(re.fullmatch("[+-]?[0-9]+", name) for name in found):
         found.sort(key=int)
     return found
+
+
+def whole(label: str) -> str:
+    """Return a label that is a whole number without a point.
+
+    pandas puts one beside a missing value.
+
+    >>> whole("1.0"), whole("2."), whole("v1.0")
+    ('1', '2', 'v1.0')
+    """
+    number = re.fullmatch(r"([+-]?[0-9]+)\.0*", label)
+    return number[1] if number else label
 
 
 def check_columns(column: str | Sequence[str] | None, separator: str | None) -> None:

@@ -17,6 +17,7 @@ from datamodules.core.labels import (
     in_order,
     is_label_name,
     parts,
+    whole,
 )
 from datamodules.core.split_names import split_of
 from datamodules.core.splits import composed
@@ -172,7 +173,7 @@ class LabelTable:
             self.class_names = list(chosen)
             self.read_from = f"columns {chosen[0]} to {chosen[-1]}"
         else:
-            values = [str(value) for value in self._rows[chosen[0]]]
+            values = [whole(str(value)) for value in self._rows[chosen[0]]]
             separator = columns.separator
             if separator is None and columns.kind != "multiclass":
                 separator = guess_separator(values)
@@ -264,8 +265,8 @@ def _by_ending(root: Path, files: Sequence[Path]) -> dict[str, list[int]]:
     index: dict[str, list[int]] = defaultdict(list)
     for number, file in enumerate(files):
         path = file.relative_to(root)
-        for whole in (path.as_posix(), path.with_suffix("").as_posix()):
-            parts = composed(whole).split("/")
+        for name in (path.as_posix(), path.with_suffix("").as_posix()):
+            parts = composed(name).split("/")
             for start in range(len(parts)):
                 own = index["/".join(parts[start:])]
                 if number not in own:

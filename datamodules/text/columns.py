@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
-from datamodules.core.labels import flag_columns, flagged, is_label_name
+from datamodules.core.labels import flag_columns, flagged, is_label_name, whole
 from datamodules.core.splits import composed
 
 #: Names that columns of texts have.
@@ -74,14 +74,15 @@ class Layout:
             OptionError: If no column, or more than one, could be meant, or one that is named is
                 not there.
         """
-        if self.label_column is not None and len(columns) == 1:
+        named = [*filter(None, columns)]  # pandas writes its index under no name
+        if self.label_column is not None and len(named) < 2:
             raise DataError(
-                f"{source} has one column, {columns[0][:60]!r}, where a text and its label are "
+                f"{source} has one column, {''.join(named)[:60]!r}, where a text and its label are "
                 "two; add the other, or set delimiter to what stands between them"
             )
         texts, label = self.text_columns, self.label_column
         given = {composed(name) for name in (*texts, *self.label_columns)}
-        free = [name for name in columns if composed(name) not in given]
+        free = [name for name in named if composed(name) not in given]
         if label == "":
             others = free if texts else [name for name in free if not _is_text_name(name)] or free
             flags: Sequence[str] = ()
@@ -159,7 +160,7 @@ Label = str | tuple[str, ...]
 def label_of(values: Sequence[Any], columns: Sequence[str], source: str, place: str) -> Label:
     """Return a row's label as it would be written; those of a list unless it is one.
 
-    Whole numbers are written without a point, as pandas puts one beside a missing value.
+    Whole numbers are written without a point.
 
     Args:
         values: What the row holds in the columns of labels.
@@ -185,9 +186,7 @@ def _one_label(value: Any, column: str, source: str, place: str) -> str:
             f"column {column!r} of {source!r} is empty in {place}; fill it or remove the row"
         )
     if isinstance(value, str | int | float):
-        text = str(value).strip()
-        if whole := re.fullmatch(r"([+-]?[0-9]+)\.0*", text):
-            return whole[1]
+        text = whole(str(value).strip())
         if re.fullmatch(r"[+-]?[0-9]+", text) or not _is_fraction(text):
             return composed(text)
     raise DataError(

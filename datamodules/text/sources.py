@@ -162,15 +162,10 @@ def _folder_sources(
     if len(inside) == 1 and inside[0].is_dir() and any(map(Path.is_dir, inside[0].iterdir())):
         return _folder_sources(inside[0], layout, splits)  # an archive's folder around it all
     folders = {path.name: path for path in inside if path.is_dir()}
-    named = by_split(folders, repr(str(folder)), split_of_stem)
-    split_folders = {split: folders[name] for split, name in named.items()}
-    if "train" not in split_folders:
+    if "train" not in map(split_of_stem, folders):
         return {"train": ClassFolder(folder, layout.encoding)}
-    return {
-        split: ClassFolder(split_folders[split], layout.encoding)
-        for split in SPLIT_NAMES
-        if split in split_folders
-    }
+    named = by_split(folders, repr(str(folder)), split_of_stem)
+    return {split: ClassFolder(folders[name], layout.encoding) for split, name in named.items()}
 
 
 def _read_alike(

@@ -494,7 +494,7 @@ def test_classes_do_for_a_recipe(classes: str) -> None:
 @pytest.mark.parametrize("value", ["papers-h", "please help", "last-print_config"])
 def test_a_value_that_ends_like_a_flag_asks_for_nothing(value: str) -> None:
     given = take_apart(["fit", "inception", "--data", "ImageFolder", "--data.labels", value])
-    with pytest.raises(UserError, match="option data.root is missing"):
+    with pytest.raises(UserError, match=r"option data\.root is missing"):
         check_early(given)
 
 

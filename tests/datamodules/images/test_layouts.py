@@ -233,6 +233,14 @@ def test_names_of_classes_may_hold_a_comma(tmp_path: Path) -> None:
     assert len(ImageFolder(str(tmp_path), label_separator=",").class_names) == 4
 
 
+@pytest.mark.parametrize("written", ["{}.0", "{}.", "{}"])
+def test_numbers_are_whole_labels_however_pandas_writes_them(tmp_path: Path, written: str) -> None:
+    images(tmp_path)
+    rows = [f"{name},{written.format([2, 10][n % 2])}" for n, name in enumerate(NAMES)]
+    table(tmp_path / "t.csv", "file,grade", rows)
+    assert ImageFolder(str(tmp_path)).class_names == ["2", "10"]
+
+
 def test_a_number_and_a_name_of_each_class_are_one_label(tmp_path: Path) -> None:
     images(tmp_path)
     rows = [f"{name},{n % 3},{'xyz'[n % 3]}" for n, name in enumerate(NAMES)]

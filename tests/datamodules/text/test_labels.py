@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from datamodules.core.errors import UserError
+from datamodules.core.labels import in_order
 from datamodules.text.classification import TextClassification
 from datamodules.text.inputs import TextInputs
 
@@ -267,6 +268,37 @@ def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
             (tmp_path / split / name / "1.txt").write_text(f"{split} {name}")
     with pytest.raises(UserError, match=r"'Validation' and 'val' are both the val split's"):
         TextClassification(str(tmp_path), tokenizer="char")
+
+
+def test_classes_named_somewhat_like_splits_are_classes(tmp_path: Path) -> None:
+    for name in ("test-positive", "test-negative"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            (tmp_path / name / f"{number}.txt").write_text(f"{name} {number}")
+    data = TextClassification(str(tmp_path), tokenizer="char")
+    assert data.class_names == ["test-negative", "test-positive"]
+
+
+def test_an_index_without_a_name_is_no_label(tmp_path: Path) -> None:
+    rows = [f"{n},{text},{['ham', 'spam'][n % 2]}" for n, text in enumerate(TEXTS)]
+    (tmp_path / "t.csv").write_text("\n".join([",text,kind", *rows]))  # as pandas writes
+    data = TextClassification(str(tmp_path / "t.csv"), tokenizer="char")
+    assert data.class_names == ["ham", "spam"]
+    (tmp_path / "t.csv").write_text("\n".join([",text", *(f"{n},text {n}" for n in range(9))]))
+    with pytest.raises(UserError, match=r"has one column, 'text', where a text and its label"):
+        TextClassification(str(tmp_path / "t.csv"), tokenizer="char")
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        (["10", "-2", "+3"], ["-2", "+3", "10"]),
+        (["+-2", "+-10", "+-3"], ["+-10", "+-2", "+-3"]),
+        (["", "a"], ["", "a"]),
+    ],
+)
+def test_whole_numbers_stand_by_their_size(written: list[str], names: list[str]) -> None:
+    assert in_order([*written, *written]) == names
 
 
 def test_what_other_programs_leave_is_passed_over(tmp_path: Path) -> None:
