@@ -92,13 +92,16 @@ def _work(ledger: Ledger, runner: Runner) -> int:
 
 
 def _start(jobs: int, argv: list[str]) -> int:
-    """Have processes do the work; return the highest exit code of them."""
+    """Have processes do the work; return the highest exit code of them, or that of a signal."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // jobs))
     environment = os.environ | {_IS_JOB: "1", "OMP_NUM_THREADS": threads}
     command = [sys.executable, "-m", "zoo", "sweep", *argv]
     children = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
 
+    asked: list[int] = []
+
     def pass_on(signum: int, frame: FrameType | None) -> None:
+        asked.append(128 + signum)  # a child that is still importing dies without its own code
         for child in children:
             child.send_signal(signum)
 
@@ -106,10 +109,11 @@ def _start(jobs: int, argv: list[str]) -> int:
         signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        return max(child.wait() for child in children)
+        codes = [child.wait() for child in children]
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+    return max([*codes, *asked])
 
 
 def _cores() -> int:
@@ -120,10 +124,12 @@ def _cores() -> int:
 
 def _end(ledger: Ledger, folder: Path, rows: list[dict[str, Value]]) -> int:
     """Tell what came of all trials; of a search, test the best once."""
-    trials, spec = ledger.trials(), ledger.spec
+    trials, spec, code = ledger.trials(), ledger.spec, 0
     with ledger.alone():
         if spec.is_search:
-            _test_winner(ledger, folder)
+            code = _test_winner(ledger, folder)
+            if code >= 128:
+                return code
             rows = write(ledger, folder)
         ended = [len([t for t in trials if t.state == state]) for state in _ENDED]
         if ledger.study.user_attrs.get("logged") != ended:
@@ -141,14 +147,18 @@ def _end(ledger: Ledger, folder: Path, rows: list[dict[str, Value]]) -> int:
             "(--retry runs them again)",
             file=sys.stderr,
         )
-    return 1 if failed else 0
+    return 1 if failed or code else 0
 
 
-def _test_winner(ledger: Ledger, folder: Path) -> None:
-    """Test the best trial of a search, unless one was: the test split is read once."""
+def _test_winner(ledger: Ledger, folder: Path) -> int:
+    """Test the best trial of a search, unless one was: the test split is read once.
+
+    Returns:
+        The exit code of the test, whose end has been told.
+    """
     best = best_of(ledger)
     if best is None or "winner" in ledger.study.user_attrs:
-        return
+        return 0
     run = folder / best.user_attrs["run"]
     words = ["--config", str(run / "recipe.yaml"), *ledger.spec.trusts]
     words += ["--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
@@ -160,6 +170,7 @@ def _test_winner(ledger: Ledger, folder: Path) -> None:
     if error is None and figures:
         winner = {"cell": best.user_attrs["cell"], "run": run.name, "test": figures}
         ledger.study.set_user_attr("winner", winner)
+    return code
 
 
 def _tell_search(ledger: Ledger, folder: Path) -> None:
