@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datamodules.core.errors import did_you_mean
+from datamodules.core.errors import did_you_mean, refuse
 from zoo.catalog.contents import OTHER_VERBS, VERBS, recipe_names
 from zoo.errors import UserError
 
@@ -32,6 +32,8 @@ def run_verb(argv: list[str]) -> int:
         UserError: If there is no such verb, or something else is the user's to put right.
     """
     verb, *rest = argv
+    for option in (word.removesuffix("=--") for word in rest if word.endswith("=--")):
+        raise refuse(option, "--", "give a value")  # argparse makes an empty list of it
     if verb == "list":
         from zoo.cli.guide import list_things
 

@@ -13,6 +13,8 @@ Refuse = Callable[..., str]
 #: What is given beside the small recipe, as one writes it in a shell, and the sentence; up to a
 #: space where the rest is Lightning's own, or a list that grows.
 LINES = {
+    "--config=--": "option --config is '--'; give a value",
+    "--model.net.norm=--": "option --model.net.norm is '--'; give a value",
     "--trainer.max_epochs 1e3": (
         "option trainer.max_epochs is 1000.0; give a whole number or null"
     ),
