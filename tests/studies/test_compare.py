@@ -443,3 +443,8 @@ def test_a_run_of_fit_can_be_compared(checkpoint, zoo) -> None:
     assert float(row["test/acc_low"]) <= float(row["test/acc"]) <= float(row["test/acc_high"])
     assert float(row["seconds"]) > 0
     assert int(row["parameters"]) > 0
+
+
+def test_what_cannot_be_sorted_by_is_told_with_whole_names_alone(run, refused) -> None:
+    run()
+    assert "''" not in refused("compare runs --sort unheard_of", "val/acc")

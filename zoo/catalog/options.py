@@ -193,7 +193,7 @@ def as_yaml(value: Any) -> str:
     if isinstance(value, float) and not isinstance(value, bool):
         return repr(value)
     try:
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False)
     except TypeError:
         return repr(value)
 

@@ -1,6 +1,6 @@
 """What other programs call what the zoo has by another name, or has not."""
 
-#: Losses, norms and activations.
+#: Losses, norms, activations and figures.
 OTHER_NAMES = {
     "ce": "cross_entropy",
     "bce": "binary_cross_entropy",
@@ -11,6 +11,9 @@ OTHER_NAMES = {
     "gn": "group",
     "ln": "layer",
     "swish": "silu",
+    "accuracy": "acc",
+    "auc": "auroc",
+    "ppl": "perplexity",
 }
 #: Optimisers that are not at hand, and what does instead.
 NOT_OFFERED = {

@@ -104,7 +104,8 @@ def _whole(name: str, names: list[str]) -> str:
     for whole in (name, f"val/{name}", f"test/{name}"):
         if whole in names:
             return whole
-    raise refuse("sort", name, known(name, [*names, *(each.partition("/")[2] for each in names)]))
+    short = {each.rpartition("/")[2]: None for each in names}
+    raise refuse("sort", name, known(name, list(dict.fromkeys([*names, *short]))))
 
 
 def _more_is_better(name: str, runs: list[Run]) -> bool:

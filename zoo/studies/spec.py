@@ -17,6 +17,7 @@ from datamodules.core.errors import did_you_mean, one_of, refuse, shown
 from datamodules.core.files import nearby
 from zoo.catalog.contents import recipes_folder
 from zoo.catalog.options import as_yaml, choices_of
+from zoo.catalog.other_names import OTHER_NAMES
 from zoo.cli.config import Layer, flag_values, read_layer, read_yaml, value_of
 from zoo.cli.request import DEFAULTS, Request, check_names, find_recipe, take_apart
 from zoo.cli.run_name import ASIDE
@@ -297,6 +298,8 @@ def check_seeds(seeds: Any) -> None:
     """
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
         raise refuse("seeds", seeds, "give a list of whole numbers, such as [0, 1, 2]")
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise refuse("seeds", seeds, f"give numbers from 0 to {2**32 - 1}")
     if len(set(seeds)) < len(seeds):  # twice the same run is no spread
         raise refuse("seeds", seeds, "name each once")
 
@@ -316,7 +319,9 @@ def _check_content(content: Layer) -> None:
         raise refuse("test", content["test"], "leave it out: a search tests its best run once")
     figures = [f"val/{name}" for name in choices_of("zoo.metrics.names", "FigureName")]
     if content["metric"] not in figures:
-        hint = did_you_mean(content["metric"], figures) or "; `zoo list metrics` shows them"
+        usual = f"val/{OTHER_NAMES.get(str(content['metric']).lower().rpartition('/')[2])}"
+        near = did_you_mean(usual if usual in figures else content["metric"], figures)
+        hint = near or "; `zoo list metrics` shows them"
         raise refuse("metric", content["metric"], f"give a figure of validation{hint}")
     for key in ("options", "vary"):
         if not isinstance(content[key], dict):
