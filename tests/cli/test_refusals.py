@@ -197,6 +197,18 @@ def test_nobody_reads_on(words: str) -> None:
     running.stderr.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a signal that a program may be sent")
+def test_ctrl_c_while_libraries_are_loaded_is_no_traceback() -> None:
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "import zoo.__main__ as door; "
+        "door.main = lambda: os.kill(os.getpid(), signal.SIGINT); door.entry()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert ended.stderr == "zoo: stopped before anything began\n"
+
+
 # -------------------------------------------------------------------------------- loggers
 
 
