@@ -78,8 +78,8 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
             one in the folder, where that has no class folders.
         file_column: The column with the image's name or path, of ``labels`` and ``groups``; by
             default the one that names most images.
-        label_column: The column with the labels, or a list of columns of zeros and ones; by
-            default the one that can be it.
+        label_column: The column with the labels, where an empty value is none of several, or a list
+            of columns of zeros and ones; by default the one that can be it.
         label_separator: The character between several labels of a row; by default ``|``, ``;`` or
             a comma where labels recur so.
         label_kind: Whether an image has one label (multiclass) or may have several (multilabel);

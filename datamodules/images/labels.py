@@ -86,7 +86,7 @@ class LabelTable:
         if self.split_column is not None:
             del rest[self.split_column]
         chosen = self._label_columns(table, rest, columns.label)
-        self._check_complete([file_column, *chosen])
+        self._check_complete([file_column])
         labels = self._labels(chosen, columns)
         self._match(file_column, labels)
 
@@ -130,7 +130,10 @@ class LabelTable:
             return by_name
         if not by_name and (flags := flag_columns(rest)):
             return flags
-        likely = by_name or [name for name, own in rest.items() if _may_be_labels(own)]
+        likely = by_name
+        if not likely:
+            able = [name for name, own in rest.items() if _may_be_labels(own)]
+            likely = [name for name in able if None not in rest[name]] or able
         likely = [
             name
             for place, name in enumerate(likely)
@@ -148,7 +151,7 @@ class LabelTable:
             f"{', '.join(map(repr, likely[:5]))}; name one by label_column"
         )
 
-    def _check_complete(self, columns: Sequence[str]) -> None:
+    def _check_complete(self, columns: Sequence[str], or_else: str = "") -> None:
         for column in columns:
             values = self._rows[column]
             if None in values:
@@ -156,7 +159,8 @@ class LabelTable:
                 count = values.count(None)
                 raise DataError(
                     f"column {column!r} of {self.name} has {count} missing "
-                    f"value{'s' * (count > 1)}, the first in {place}; fill or remove such rows"
+                    f"value{'s' * (count > 1)}, the first in {place}; fill or remove such "
+                    f"rows{or_else}"
                 )
 
     # ------------------------------------------------------------ labels
@@ -173,11 +177,15 @@ class LabelTable:
             self.class_names = list(chosen)
             self.read_from = f"columns {chosen[0]} to {chosen[-1]}"
         else:
-            values = [whole(str(value)) for value in self._rows[chosen[0]]]
+            written = self._rows[chosen[0]]
+            values = [None if value is None else whole(value) for value in written]
             separator = columns.separator
             if separator is None and columns.kind != "multiclass":
-                separator = guess_separator(values)
-            labels = [parts(value, separator) for value in values]
+                separator = guess_separator(filter(None, values))
+            labels = [() if value is None else parts(value, separator) for value in values]
+            if max(map(len, labels)) < (1 if columns.kind == "multilabel" else 2):
+                unless = ", or set label_kind: multilabel" if columns.kind is None else ""
+                self._check_complete(chosen, unless)
             self.class_names = in_order(name for own in labels for name in own)
             parted = "" if separator is None else f", parted by {separator!r}"
             self.read_from = f"column {chosen[0]}{parted}"
@@ -282,7 +290,7 @@ def _may_be_labels(values: Sequence[str | None]) -> bool:
     known = [value for value in values if value is not None]
     different = len(set(known))
     numbers = all(_is_fraction(value) for value in known)
-    return len(known) == len(values) and 2 <= different <= max(2, len(known) // 2) and not numbers
+    return 2 <= different <= max(2, len(known) // 2) and not numbers
 
 
 def _is_fraction(text: str) -> bool:

@@ -143,7 +143,7 @@ class TextDataModule(DrawnSplits[ArrayTexts], PreparedText):
         self.blank = corpus.blank
         names = self._given_names or source.label_names
         of_net = self.partition is not None
-        found = classes(corpus, names, source, kind=kind, separator=separator, of_net=of_net)
+        found = classes(corpus, names, self._sources, kind=kind, separator=separator, of_net=of_net)
         self.label_kind = "multilabel" if found.are_several else "multiclass"
         self._separator = found.separator
         self._labels: Rows = found.of_value[corpus.codes]
@@ -433,8 +433,9 @@ class TextClassification(TextDataModule):
         text_column: The column of the text, or a list of two for pairs; by default the one that has
             a usual name (text, sentence, review ...), or that is left beside the labels.
         label_column: The column of the labels: names, whole numbers, true and false, or lists of
-            these; or a list of columns of zeros and ones, one a class. By default the one that has
-            a usual name (label, class, intent, sentiment ...), or those of zeros and ones.
+            these, where an empty value is none of several labels; or a list of columns of zeros and
+            ones, one a class. By default the one that has a usual name (label, class, intent,
+            sentiment ...), or those of zeros and ones.
         label_separator: The character between several labels of a row; by default ``|``, ``;`` or
             a comma where labels recur so.
         label_kind: Whether a text has one label (multiclass) or may have several (multilabel); by

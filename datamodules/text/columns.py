@@ -160,7 +160,7 @@ Label = str | tuple[str, ...]
 def label_of(values: Sequence[Any], columns: Sequence[str], source: str, place: str) -> Label:
     """Return a row's label as it would be written; those of a list unless it is one.
 
-    Whole numbers are written without a point.
+    Whole numbers are written without a point. Of an empty value there are none.
 
     Args:
         values: What the row holds in the columns of labels.
@@ -169,7 +169,7 @@ def label_of(values: Sequence[Any], columns: Sequence[str], source: str, place: 
         place: Where in it the row stands.
 
     Raises:
-        DataError: If a label is empty or a fraction.
+        DataError: If a label is a fraction, or one of a list is empty.
     """
     if len(columns) > 1:
         return flagged(columns, values, repr(source), place)
@@ -177,13 +177,17 @@ def label_of(values: Sequence[Any], columns: Sequence[str], source: str, place: 
     if isinstance(value, list | tuple):
         several = dict.fromkeys(_one_label(each, columns[0], source, place) for each in value)
         return next(iter(several)) if len(several) == 1 else tuple(several)
-    return _one_label(value, columns[0], source, place)
+    return () if _is_empty(value) else _one_label(value, columns[0], source, place)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _one_label(value: Any, column: str, source: str, place: str) -> str:
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if _is_empty(value):
         raise DataError(
-            f"column {column!r} of {source!r} is empty in {place}; fill it or remove the row"
+            f"column {column!r} of {source!r} has an empty label in {place}; fill or remove it"
         )
     if isinstance(value, str | int | float):
         text = whole(str(value).strip())

@@ -39,10 +39,13 @@ class Chunk(NamedTuple):
     Attributes:
         columns: For each text column the rows' texts; an absent one is "".
         labels: The rows' labels, as they would be written; empty where no column was asked for.
+        unlabelled: Where the rows stand whose value in the one column of labels holds none, as
+            "column 'label' of 't.csv' is empty in line 3".
     """
 
     columns: list[list[str]]
     labels: list[Label]
+    unlabelled: list[str]
 
 
 class SplitSource(Protocol):
@@ -302,16 +305,18 @@ def gather(rows: Iterable[Row], layout: Layout) -> Iterator[Chunk]:
         DataError: If a text is none, or a label is neither an integer nor a name.
     """
     width, labels = len(layout.text_columns), layout.label_columns
-    chunk = Chunk([[] for _ in range(width)], [])
+    chunk = Chunk([[] for _ in range(width)], [], [])
     for source, place, values in rows:
         for column, text in zip(chunk.columns, _texts(values, layout, source, place), strict=True):
             column.append(text)
         if labels:
             held = values[width : width + len(labels)]
             chunk.labels.append(label_of(held, labels, source, place))
+            if chunk.labels[-1] == () and len(labels) == 1:
+                chunk.unlabelled.append(f"column {labels[0]!r} of {source!r} is empty in {place}")
         if len(chunk.columns[0]) == CHUNK_ROWS:
             yield chunk
-            chunk = Chunk([[] for _ in range(width)], [])
+            chunk = Chunk([[] for _ in range(width)], [], [])
     if chunk.columns[0]:
         yield chunk
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.cache import cached
-from datamodules.core.errors import DataError, listed, refuse
+from datamodules.core.errors import DataError, listed, many, refuse
 from datamodules.core.labels import (
     LabelKind,
     check_kind_of,
@@ -122,7 +122,7 @@ class Classes(NamedTuple):
 def classes(
     corpus: Corpus,
     names: Sequence[str] | None,
-    source: SplitSource,
+    sources: Sequence[SplitSource],
     *,
     kind: LabelKind | None = None,
     separator: str | None = None,
@@ -133,7 +133,7 @@ def classes(
     Args:
         corpus: The labels, of the training texts first.
         names: The classes in the order of their numbers, if they are known.
-        source: Where the training texts come from.
+        sources: Where the texts come from, those to train on from the first.
         kind: Whether a text may have several labels; by default what they show.
         separator: What parts several labels of a value; by default what they show, unless it is
             known that there is one each.
@@ -142,6 +142,7 @@ def classes(
     Raises:
         UserError: If the labels are no classes, or are not among the names.
     """
+    source = sources[0]
     columns, where = source.layout.label_columns, source.name
     counts = np.bincount(corpus.codes[: corpus.sizes[0]], minlength=len(corpus.values))
     seen: dict[Label, int] = {
@@ -155,13 +156,9 @@ def classes(
         return parts(value, separator) if isinstance(value, str) else value
 
     most = max(len(labels_of(value)) for value in seen)
-    if most == 1 and len(columns) == 1 and () in seen and kind is None:
-        row = int(np.argmax(corpus.codes == corpus.values.index(())))
-        raise DataError(
-            f"{seen[()]} rows of {where} have no label in column {columns[0]!r}, row {row + 1} for "
-            "one; fill them, or set label_kind: multilabel"
-        )
-    several = most > 1 or () in seen
+    several = most > 1 or (len(columns) > 1 and () in seen)
+    if not several and kind != "multilabel" and len(columns) == 1 and () in corpus.values:
+        raise _unlabelled(corpus, sources, kind)
     check_kind_of(kind, where, several=several)
     several = several or kind == "multilabel"
     held = in_order(name for value in seen for name in labels_of(value))
@@ -190,6 +187,21 @@ def classes(
         if -1 in numbers:
             own_row[:] = -1
     return Classes(known, table, separator)
+
+
+def _unlabelled(
+    corpus: Corpus, sources: Sequence[SplitSource], kind: LabelKind | None
+) -> DataError:
+    """Return the error to raise where a text has one label and some rows have none."""
+    chunks = chain.from_iterable(source.chunks() for source in sources)
+    first = next(chunk.unlabelled[0] for chunk in chunks if chunk.unlabelled)
+    others = int((corpus.codes == corpus.values.index(())).sum()) - 1
+    remedy = "fill it or remove the row"
+    if others:
+        first += f", and in {many(others, 'other row')}"
+        remedy = "fill them or remove the rows"
+    unless = ", or set label_kind: multilabel" if kind is None else ""
+    return DataError(f"{first}; {remedy}{unless}")
 
 
 def _check_classes(found: Sequence[str], where: str, *, one_will_do: bool) -> None:

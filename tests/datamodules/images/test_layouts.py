@@ -4,6 +4,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -349,8 +350,15 @@ GOOD = [f"{name},{'xy'[n % 2]}" for n, name in enumerate(NAMES)]
         ("file", NAMES, {}, "has one column, 'file', where names and labels need two; add"),
         ("file,kind", [f"{name},{n}" for n, name in enumerate(NAMES)], {"label_column": "kind"},
          "'kind' of .* has another label for each of its 12 images, more classes than can"),
-        ("file,kind", [*GOOD[:-1], "11.png,"], {}, "no column that could be the label"),
-        ("file,label", [*GOOD[:-1], "11.png,"], {}, "'label' .* has 1 missing value, the first"),
+        ("file,kind", [*GOOD[:-1], "11.png,"], {}, "'kind' .* has 1 missing value, the first"),
+        ("file,kind", [f"{name}," for name in NAMES],
+         {"label_kind": "multilabel", "label_column": "kind"}, "'kind' .* has 12 missing values,"),
+        ("file,kind", [f"{name},{n}" for n, name in enumerate(NAMES)], {},
+         "no column that could be the label"),
+        ("file,label", [*GOOD[:-1], "11.png,"], {},
+         r"'label' .* has 1 missing value, the first in line 13; .*, or set label_kind: multilabel"),
+        ("file,label", [*GOOD[:-1], "11.png,"], {"label_kind": "multiclass"},
+         r"'label' .* has 1 missing value, the first in line 13; fill or remove such rows$"),
         ("file,kind", ["other/1.png,x", "other/2.png,y"], {}, "no column that names the images of"),
         ("file,kind", [*GOOD, "00.png,y"], {}, "gives '00.png' two labels, 'x' and 'y'; keep one"),
         ("file,kind", GOOD, {"label_column": "kin"}, "label_column is 'kin'; .*mean 'kind'"),
@@ -370,6 +378,30 @@ def test_tables_that_are_refused(tmp_path, header, rows, options, words) -> None
     images(tmp_path / "data")
     table(tmp_path / "data" / "t.csv", header, rows)
     _refused(tmp_path / "data", words, **options)
+
+
+@pytest.mark.parametrize(
+    ("last", "options"),
+    [("new|old", {}), ("new", {"label_kind": "multilabel"})],
+    ids=["guessed", "given"],
+)
+def test_an_empty_value_is_none_of_several_labels(
+    tmp_path: Path, last: str, options: dict[str, Any]
+) -> None:
+    images(tmp_path / "data")
+    labels = [last, *(["", "new", "old"][n % 3] for n in range(1, len(NAMES)))]
+    rows = [f"{name},{label}" for name, label in zip(NAMES, labels, strict=True)]
+    table(tmp_path / "data" / "t.csv", "file,label", rows)
+    data = ImageFolder(str(tmp_path / "data"), image_size=4, **options)
+    data.setup()
+    assert (data.label_kind, data.class_names) == ("multilabel", ["new", "old"])
+    of_name = dict(zip(NAMES, labels, strict=True))
+    for split in ("train", "val", "test"):
+        part = data.split(split)
+        batch = part.__getitems__(list(range(len(part))))
+        for number, label in zip(batch.index.tolist(), batch.label.tolist(), strict=True):
+            own = of_name[Path(data.names[number]).name]
+            assert label == [int(name in own) for name in ("new", "old")]
 
 
 def test_a_name_that_two_files_have_is_refused(tmp_path: Path) -> None:

@@ -208,7 +208,9 @@ def test_columns_of_zeros_alone(tmp_path: Path) -> None:
 def test_a_list_without_a_label(tmp_path: Path) -> None:
     rows = [{"text": f"text {n}", "label": [] if n == 5 else [n % 2]} for n in range(12)]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    message = r"1 rows? of '.*' ha(s|ve) no label in column 'label', row 6 for one; fill them, or "
+    message = (
+        r"column 'label' of '.*t\.jsonl' is empty in line 6; fill it or remove the row, or set "
+    )
     with pytest.raises(UserError, match=message):
         TextClassification(str(tmp_path / "t.jsonl"), tokenizer="char")
     data = TextClassification(str(tmp_path / "t.jsonl"), tokenizer="char", label_kind="multilabel")
@@ -217,6 +219,53 @@ def test_a_list_without_a_label(tmp_path: Path) -> None:
         sum(split.labels[split.rows].sum() for split in map(data.split, ("train", "val", "test")))
         == 11
     )
+
+
+def without_labels(folder: Path, name: str, last: str) -> str:
+    """Write 24 texts of which each third has no label, and one has all those of ``last``."""
+    words = ["", "new", "old"]
+    rows = [f"text {n},{words[n % 3] if n else last}" for n in range(24)]
+    (folder / name).write_text("\n".join(["text,tags", *rows]))
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("last", "options"),
+    [("new|old", {}), ("new", {"label_kind": "multilabel"})],
+    ids=["guessed", "given"],
+)
+def test_an_empty_value_is_none_of_several_labels(
+    tmp_path: Path, last: str, options: dict[str, Any]
+) -> None:
+    data = TextClassification(without_labels(tmp_path, "t.csv", last), tokenizer="char", **options)
+    data.setup()
+    assert (data.label_kind, data.class_names) == ("multilabel", ["new", "old"])
+    for split in ("train", "val", "test"):
+        part = data.split(split)
+        batch = part.__getitems__(list(range(len(part))))
+        for number, label in zip(batch.index.tolist(), batch.label.tolist(), strict=True):
+            own = last if number == 0 else ["", "new", "old"][number % 3]
+            assert label == [int(name in own) for name in ("new", "old")]
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [({}, ", or set label_kind: multilabel"), ({"label_kind": "multiclass"}, "$")],
+    ids=["guessed", "given"],
+)
+def test_an_empty_value_is_refused_where_a_text_has_one_label(
+    tmp_path: Path, options: dict[str, Any], remedy: str
+) -> None:
+    words = r"column 'tags' of '.*t\.csv' is empty in line 5, and in 6 other rows; fill them or "
+    with pytest.raises(UserError, match=f"{words}remove the rows{remedy}"):
+        TextClassification(without_labels(tmp_path, "t.csv", "new"), **options)
+
+
+def test_an_empty_value_of_the_test_split_is_refused_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,tags\na,new\nb,old\nc,new\nd,old\n")
+    (tmp_path / "test.csv").write_text("text,tags\ne,new\nf,\n")
+    with pytest.raises(UserError, match=r"column 'tags' of '.*test\.csv' is empty in line 3; fill"):
+        TextClassification(str(tmp_path), tokenizer="char")
 
 
 def test_a_test_set_of_one_class_will_do_for_a_net_of_two(tmp_path: Path) -> None:
