@@ -286,7 +286,10 @@ def _by_ending(root: Path, files: Sequence[Path]) -> dict[str, list[int]]:
 
 
 def _may_be_labels(values: Sequence[str | None]) -> bool:
-    """Return whether a column has two values at least, most of which come more than once."""
+    """Return whether a column has two values at least, most of which come more than once.
+
+    Rows without a value may be those of none of several labels.
+    """
     known = [value for value in values if value is not None]
     different = len(set(known))
     numbers = all(_is_fraction(value) for value in known)

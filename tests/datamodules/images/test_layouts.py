@@ -356,7 +356,7 @@ GOOD = [f"{name},{'xy'[n % 2]}" for n, name in enumerate(NAMES)]
         ("file,kind", [f"{name},{n}" for n, name in enumerate(NAMES)], {},
          "no column that could be the label"),
         ("file,label", [*GOOD[:-1], "11.png,"], {},
-         r"'label' .* has 1 missing value, the first in line 13; .*, or set label_kind: multilabel"),
+         r"'label' .* has 1 missing value, the first in line 13; .*, or set label_kind: multilab"),
         ("file,label", [*GOOD[:-1], "11.png,"], {"label_kind": "multiclass"},
          r"'label' .* has 1 missing value, the first in line 13; fill or remove such rows$"),
         ("file,kind", ["other/1.png,x", "other/2.png,y"], {}, "no column that names the images of"),
