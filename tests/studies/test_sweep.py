@@ -114,6 +114,19 @@ def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(zoo) -> None:
 
 
 @pytest.mark.slow
+def test_what_failed_in_mid_training_is_tried_again_from_the_start(zoo) -> None:
+    write(vary={"model.lr": [1e30]}, seeds=[0])
+    words = "sweep mine --model.optimizer sgd --checkpoint.every_n_train_steps 1"
+    assert zoo(words).code == 1
+    assert [*Path("runs/mine").glob("lr=*/checkpoints/last.ckpt")]
+    again = zoo(f"{words} --retry")
+    assert again.code == 1
+    assert "run in" in again.out
+    assert "goes on" not in again.out
+    assert len(list(Path("runs/mine").glob("lr=*"))) == 2
+
+
+@pytest.mark.slow
 def test_a_search_tests_its_winner_once(zoo) -> None:
     write(
         vary={"model.lr": {"log_uniform": [0.001, 0.1]}},
@@ -146,6 +159,8 @@ def test_what_is_wrong_is_told_before_anything_is_written(refused) -> None:
     refused("sweep mine --trainer.max_epoch 3", "did you mean --trainer.max_epochs?")
     refused("sweep mine --storage sqlite:///no/such/file.db", "--storage", "a folder that is there")
     refused("sweep mine --config unheard_of", "unheard_of")
+    refused("sweep nofile.yaml", "no study 'nofile.yaml'", "`zoo list studies`")
+    refused("sweep hubr", "no study 'hubr'", "(did you mean 'huber'?)")
     refused("sweep mine --trainer.max_epochs 1 two", "start with two dashes, unlike 'two'")
     refused("sweep --config mine --trainer.max_epoch 3", "did you mean --trainer.max_epochs?")
 

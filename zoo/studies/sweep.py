@@ -7,13 +7,13 @@ import os
 from itertools import takewhile
 from pathlib import Path
 
-from datamodules.core.errors import refuse
+from datamodules.core.errors import did_you_mean, refuse
 from datamodules.core.files import nearby
-from zoo.catalog.contents import STUDIES, recipes_folder
+from zoo.catalog.contents import STUDIES, recipes_folder, study_names
 from zoo.cli.config import read_flag, read_layer, read_yaml, value_of
 from zoo.cli.request import DEFAULTS, find_recipe
 from zoo.cli.verb_parser import VerbParser
-from zoo.errors import UserError
+from zoo.errors import OptionError, UserError
 from zoo.studies.script import run_script, with_flags
 from zoo.studies.tables import read_table, text_table
 
@@ -104,7 +104,19 @@ def find_study(name: str) -> Path:
     """
     packaged = recipes_folder() / STUDIES / f"{name.removesuffix('.yaml')}.yaml"
     own = any(os.path.isfile(each) for each in (name, f"{name}.yaml"))
-    return packaged if not own and os.path.isfile(packaged) else find_recipe(name)
+    if not own and os.path.isfile(packaged):
+        return packaged
+    try:
+        return find_recipe(name)
+    except OptionError as error:
+        if os.path.exists(name):
+            raise
+        known = [each.rpartition("/")[2] for each in study_names()]
+        known += [file.stem for file in Path().glob("*.yaml")]
+        hint = did_you_mean(name, known) or "; `zoo list studies` shows those at hand"
+        raise UserError(
+            f"there is no study {name!r}; give a file or a packaged one{hint}"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:

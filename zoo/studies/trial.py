@@ -95,6 +95,9 @@ class Runner:
         """Train, or go on with a training; return the sentence of what ended it in error."""
         more: list[str] = []
         path = self._folder_of(trial)
+        if trial.user_attrs.get("error"):  # it is tried again: where it failed it would once more
+            path = None
+            trial.set_user_attr("error", None)
         if path is not None and summary_of(path) is not None:
             return None  # it was killed after its end
         if path is not None and (last := path / "checkpoints" / "last.ckpt").is_file():
