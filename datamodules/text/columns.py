@@ -81,6 +81,9 @@ class Layout:
                 "two; add the other, or set delimiter to what stands between them"
             )
         texts, label = self.text_columns, self.label_column
+        for column, option in self.wanted().items():
+            if column not in columns:
+                raise no_column(option, column, source, columns)
         given = {composed(name) for name in (*texts, *self.label_columns)}
         free = [name for name in named if composed(name) not in given]
         if label == "":
@@ -95,11 +98,7 @@ class Layout:
                 texts = ("text",)
             else:
                 texts = (_guess("text_column", free, free, _is_text_name, source),)
-        layout = replace(self, text_columns=texts, label_column=label)
-        for column, option in layout.wanted().items():
-            if column not in columns:
-                raise no_column(option, column, source, columns)
-        return layout
+        return replace(self, text_columns=texts, label_column=label)
 
 
 def _is_text_name(column: str) -> bool:

@@ -221,6 +221,16 @@ def test_a_list_without_a_label(tmp_path: Path) -> None:
     )
 
 
+def test_a_column_given_wrong_is_named_before_one_that_is_not_given(tmp_path: Path) -> None:
+    rows = "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(12))
+    (tmp_path / "t.csv").write_text(f"Satz,Etiketten\n{rows}")
+    path = str(tmp_path / "t.csv")
+    with pytest.raises(UserError, match=r"text_column is 'satz'; .*did you mean 'Satz'"):
+        TextClassification(path, tokenizer="char", text_column="satz")
+    data = TextClassification(path, tokenizer="char", text_column="Satz")
+    assert data.class_names == ["a", "b"]  # the labels are the other column
+
+
 def without_labels(folder: Path, name: str, last: str) -> str:
     """Write 24 texts of which each third has no label, and one has all those of ``last``."""
     words = ["", "new", "old"]
