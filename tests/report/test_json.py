@@ -59,8 +59,8 @@ def test_rows_of_all_kinds(tmp_path: Path) -> None:
     assert rows("input,mask,share(a (b))\nx,masks/x.png,0.25\n") == [
         {"input": "x", "mask": "masks/x.png", "shares": {"a (b)": 0.25}}
     ]
-    assert rows("input,prediction,probability,p(0)\nx,3,,0.25\n") == [
-        {"input": "x", "prediction": "3", "probability": "", "probabilities": {"0": 0.25}}
+    assert rows("input,prediction,probability,p(0)\nx,3,0.75,0.25\n") == [
+        {"input": "x", "prediction": "3", "probability": 0.75, "probabilities": {"0": 0.25}}
     ]
 
 

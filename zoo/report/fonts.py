@@ -82,7 +82,9 @@ class Fonts:
                     text.set_fontfamily(["DejaVu Sans", *self.families])
                 figure.savefig(path, dpi=DPI)
         if unknown := new & lacking:
-            print(f"zoo: {boxes(unknown)}", file=sys.stderr)
+            drawn = dict.fromkeys(map(ord, "".join(t.get_text() for t in figure.findobj(Text))))
+            read = [letter for letter in drawn if letter in unknown]  # as they are read
+            print(f"zoo: {boxes(read or sorted(unknown))}", file=sys.stderr)
         return True
 
 
@@ -111,13 +113,13 @@ def family_with(letters: set[int]) -> str | None:
     return family
 
 
-def boxes(letters: set[int]) -> str:
-    """Return a sentence about letters that no font has.
+def boxes(letters: Sequence[int]) -> str:
+    """Return a sentence about letters that no font has, in the order in which they are read.
 
-    >>> boxes({0xD55C, 0xAE00})
-    'no installed font has 글한: boxes stand for it in pictures; the package fonts-noto-cjk has one'
+    >>> boxes([0xD55C, 0xAE00])
+    'no installed font has 한글: boxes stand for it in pictures; the package fonts-noto-cjk has one'
     """
-    shown = "".join(map(chr, sorted(letters)[:8])) + (" ..." if len(letters) > 8 else "")
+    shown = "".join(map(chr, letters[:8])) + (" ..." if len(letters) > 8 else "")
     packages = sorted({_package(letter) for letter in letters})
     have = "has one" if len(packages) == 1 else "have some"
     return (

@@ -36,9 +36,9 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
     """Print what was predicted for each input and write ``predictions.csv``.
 
     The file has a row for each input: its name and, from a classifier, the class, its probability
-    and the probability of every class (of several labels, those above one half); from a regressor
-    the number; from a segmenter each class's share of the pixels and the mask's file in the folder
-    ``masks``, whose pixels hold the classes' numbers.
+    and the probability of every class (of several labels those above one half, and all
+    probabilities); from a regressor the number; from a segmenter each class's share of the pixels
+    and the mask's file in the folder ``masks``, whose pixels hold the classes' numbers.
 
     Returns:
         Which inputs could not be read, and so have no row.
@@ -94,18 +94,19 @@ _Table = tuple[list[str], list[list[str]], list[str]]
 
 
 def _class_rows(probabilities: list[torch.Tensor], classes: list[str], *, several: bool) -> _Table:
-    columns = ["prediction", "probability", *(f"p({name})" for name in classes)]
+    columns = ["prediction", *([] if several else ["probability"])]
+    columns += [f"p({name})" for name in classes]
     rows, lines = [], []
     for values in (row.tolist() for row in probabilities):
         top = max(values)
-        label, shown = classes[values.index(top)], f"{top:.6f}"
+        own = [classes[values.index(top)], f"{top:.6f}"]
         if several:  # all labels that are more likely there than not
             there = [(name, p) for name, p in zip(classes, values, strict=True) if p > 0.5]
-            label, shown = "; ".join(name for name, _ in there), ""
+            own = ["; ".join(name for name, _ in there)]
             lines.append("  ".join(f"{name} {p:.4f}" for name, p in there) or "none")
         else:
-            lines.append(f"{label}  {top:.4f}")
-        rows.append([label, shown, *(f"{value:.6f}" for value in values)])
+            lines.append(f"{own[0]}  {top:.4f}")
+        rows.append([*own, *(f"{value:.6f}" for value in values)])
     return columns, rows, lines
 
 
