@@ -175,7 +175,7 @@ def opened(file: Path | bytes, use: "Callable[[Image], Result]", name: str | Non
     Raises:
         DataError: If it cannot be read or has several pages, naming it.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = name if name is not None else str(file)
     try:
@@ -196,7 +196,10 @@ def opened(file: Path | bytes, use: "Callable[[Image], Result]", name: str | Non
     # Whatever else goes wrong in a decoder is a fault of the file: they raise OSError, SyntaxError,
     # ValueError, EOFError, struct.error and zlib.error.
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        own = error.strerror if isinstance(error, OSError) else None  # without the path
+        reason = own or str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it begins as no image does"
         raise DataError(
             f"{name!r} cannot be read as an image ({reason}); mend or remove it"
         ) from None

@@ -67,6 +67,7 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
         self.group_column = group_column
         self.delimiter = delimiter
         self._groups: Groups | None = None
+        self._told: set[str] = set()
 
     @property
     def names(self) -> list[str]:
@@ -96,21 +97,21 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
         return root
 
     def _report_broken(self, whys: Sequence[str], count: int, place: str = "") -> None:
-        """Refuse, or warn of, files that cannot be read.
+        """Refuse, or warn once of, files that cannot be read.
 
         Args:
-            whys: What is wrong with each, the first one first.
+            whys: What is wrong with each, and what would do after a semicolon, the first one first.
             count: How many files there are.
             place: Where, for a warning.
         """
         if not self.skip_broken:
             others = f" ({len(whys) - 1} more cannot be read either)" if len(whys) > 1 else ""
             raise DataError(f"{whys[0]}{others}, or leave such images out by skip_broken: true")
-        warnings.warn(
-            f"skip_broken: left out {len(whys)} of {count} images{place}, the first being "
-            f"{whys[0]}",
-            stacklevel=2,
-        )
+        fault, first = whys[0].rpartition("; ")[0], ", the first" if len(whys) > 1 else ""
+        told = f"skip_broken: left out {len(whys)} of {count} images{place}{first}: {fault}"
+        if told not in self._told:
+            self._told.add(told)
+            warnings.warn(told, stacklevel=2)
 
     def _look_up_groups(self, files: Sequence[Path], given: Mapping[str, Rows]) -> None:
         """Look up whose each file is; no one's may stand in two of the splits with folders."""

@@ -1,5 +1,6 @@
 """Your own images: in a folder per class, or in a folder with a table of labels."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,16 @@ class _Part:
     files: list[Path]
     folders: list[Path]
     labels: Rows
+
+
+def _counted(number: int, reason: str) -> str:
+    """Return how many files or folders are passed over, in words.
+
+    >>> _counted(2, "other files"), _counted(1, "links to nothing")
+    ('2 other files', '1 link to nothing')
+    """
+    one = re.sub("(file|folder|link|image)s", r"\1", reason, count=1)
+    return f"{number:,} {one if number == 1 else reason}"
 
 
 class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
@@ -323,7 +334,7 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
     def _facts(self) -> list[Fact]:
         listing = self.listing
         counts = {why: listing.skipped[why] for why in sorted(listing.skipped)}
-        passed_over = ", ".join(f"{count:,} {why}" for why, count in counts.items())
+        passed_over = ", ".join(_counted(count, why) for why, count in counts.items())
         return [
             *super()._facts(),
             Fact("labels", listing.labelled_by, {"by": listing.labelled_by}),

@@ -78,7 +78,8 @@ class ImageInputs(PreparedImages):
     be read, or is not there, is passed over, and named in ``broken``.
 
     Args:
-        inputs: Files and folders; of a folder all images at any depth, hidden ones apart.
+        inputs: Files and folders; of a folder all images at any depth, hidden ones apart. A file
+            counts once, however often it is named.
         class_names: The classes that the net tells apart.
         image_size: Height and width in pixels that the net expects, a number for both or
             ``[H, W]``.
@@ -137,7 +138,11 @@ class ImageInputs(PreparedImages):
         if not names:
             places = ", ".join(map(repr, self.inputs)) or "an empty list"
             raise DataError(f"no image found in {places}; give image files or folders")
-        return names
+        # one that is named, and lies in a named folder too, is one
+        found: dict[str, str] = {}
+        for name in names:
+            found.setdefault(os.path.abspath(name), name)
+        return [*found.values()]
 
     def _read(self, path: Path) -> npt.NDArray[np.uint8]:
         return read_image(

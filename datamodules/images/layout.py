@@ -112,11 +112,28 @@ def list_folder(
     inner = _unwrapped(root)
     splits = split_folders(inner)
     table = labels if labels is not None else _own_table(inner, splits)
+    _count_in(_around(root, inner), skipped, beside)
     if table is not None:
         listing = _by_table(inner, table, columns, class_names, skipped, beside)
     else:
-        listing = _by_folders(inner, splits, class_names, skipped)
+        listing = _by_folders(inner, splits, class_names, skipped, beside)
     return listing
+
+
+def _around(root: Path, inner: Path) -> list[Path]:
+    """Return the folders from one to another in it, without that."""
+    return [folder for folder in inner.parents if folder == root or root in folder.parents]
+
+
+def _count_in(folders: Collection[Path], skipped: Counter[str], beside: Collection[Path]) -> None:
+    """Count what is passed over in folders themselves, of which the folders in them are read."""
+    read = {used.resolve() for used in beside}
+    for path in (path for folder in folders for path in folder.iterdir()):
+        reason = skipped_reason(path)
+        if reason is None and path.is_file():
+            reason = "images beside the folders"
+        if reason is not None and path.resolve() not in read:
+            skipped[reason] += 1
 
 
 def folders_in(root: Path) -> dict[str, Path]:
@@ -185,15 +202,20 @@ def _own_table(root: Path, splits: Mapping[str, Path]) -> Path | None:
 
 
 def _by_folders(
-    root: Path, splits: dict[str, Path], class_names: ClassNames | None, skipped: Counter[str]
+    root: Path,
+    splits: dict[str, Path],
+    class_names: ClassNames | None,
+    skipped: Counter[str],
+    beside: Collection[Path],
 ) -> Listing:
-    beside = folders_in(root).items()
-    others = {name: folder for name, folder in beside if folder not in splits.values()}
+    inside = folders_in(root).items()
+    others = {name: folder for name, folder in inside if folder not in splits.values()}
     if "train" not in splits and others:
         _check_no_train(root, splits, others)
         splits = {}  # classes of such names
     elif splits and others:
         skipped["folders beside the splits"] += len(others)
+    _count_in({root, *splits.values()}, skipped, beside)
     base = splits.get("train", root)
     if splits and "train" not in splits:
         base = next(iter(splits.values()))

@@ -39,7 +39,7 @@ def test_predict_goes_on_past_broken_files(
     zoo: Callable[[str], Any], tmp_path: Path, checkpoint: Path
 ) -> None:
     draw(tmp_path / "images", 6, broken=(1, 4))
-    inputs = "images nowhere.png"
+    inputs = "images nowhere.png images/1.png images/../images/2.png"
     ended = zoo(f"predict --ckpt_path {checkpoint} --inputs {inputs} --trainer.accelerator cpu")
     assert ended.code == 1
     (run,) = Path("runs/predict").iterdir()
@@ -106,6 +106,16 @@ def test_outcomes_of_several_labels(tmp_path: Path) -> None:
     assert [list(row.values()) for row in rows(tmp_path)] == [
         ["0", "cat; dog", "cat", "0.750000", "0.250000"],
         ["1", "", "dog", "0.125000", "0.875000"],
+    ]
+
+
+def test_predictions_of_several_labels_have_no_one_probability(tmp_path: Path) -> None:
+    data = SimpleNamespace(class_names=["a", "b"], label_kind="multilabel")
+    batch = {"probabilities": torch.tensor([[0.75, 0.5625], [0.25, 0.125]])}
+    write_predictions(RunFolder(tmp_path), [batch], data)
+    assert rows(tmp_path) == [
+        {"input": "0", "prediction": "a; b", "p(a)": "0.750000", "p(b)": "0.562500"},
+        {"input": "1", "prediction": "", "p(a)": "0.250000", "p(b)": "0.125000"},
     ]
 
 
