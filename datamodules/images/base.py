@@ -20,7 +20,7 @@ from datamodules.images.augment import Augmentation, ResidentImages
 from datamodules.images.dataset import ArrayImages, ImageBatch, ResidentBatch, to_channels
 from datamodules.images.geometry import Geometry
 from datamodules.images.prepared import PreparedImages, float_rows
-from datamodules.images.sizes import images_fact
+from datamodules.images.sizes import NO_HEADS, Heads, images_fact
 from datamodules.images.transforms import SeededTransforms, policy_of
 
 if TYPE_CHECKING:
@@ -186,14 +186,15 @@ class SplitImages(SplitDataModule[MeasuredT], PreparedImages):
     #: What becomes of images of another size than ``image_size``.
     _brought: ClassVar[str] = "brought to"
 
-    def _sides(self) -> Rows:
-        """Return height and width of some images as they are, (N, 2); none if all are alike."""
-        return np.zeros((0, 2), dtype=np.int64)
+    def _heads(self) -> Heads:
+        """Return what some images are as files; none if all are alike."""
+        return NO_HEADS
 
     def _facts(self) -> list[Fact]:
-        sides = self._sides()
-        count = max(sum(map(len, self._splits.values())), len(sides))
-        fact = images_fact(self.image_size, self.in_channels, sides, count, self._brought)
+        heads = self._heads()
+        count = max(sum(map(len, self._splits.values())), len(heads.sides))
+        channels = self.in_channels, self.own_channels
+        fact = images_fact(self.image_size, *channels, heads, count, self._brought)
         return [fact, *super()._facts()]
 
     def _classes(self, split: Split) -> dict[str, int] | None:

@@ -15,7 +15,7 @@ from datamodules.core.splits import Keys, name_keys
 from datamodules.images.decode import check_window
 from datamodules.images.groups import Groups
 from datamodules.images.prepared import PreparedImages
-from datamodules.images.sizes import sides_of_files
+from datamodules.images.sizes import Heads, heads_of_files
 
 Rows = npt.NDArray[np.int64]
 
@@ -83,8 +83,8 @@ class FolderDataModule(DrawnSplits[DatasetT], EveryClass[DatasetT], PreparedImag
     def _source_name(self) -> str:
         return self.root
 
-    def _sides(self) -> Rows:
-        return sides_of_files(self.names)
+    def _heads(self) -> Heads:
+        return heads_of_files(self.names)
 
     def _given_by(self, split: Split) -> str:
         return f"folder {split}"

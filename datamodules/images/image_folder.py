@@ -82,7 +82,8 @@ class ImageFolder(FolderDataModule[ArrayImages], ImageDataModule):
         resize: How an image of another shape is brought to it: its shorter side is resized and the
             middle of the longer one kept (``crop``), its longer side is and black bars are put
             beside it (``pad``), or it is stretched (``squash``).
-        in_channels: 1 for grey, 3 for colour.
+        in_channels: What files are read as: 1 for grey, 3 for colour. Set this to what they are,
+            and ``channels`` where the net takes the other, as a pretrained one does.
         class_names: The classes in the order of their numbers; by default the folders' names,
             or the labels, sorted.
         labels: A csv or xlsx file with each image's name and label or labels; by default the only

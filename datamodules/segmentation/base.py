@@ -18,6 +18,7 @@ from datamodules.core.randomness import REPEAT, permutation
 from datamodules.core.sampling import PositionedLoader
 from datamodules.images.base import SplitImages
 from datamodules.images.prepared import PreparedImages, float_rows
+from datamodules.images.sizes import Heads
 from datamodules.segmentation.dataset import (
     CropBatches,
     MaskBatch,
@@ -178,8 +179,9 @@ class SegmentationDataModule(SplitImages[MaskedImages], PreparedMasks):
 
     _brought = "training crops"
 
-    def _sides(self) -> Rows:
-        return np.concatenate([dataset.sides for dataset in self._splits.values()])
+    def _heads(self) -> Heads:
+        sides = np.concatenate([dataset.sides for dataset in self._splits.values()])
+        return Heads(sides, are_grey=False)
 
     def _part(self, stage: Stage, dataset: MaskedImages) -> Part:
         no_labels = np.zeros(len(dataset), dtype=np.int64)

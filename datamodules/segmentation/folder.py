@@ -52,7 +52,8 @@ class SegmentationFolder(FolderDataModule[MaskedImages], SegmentationDataModule)
         root: The folder.
         image_size: Pixels of the random part that training crops from an image, a side or
             ``[H, W]``.
-        in_channels: 1 for grey, 3 for colour.
+        in_channels: What files are read as: 1 for grey, 3 for colour. Set this to what they are,
+            and ``channels`` where the net takes the other, as a pretrained one does.
         class_names: The classes in the order of their numbers; by default background and
             foreground.
         ignore_value: The value in a mask that means: no class. Often 255 where there are more

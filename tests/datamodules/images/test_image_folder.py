@@ -205,6 +205,27 @@ def test_class_that_a_split_lacks(root, tmp_path) -> None:
         build(split, skip_broken=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "colour"),
+    [
+        ({}, "grey, read as colour (in_channels 1 keeps them grey)"),
+        ({"in_channels": 1}, "grey"),
+        ({"in_channels": 1, "channels": 3}, "colour"),
+    ],
+    ids=["read as colour", "read as grey", "grey for a net of colours"],
+)
+def test_grey_files_read_as_colour_are_told(tmp_path, options, colour) -> None:
+    for name in ("cat", "dog"):
+        for number in range(9):
+            save(
+                tmp_path / "grey" / name / f"{number}.png", np.full((8, 8), number, dtype=np.uint8)
+            )
+    told = build(tmp_path / "grey", **options).describe().facts[0].text
+    assert told.split(", ", 1)[1] == colour
+    save(tmp_path / "grey" / "cat" / "0.png", np.zeros((8, 8, 3), dtype=np.uint8))
+    assert "read as" not in build(tmp_path / "grey", **options).describe().facts[0].text
+
+
 def test_second_run_decodes_nothing(root, monkeypatch) -> None:
     calls = []
 
