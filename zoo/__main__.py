@@ -70,8 +70,8 @@ def _shown(sentence: str, most: int = 800) -> str:
 def entry() -> None:
     """Run the console script; where nobody reads on (``zoo list | head``), it ends without a word.
 
-    As a program does that the signal of a closed pipe ends, with 128 + 13. Ctrl-C before a verb
-    listens for it, while libraries are loaded, ends it with 128 + 2.
+    As a program does that the signal of a closed pipe ends, with 128 + 13. Ctrl-C where no run
+    listens for it, while libraries are loaded, say, ends it with 128 + 2.
     """
     code = 0
     try:
@@ -80,7 +80,7 @@ def entry() -> None:
         finally:  # also of --help, which exits by itself
             sys.stdout.flush()
     except KeyboardInterrupt:
-        print("zoo: stopped before anything began", file=sys.stderr)
+        print("zoo: stopped", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         try:

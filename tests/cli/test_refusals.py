@@ -206,7 +206,7 @@ def test_ctrl_c_while_libraries_are_loaded_is_no_traceback() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 130
-    assert ended.stderr == "zoo: stopped before anything began\n"
+    assert ended.stderr == "zoo: stopped\n"
 
 
 # -------------------------------------------------------------------------------- loggers

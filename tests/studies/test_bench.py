@@ -19,6 +19,7 @@ from datamodules.text.dataset import TextBatch
 from zoo.callbacks.average import WeightAverage
 from zoo.cli.request import take_apart
 from zoo.errors import OptionError
+from zoo.run.signals import stop
 from zoo.studies import bench_run
 from zoo.studies.bench import against
 from zoo.studies.bench_clock import PARTS, DeviceTimer, StepClock, Window, WindowOver, tokens_of
@@ -426,6 +427,7 @@ def test_the_study_of_step_time_is_of_its_recipes_and_sizes(zoo: Zoo, brief: Non
     options = ["recipes=[mlp,resnet]", "batch_sizes=[4,2]", "repeats=1"]
     ended = zoo(["sweep", "studies/step_time", *(f"--options.{each}" for each in options)])
     assert ended.code == 0
+    assert not stop.is_listening  # else a signal that is another's would stop the next run
     rows: Any = read_table(Path("runs/step_time/table.csv"))
     found = [(row["recipe"], row["batch"]) for row in rows]
     assert found == [("mlp", 2), ("resnet", 2), ("mlp", 4), ("resnet", 4)]

@@ -70,9 +70,10 @@ class _Unsaved(Checkpoints):
     def on_exception(
         self, trainer: L.Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Go on listening where only a window is over."""
+        """Go on listening where only a window is over, unless no command line listens."""
         if isinstance(exception, WindowOver):
             stop.graceful = False
+            self.teardown(trainer, pl_module, "fit")
         else:
             super().on_exception(trainer, pl_module, exception)
 
