@@ -76,19 +76,13 @@ def run_verb(argv: list[str]) -> int:
             print(text)
             return 0
     check_early(request)
-    if not request.as_json:
+
+    def work() -> int:
         from zoo.cli.verbs import run
 
         return run(request)
-    from zoo.report.json_output import output_aside, print_document
 
-    with output_aside():
-        from zoo.cli.verbs import run
-
-        code = run(request)
-    if request.document is not None:
-        print_document(request.document)
-    return code
+    return request.answer(work)
 
 
 def _unknown(verb: str) -> UserError:

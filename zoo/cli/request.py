@@ -120,6 +120,22 @@ class Request:
         """
         return self.recipes if self.trains else self.recipes[self.named :]
 
+    def answer(self, work: Callable[[], int]) -> int:
+        """Do the command's work; with ``--json``, print its document alone.
+
+        Args:
+            work: Gives the exit code, and leaves the document here.
+        """
+        if not self.as_json:
+            return work()
+        from zoo.report.json_output import output_aside, print_document
+
+        with output_aside():
+            code = work()
+        if self.document is not None:
+            print_document(self.document)
+        return code
+
     @property
     def name(self) -> str:
         """The recipe's name, under which its runs are kept."""

@@ -45,15 +45,7 @@ def bench(argv: list[str]) -> int:
     sizes, repeats = sizes_of(own.batch_size), repeats_of(own.repeats)
     for each in requests.values():
         check_early(each)
-    if not request.as_json:
-        return _run(requests, sizes, repeats)
-    from zoo.report.json_output import output_aside, print_document
-
-    with output_aside():
-        code = _run(requests, sizes, repeats)
-    if request.document is not None:
-        print_document(request.document)
-    return code
+    return request.answer(lambda: _run(requests, sizes, repeats))
 
 
 def _parser() -> argparse.ArgumentParser:
