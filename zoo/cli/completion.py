@@ -62,7 +62,7 @@ def parser_of(line: str) -> argparse.ArgumentParser:
             of_verb.add_argument("--json", action="store_true")
         elif verb == "export":
             _positional(of_verb, "recipe", _or_files(recipe_names(), ("yaml",)))
-            _option(of_verb, "ckpt_path", _or_files(["last", "best"], ("ckpt",)))
+            _option(of_verb, "ckpt_path", _or_files(["last", "best"], ("ckpt", "safetensors")))
             _option(of_verb, "to", _names(["hf"]), nargs=2)
         elif verb == "results":
             _positional(of_verb, "run", FilesCompleter())
@@ -88,7 +88,7 @@ def _add_options(parser: argparse.ArgumentParser, verb: str, words: list[str]) -
     _positional(parser, "recipe", recipes)
     own: dict[str, _Completer] = {
         "config": recipes,
-        "ckpt_path": _or_files(["last", "best"], ("ckpt",)),
+        "ckpt_path": _or_files(["last", "best"], ("ckpt", "safetensors")),
         "inputs": FilesCompleter(),
     }
     for option in run_options(verb):

@@ -264,7 +264,7 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     for file in (path, Path(f"{name}.yaml")):
         if os.path.isfile(file):  # unlike Path's, also where a name is too long
-            if file.suffix == ".ckpt":
+            if file.suffix in (".ckpt", ".safetensors"):
                 raise refuse("config", name, "it is a checkpoint: give it as --ckpt_path")
             return file
     key = name.removesuffix(".yaml").removeprefix("recipes/")

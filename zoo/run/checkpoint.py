@@ -20,6 +20,7 @@ from datamodules.core.errors import OptionError, refuse
 from datamodules.core.files import replaced
 from zoo.run.names import check_local
 from zoo.run.plain import check_plain
+from zoo.run.weights_file import ForeignFileError, is_weights_file, read_weights
 
 #: How the parts of a checkpoint are named; another number where an older version misreads them.
 LAYOUT = 2
@@ -32,6 +33,8 @@ _OBJECTS = re.compile(r"unsupported (global|class)|not an allowed global|instant
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
     """Read a checkpoint as plain data; nothing in the file is ever executed.
+
+    A weights file, whose name ends in ``.safetensors``, is read as what predicts of a checkpoint.
 
     Args:
         path: A local file.
@@ -46,6 +49,8 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     """
     text = os.fspath(path)
     check_local(text)
+    if is_weights_file(text):
+        return _read_weights(text, map_location)
     try:
         structure = _check_whole(text)
         checkpoint = torch.load(text, map_location=map_location, weights_only=True)
@@ -61,6 +66,29 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise _unfit(text, f"it is no training checkpoint, as it has no 'state_dict': {_SAVED}")
     _check_layout(checkpoint, text)
+    return checkpoint
+
+
+def _read_weights(path: str, map_location: Any) -> dict[str, Any]:
+    """Read a weights file.
+
+    Raises:
+        OptionError: If it is damaged, does not say how its net is built, or is of another layout.
+    """
+    try:
+        checkpoint = read_weights(path)
+    except ForeignFileError as error:
+        raise _unfit(
+            path,
+            "it does not say how its net is built: give one that `zoo export --to safetensors` "
+            "wrote",
+        ) from error
+    except Exception as error:
+        raise _unfit(path, "it is damaged, or is no safetensors file: copy it anew") from error
+    _check_layout(checkpoint, path)
+    if isinstance(map_location, str | torch.device):
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: each.to(map_location) for name, each in state.items()}
     return checkpoint
 
 
@@ -109,7 +137,15 @@ def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
     Raises:
         OptionError: If a part is missing, as from a file with weights alone.
     """
-    needed: dict[str, type] = {"pytorch-lightning_version": str, "loops": dict}
+    if verb == "fit" and is_weights_file(path):
+        raise _unfit(
+            path,
+            "it holds weights without an optimiser's state, so no training can go on from it: give "
+            "it as --init_from",
+        )
+    needed: dict[str, type] = {"pytorch-lightning_version": str}
+    if not is_weights_file(path):
+        needed |= {"loops": dict}
     if verb == "fit":
         needed |= {"epoch": int, "global_step": int, "optimizer_states": list}
         needed |= {"lr_schedulers": list, "callbacks": dict}

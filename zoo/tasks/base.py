@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively
 from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
 from zoo.run.trust import trusting
+from zoo.run.weights_file import is_weights_file
 from zoo.tasks.meters import Meters, TrainSums, exact_type
 from zoo.tasks.net_spec import (
     HEAD_NAMES,
@@ -701,9 +703,14 @@ class Task(L.LightningModule):
             task.load_state_dict(checkpoint["state_dict"])
             task.on_load_checkpoint(checkpoint)
             return task
+        source: Any = checkpoint_path
+        if is_weights_file(checkpoint_path):  # which Lightning knows in its own form alone
+            source = io.BytesIO()
+            torch.save(read_checkpoint(checkpoint_path), source)
+            source.seek(0)
         with builders_fit_data(print), trusting(trust, str(checkpoint_path)):
             return super().load_from_checkpoint(
-                checkpoint_path, map_location=map_location, weights_only=True, **kwargs
+                source, map_location=map_location, weights_only=True, **kwargs
             )
 
 
