@@ -60,6 +60,7 @@ from zoo.run.signals import stop
 from zoo.run.threads import settle_threads
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
+from zoo.tasks.init_from import take_weights
 from zoo.tasks.net_spec import builders_fit_data
 
 import_all()
@@ -77,6 +78,7 @@ class ZooCLI(LightningCLI):
     def __init__(self, request: Request, arguments: Arguments, session: Session) -> None:
         self.request = request
         self.checkpoint = arguments.checkpoint
+        self.start = arguments.start
         self.varied = arguments.varied
         self.session = session
         super().__init__(
@@ -137,6 +139,13 @@ class ZooCLI(LightningCLI):
             default=None,
             help="A checkpoint to start from: a file, or last or best of the run begun last; "
             "for fit, last of the one that has not come to its end.",
+        )
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="A checkpoint whose weights a training starts from: all that fit by name and "
+            "shape; the last layer only where the classes are the same.",
         )
         if self.request.verb == "predict":
             parser.add_argument(
@@ -207,6 +216,10 @@ class ZooCLI(LightningCLI):
         path = self.request.ckpt_path
         self.checkpoint_io = AtomicCheckpointIO({path: self.checkpoint} if path else {})
         self.telling, self.trial = Telling(silent=self.request.quiet), Trial()
+        if self.start is not None:
+            name = str(self.request.init_from)
+            self.telling.taken = take_weights(self.model, self.start, name, self.datamodule)
+            self.start = None
         trainer = super().instantiate_trainer(
             default_root_dir=str(folder.path),
             logger=False,  # the loggers write into the folder, which is not there yet

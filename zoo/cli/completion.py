@@ -89,6 +89,7 @@ def _add_options(parser: argparse.ArgumentParser, verb: str, words: list[str]) -
     own: dict[str, _Completer] = {
         "config": recipes,
         "ckpt_path": _or_files(["last", "best"], ("ckpt", "safetensors")),
+        "init_from": FilesCompleter(("ckpt", "safetensors")),
         "inputs": FilesCompleter(),
     }
     for option in run_options(verb):

@@ -193,18 +193,19 @@ def _check_layer(path: Path, content: Layer) -> None:
                 f"recipe {str(path)!r}: {name} is {json.dumps(content[name])}; "
                 "it has to hold options, or be left out"
             )
-    if not isinstance(content.get("ckpt_path", ""), str):
-        raise UserError(
-            f"recipe {str(path)!r}: ckpt_path is {content['ckpt_path']!r}; give a file's name"
-        )
+    for name in ("ckpt_path", "init_from"):
+        if not isinstance(content.get(name, ""), str):
+            value = repr(content[name])
+            raise UserError(f"recipe {str(path)!r}: {name} is {value}; give a file's name")
 
 
 def rerunnable(recipe: Layer) -> Layer:
     """Return a resolved configuration without what a recipe may not say."""
     for name in _NOT_IN_RECIPES:
         recipe.pop(name, None)
-    if recipe.get("ckpt_path") is None:
-        recipe.pop("ckpt_path", None)
+    for name in ("ckpt_path", "init_from"):
+        if recipe.get(name) is None:
+            recipe.pop(name, None)
     # A checkpoint's: what a recipe says of it, be it null, would come before that.
     data = recipe.get("data") or {}
     data.get("init_args", {}).pop("partition", None)

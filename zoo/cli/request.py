@@ -72,6 +72,7 @@ class Request:
         flags: All other arguments.
         trust: Packages that ``--trust`` adds to those a recipe may name classes of.
         ckpt_path: As given, ``last`` and ``best`` included.
+        init_from: The weights that a training starts from, as given.
         inputs: What to predict.
         quiet: Whether the table of what was understood is left out.
         as_json: Whether the standard output is one JSON document.
@@ -86,6 +87,7 @@ class Request:
     flags: list[str] = field(default_factory=list)
     trust: list[str] = field(default_factory=list)
     ckpt_path: str | None = None
+    init_from: str | None = None
     inputs: list[str] = field(default_factory=list)
     quiet: bool = False
     as_json: bool = False
@@ -156,12 +158,14 @@ class Arguments:
         words: The layers as ``--config`` in their order, then the flags.
         sources: What a layer's text is called in a message.
         checkpoint: The checkpoint that the verb starts from.
+        start: The checkpoint whose weights a training starts from.
         varied: What differs from the recipe, in few letters.
     """
 
     words: list[str]
     sources: dict[str, str]
     checkpoint: dict[str, Any] | None
+    start: dict[str, Any] | None = None
     varied: str = ""
 
 
@@ -173,6 +177,7 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("--config", "-c", action="append", type=_not_empty, default=[])
         self.add_argument("--trust", action="append", type=_not_empty, default=[])
         self.add_argument("--ckpt_path", type=_not_empty)
+        self.add_argument("--init_from", type=_not_empty)
         self.add_argument("--inputs", action="extend", nargs="+", default=[])
         self.add_argument("--quiet", action="store_true")
         self.add_argument("--json", action="store_true")
@@ -216,6 +221,8 @@ def take_apart(argv: list[str]) -> Request:
     given, flags = _Parser().parse_known_args(words)
     if given.inputs and verb != "predict":
         raise UserError(f"option --inputs belongs to predict, not to {verb}")
+    if given.init_from and verb not in ("fit", "check", "bench"):
+        raise UserError(f"option --init_from belongs to fit, not to {verb}")
     for package in given.trust:
         _check_trusted(package)
     for flag, following in zip_longest(flags, flags[1:]):
@@ -230,6 +237,7 @@ def take_apart(argv: list[str]) -> Request:
         flags,
         trust=given.trust,
         ckpt_path=given.ckpt_path,
+        init_from=given.init_from,
         inputs=given.inputs,
         quiet=given.quiet,
         as_json=given.json,
@@ -298,13 +306,16 @@ def build_arguments(request: Request) -> Arguments:
     for layer in read:
         in_file = layer.pop("ckpt_path", None)
         request.ckpt_path = request.ckpt_path or in_file
+    _choose_start(request, read)
     recipes = read[len(read) - len(request.layered) :]
     sources = {
         json.dumps(layer): f"recipe {str(path)!r}"
         for path, layer in zip(request.layered, recipes, strict=True)
     }
     find_checkpoint(request, [defaults, *read])
-    checkpoint, layers = None, [defaults]
+    checkpoint, layers, start = None, [defaults], None
+    if request.init_from is not None and request.trains and request.ckpt_path is None:
+        start = read_start(request.init_from)
     if request.ckpt_path is not None:
         checkpoint = read_checkpoint(request.ckpt_path)
         verb = "fit" if request.trains else request.verb
@@ -321,7 +332,41 @@ def build_arguments(request: Request) -> Arguments:
     words = [word for text in texts if text is not None for word in ("--config", text)] + flags
     if request.ckpt_path is not None:
         words += ["--ckpt_path", request.ckpt_path]
-    return Arguments(words, sources, checkpoint, varied(request.layered, layers, flags))
+    if request.init_from is not None and request.trains:
+        words += ["--init_from", str(request.init_from)]
+    return Arguments(words, sources, checkpoint, start, varied(request.layered, layers, flags))
+
+
+def _choose_start(request: Request, read: list[Layer]) -> None:
+    """Take the weights to start from out of the recipes, unless the command line names some.
+
+    Raises:
+        UserError: If the command line also names a training to go on with.
+    """
+    asked = request.init_from is not None and request.part is None
+    if asked and request.ckpt_path is not None:
+        raise refuse(
+            "init_from",
+            request.init_from,
+            "leave it out, or ckpt_path, with which a training goes on that has its weights",
+        )
+    for layer in read:
+        in_file = layer.pop("init_from", None)
+        request.init_from = request.init_from or in_file
+
+
+def read_start(name: str) -> dict[str, Any]:
+    """Read the checkpoint whose weights a training starts from.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    from zoo.run.checkpoint import read_checkpoint
+
+    try:
+        return read_checkpoint(name)
+    except OptionError as error:
+        raise OptionError("init_from", error.reason, error.near) from error
 
 
 def check_early(request: Request) -> None:

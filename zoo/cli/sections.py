@@ -39,6 +39,13 @@ RUN_OPTIONS = (
         default="null",
     ),
     Option(
+        "init_from",
+        "A checkpoint whose weights a training starts from: all that fit by name and shape, the "
+        "last layer only where the classes are the same; what was taken and left is told.",
+        ("a file",),
+        default="null",
+    ),
+    Option(
         "inputs",
         "Files, folders or texts to predict; the data's test set where it is left out.",
         ("texts",),
@@ -82,6 +89,7 @@ RUN_OPTIONS = (
 )
 #: The options of the run that only some verbs have a use for.
 _ONLY_OF = {
+    "init_from": ("fit", "check", "bench"),
     "inputs": ("predict",),
     "wandb": ("fit", "validate", "test"),
     "wandb_checkpoint": ("fit",),

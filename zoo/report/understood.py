@@ -19,6 +19,7 @@ from zoo.nets.pretrained.encoder import PretrainedEncoder
 from zoo.report.tables import columns_of, in_columns
 from zoo.run.wandb_logger import active_wandb
 from zoo.tasks.base import Task
+from zoo.tasks.init_from import Taken
 from zoo.tasks.text_classifier import TextClassifier
 
 #: Columns of a terminal that the table fits into, and those that a split's classes may take of it.
@@ -76,6 +77,7 @@ class Understood:
         batch_size: Samples in a batch, if the data say.
         length: How long the training is; None of a test.
         notes: What is probably not as it was meant.
+        taken: What the net took of another checkpoint's weights, if it did.
     """
 
     data: Description | None
@@ -86,6 +88,7 @@ class Understood:
     batch_size: int | None = None
     length: Length | None = None
     notes: list[str] = field(default_factory=list)
+    taken: Taken | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the sections ``data`` and ``run`` of ``summary.json``."""
@@ -97,7 +100,8 @@ class Understood:
                 "steps_per_epoch": self.length.steps_per_epoch,
                 "batch_size": self.batch_size,
             }
-        return {"data": self.data.plain() if self.data is not None else {}, "run": run}
+        taken = {"init_from": self.taken.plain()} if self.taken is not None else {}
+        return {"data": self.data.plain() if self.data is not None else {}, "run": run} | taken
 
     def table(self) -> str:
         """Return the table, in lines of up to 100 columns."""
@@ -108,6 +112,7 @@ class Understood:
             splits = _split_lines(self.data)
             rows += [(fact.name.replace("_", " "), fact.text) for fact in self.data.facts]
         rows.append(("net", _net(self.net, self.cost)))
+        rows += self.taken.rows() if self.taken is not None else []
         rows.append(("run", self._run()))
         rows += [("note", note) for note in self.notes]
         lines = in_lines(rows)
@@ -125,7 +130,11 @@ class Understood:
 
 
 def understand(
-    trainer: Trainer, model: LightningModule, cost: Cost | None, length: Length | None
+    trainer: Trainer,
+    model: LightningModule,
+    cost: Cost | None,
+    length: Length | None,
+    taken: Taken | None = None,
 ) -> Understood:
     """Return what a run has understood, once its data are there.
 
@@ -134,6 +143,7 @@ def understand(
         model: The task.
         cost: What its net costs.
         length: How long the training is; None of a test.
+        taken: What the net took of another checkpoint's weights, if it did.
     """
     given = data_of(trainer)
     data = given.describe() if isinstance(given, Described) else None
@@ -149,6 +159,7 @@ def understand(
         batch_size=getattr(given, "batch_size", None),
         length=length,
         notes=notes,
+        taken=taken,
     )
 
 
@@ -163,6 +174,8 @@ class Telling(Callback):
         self.silent = silent
         #: What the net costs, once it is known.
         self.cost: Cost | None = None
+        #: What the net took of another checkpoint's weights.
+        self.taken: Taken | None = None
         self.understood: Understood | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -183,7 +196,7 @@ class Telling(Callback):
     def _tell(self, trainer: Trainer, model: LightningModule, length: Length | None = None) -> None:
         if not trainer.is_global_zero:
             return
-        self.understood = understand(trainer, model, self.cost, length)
+        self.understood = understand(trainer, model, self.cost, length, self.taken)
         if not self.silent:
             print(self.understood.table(), flush=True)
         for wandb in active_wandb(trainer):

@@ -210,6 +210,8 @@ class Task(L.LightningModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         self.train_sums = TrainSums()
         self.meters: dict[Stage, Meters] = {}
+        #: The tensors that started from another checkpoint's weights, by name.
+        self.taken: frozenset[str] = frozenset()
         self.test_artifacts: dict[str, Any] = {}
         #: How far a test's figures may lie from those of other samples; the first process's.
         self.test_intervals: Intervals | None = None

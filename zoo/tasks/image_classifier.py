@@ -101,7 +101,8 @@ class ImageClassifier(Classifier):
     def on_train_start(self) -> None:
         """Give a net with a whitening first layer the images to compute it from."""
         super().on_train_start()
-        if self.global_step == 0 and isinstance(self.net, Whitens) and self.net.whiten:
+        starts = self.global_step == 0 and "net.whitening.weight" not in self.taken
+        if starts and isinstance(self.net, Whitens) and self.net.whiten:
             data = data_of(self.trainer)
             if not isinstance(data, SupportsSampleImages):
                 raise refuse(
