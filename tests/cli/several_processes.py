@@ -8,7 +8,7 @@ so that a process costs no new import of torch. Prints one JSON line for each jo
 - ``processes``: how many, started as torchrun starts them; 1 is started as by hand;
 - ``batch``: at this batch of training, the process ``by`` waits until the first process has come
   there too, and sends ``signals``, a list of (signal, process, seconds to wait before).
-- ``hang``: this process sleeps for ever at that batch, instead.
+- ``hang``: this process sleeps for ever at that batch, instead; ``spin``: it computes for ever.
 """
 
 import contextlib
@@ -53,6 +53,8 @@ def act_at_batch(job: dict[str, Any], rank: int) -> None:
         if self.trainer.fit_loop.epoch_loop.total_batch_idx == job["batch"]:
             if rank == job.get("hang"):
                 time.sleep(10**6)
+            while rank == job.get("spin"):
+                pass
             if rank == job.get("by", 0):
                 for signum, target, seconds in job.get("signals", ()):
                     time.sleep(seconds)

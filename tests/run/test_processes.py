@@ -97,7 +97,9 @@ def test_a_lost_process_ends_all_with_one_sentence(tmp_path: Path) -> None:
         ({"signals": [(STOP, 1, 0)]}, 1, 1, "not answered"),
         ({"signals": [(STOP, 0, 0)], "by": 1}, 0, 1, "not answered"),
         ({"signals": [(STOP, 1, 0), (TERM, 0, 0.2)]}, 1, 143, "not answered"),
-        ({"hang": 1, "extra": TIMEOUT}, 1, 1, "did not come"),
+        ({"hang": 1}, 1, 1, "has stood still at several_processes.py:"),
+        ({"hang": 0}, 0, 1, "has stood still at several_processes.py:"),
+        ({"spin": 1, "extra": TIMEOUT}, 1, 1, "did not come"),
     ]
     results = run(
         tmp_path, *({"batch": 4, **job, "extra": job.get("extra", "") + SHORT} for job, *_ in cases)

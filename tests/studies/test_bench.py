@@ -209,6 +209,21 @@ def test_batches_of_other_sizes_count_where_none_has_that_size(
     assert window.seconds == pytest.approx(31, rel=0.2)
 
 
+def test_a_batch_that_an_epoch_has_once_is_timed_whole() -> None:
+    clock = StepClock(watch := Watch(), 100, seconds=0)
+    samples = (torch.zeros(100 if step % 2 == 0 else 10, 1) for step in count())
+
+    def step(batch: Tensor) -> None:
+        watch.time += len(batch)
+        clock.batch = batch
+        if len(batch) == 10:
+            clock.start("[Callback]Any.on_train_epoch_end")
+
+    with pytest.raises(WindowOver):
+        walk(clock, samples, "[Strategy]SingleDeviceStrategy.training_step", step)
+    assert (clock.window().samples, clock.window().rate) == (100, 1)
+
+
 def test_texts_of_different_length_are_timed_by_the_token() -> None:
     clock = StepClock(watch := Watch(), seconds=0, steps=8)
     lengths = (torch.tensor([2 + step % 5, 1 + step % 5]) for step in count())

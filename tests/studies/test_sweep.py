@@ -86,8 +86,10 @@ def test_a_grid_leaves_tables_a_picture_and_the_runs_of_fit(zoo) -> None:
     again = zoo("sweep --config mine.yaml")
     assert again.code == 0
     assert len(runs()) == 2
-    assert ended.out.endswith(again.out)  # the table
-    assert "val/acc ± sd" in again.out
+    said, table = again.out.split("\n", 1)
+    assert said.startswith("all 2 runs are there already")
+    assert ended.out.endswith(table)
+    assert "val/acc ± sd" in table
 
     # What fit leaves for the same command, but for the test.
     assert zoo(summary(runs()[0])["command"].removeprefix("zoo ")).code == 0
@@ -108,9 +110,13 @@ def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(zoo) -> None:
     assert failed["val/acc"] == ""
     assert float(done["test/acc"]) == summary(Path("runs/mine", done["run"]))["test"]["acc"]
     assert [row.get("failed") for row in rows("table.csv")] == ["1", ""]
-    assert zoo("sweep mine").code == 1
+    again = zoo("sweep mine")
+    assert again.code == 1
+    assert "all 2 runs are there already; remove runs/mine to have them run again" in again.out
     assert len(runs()) == 1
-    assert "widths" in zoo("sweep mine --retry").err
+    retried = zoo("sweep mine --retry")
+    assert "1 of 2 runs are there already" in retried.out
+    assert "widths" in retried.err
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ class Checkpoints(Checkpoint):
         every_n_train_steps: Also writes ``last.ckpt`` after every so many optimiser steps; 0: only
             at epochs' ends.
         stop_seconds: How long a run may take to end after the first signal, and to notice that one
-            of its processes is gone.
+            of its processes is gone or hangs; more where a callback of yours sleeps longer.
     """
 
     def __init__(

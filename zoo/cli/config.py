@@ -320,13 +320,26 @@ def flag_values(flags: list[str]) -> Iterator[tuple[str, str | None]]:
         yield whole, None if alone else value if equals else following
 
 
+def refuse_stray(flags: list[str]) -> None:
+    """Refuse a word that is neither an option nor the one value of the option before it.
+
+    Raises:
+        OptionError: If there is one.
+    """
+    wants_value = False
+    for flag in flags:
+        if not flag.startswith("--") and not wants_value:
+            raise OptionError("", f" names start with two dashes, unlike {flag!r}")
+        wants_value = flag.startswith("--") and "=" not in flag
+
+
 def read_word(word: str) -> Any:
     """Return what a word of the command line stands for: JSON or YAML, or else a text."""
     try:
         return json.loads(word)
     except ValueError:
-        with suppress(yaml.YAMLError, UserError):
-            return yaml.load(word, Loader=_StrictLoader)
+        with suppress(UserError):
+            return read_flag("", word)
     return word
 
 

@@ -13,7 +13,7 @@ from datamodules.core.errors import nearest
 from zoo.catalog.contents import exports, question
 from zoo.catalog.options import Option, as_yaml, options_of, own_options
 from zoo.catalog.source import look_up
-from zoo.cli.config import Layer, class_paths, flag_values, value_of
+from zoo.cli.config import Layer, class_paths, flag_values, refuse_stray, value_of
 from zoo.cli.values import check_value
 from zoo.errors import OptionError
 
@@ -220,7 +220,7 @@ def check_flags(layers: list[Layer], flags: list[str]) -> None:
     """
     sections, of_run = sections_of(layers, flags), {option.name: option for option in RUN_OPTIONS}
     _check_classes({}, flags)
-    _check_words(flags)
+    refuse_stray(flags)
     for flag in flags:
         name = flag.partition("=")[0].removeprefix("--").rstrip("+").replace(".init_args", "")
         if not flag.startswith("--") or not name or _is_known(name, sections, set(of_run)):
@@ -235,19 +235,6 @@ def check_flags(layers: list[Layer], flags: list[str]) -> None:
         option = options.get(name.removeprefix(f"{section.prefix}.") if section else name)
         if option is not None and value is not None:
             check_value(name, option, value, is_word=True)
-
-
-def _check_words(flags: list[str]) -> None:
-    """Check that each word is an option or the one value of the option before it.
-
-    Raises:
-        OptionError: If one is neither.
-    """
-    wants_value = False
-    for flag in flags:
-        if not flag.startswith("--") and not wants_value:
-            raise OptionError("", f" names start with two dashes, unlike {flag!r}")
-        wants_value = flag.startswith("--") and "=" not in flag
 
 
 def check_layer(layers: list[Layer]) -> None:

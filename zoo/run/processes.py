@@ -20,6 +20,7 @@ from torch import distributed
 
 from zoo.errors import Ended, go_on
 from zoo.run.launch import STARTED_BY
+from zoo.run.main_thread import MainThread
 from zoo.run.signals import stop
 
 #: Between two looks at the other processes; their silence is counted in looks, so that a machine
@@ -27,7 +28,7 @@ from zoo.run.signals import stop
 _LOOK_S = 0.5
 #: What is said where a connection to another process broke, which has no type of its own.
 _OF_CONNECTIONS = ("gloo", "nccl", "pair closure", "connection")
-#: How long the others are waited for when this process ends.
+#: How long a process is silent that counts as mute when this one ends.
 _LEAVE_S = 3.0
 
 
@@ -44,6 +45,8 @@ class _State:
     code: int | None = None  # its exit code, once it ends
     follows: bool = False  # it ends because another did
     speaks: bool = False  # it tells of an error of its own
+    still: int = 0  # looks since its main thread last moved
+    place: str = ""  # where that stands
 
 
 class Processes:
@@ -52,7 +55,8 @@ class Processes:
     Every process writes a line about itself to the store that torch's process group was made with,
     and reads those of the others, in a thread. So each knows, whatever its main thread waits for,
     that another has ended and why, or that it is gone, or does not answer: killed, stopped, or on a
-    machine that is gone.
+    machine that is gone. A main thread that hangs (a lock, a read without an end) is told from one
+    that works or waits for others (see :class:`MainThread`).
 
     Args:
         strategy: Whose process group is there already.
@@ -98,6 +102,7 @@ class Processes:
         self._gone: dict[int, int] = {}
         self._waited = 0
         self._lost_ranks: set[int] = set()
+        self._main_thread = MainThread()
         self._has_left = threading.Event()
         self._now = threading.Event()
         stop.before_exit = self.kill_others
@@ -168,7 +173,9 @@ class Processes:
             follows: Whether it ends because another did.
         """
         self.state.follows, self.state.code = follows, code
-        seconds = _LEAVE_S if code else stop.limit
+        # A process that was stopped just before is known to be mute after _LEAVE_S, and more on a
+        # busy machine.
+        seconds = 2 * _LEAVE_S if code else stop.limit
         deadline = time.monotonic() + seconds
         seen, needed = self._talks, 2  # the second talk has begun after the code was set
         while time.monotonic() < deadline and not self._store_is_gone:
@@ -216,7 +223,9 @@ class Processes:
     def _talk(self) -> None:
         while not self._has_left.is_set():
             state = self.state
+            self._main_thread.look()
             state.beat, state.asked = state.beat + 1, stop.asked
+            state.still, state.place = self._main_thread.looks, self._main_thread.place
             try:
                 self._write()
                 self.states = self._read()
@@ -266,6 +275,9 @@ class Processes:
                     reasons[rank] = gone
             elif self._silence[rank] >= mute:
                 reasons[rank] = f"has not answered for {self._silence[rank] * _LOOK_S:.0f} s"
+            elif self.states[rank].still >= mute:
+                still, place = self.states[rank].still, self.states[rank].place
+                reasons[rank] = f"has stood still at {place} for {still * _LOOK_S:.0f} s"
         if not reasons and self.rank and (self._store_is_gone or self._store_silence >= mute):
             seconds = self._store_silence * _LOOK_S
             reasons[0] = (

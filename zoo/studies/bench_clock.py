@@ -234,6 +234,7 @@ class StepClock(Profiler):
         self._whole: list[_Step] = []
         self._divided: list[_Step] = []
         self._began = self._lasted = 0.0
+        self._had_full: bool | None = None  # whether this epoch had a batch of that size, if any
 
     # ---------------------------------------------------------------- what Lightning tells
 
@@ -303,7 +304,9 @@ class StepClock(Profiler):
         step.samples, step.tokens = rows_of(self.batch), tokens_of(self.batch, self.pad_id)
         if self._number == _COUNTED and (flops := self._counter.get_total_flops()):
             self.flops = flops / float(step.samples if step.tokens is None else step.tokens)
-        if self._number < _WARM_UP or self.batch_size not in (None, step.samples):
+        is_full = self.batch_size in (None, step.samples)
+        self._had_full = is_full or self._had_full is True
+        if self._number < _WARM_UP or not is_full:
             return
         (self._divided if divides else self._whole).append(step)
         self._lasted += seconds
@@ -313,8 +316,9 @@ class StepClock(Profiler):
             raise WindowOver
 
     def _end_epoch(self) -> None:
-        if self._number >= _WARM_UP and not (self._whole or self._divided):
+        if self._had_full is False:
             self.batch_size = None  # its batches have other numbers of rows
+        self._had_full = None
 
     # ---------------------------------------------------------------- the result
 

@@ -60,6 +60,7 @@ def run_sweep(
             write_spec(spec, folder)
             if retry:
                 ledger.run_failed_again()
+            _tell_done(ledger, folder)
         code = _start(jobs, argv) if jobs > 1 and not is_job else 0
         if code < 128:
             code = _work(ledger, Runner(spec, folder, ledger.size))
@@ -89,6 +90,15 @@ def _work(ledger: Ledger, runner: Runner) -> int:
     except KeyboardInterrupt:  # between two runs, which see to it themselves
         return 128 + signal.SIGINT
     return 0
+
+
+def _tell_done(ledger: Ledger, folder: Path) -> None:
+    """Say which runs are there already."""
+    done = sum(trial.state in _ENDED for trial in ledger.trials())
+    if done == ledger.size:
+        print(f"all {done} runs are there already; remove {nearby(folder)} to have them run again")
+    elif done:
+        print(f"{done} of {ledger.size} runs are there already", flush=True)
 
 
 def _start(jobs: int, argv: list[str]) -> int:

@@ -19,7 +19,7 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from zoo.catalog.contents import STUDIES, recipes_folder
 from zoo.catalog.options import kinds_of
 from zoo.cli.config import Layer, read_flag
 from zoo.cli.values import misfit
-from zoo.errors import UserError
+from zoo.errors import OptionError, UserError
 from zoo.studies.spec import check_seeds
 
 
@@ -82,30 +82,29 @@ def _typed(study: Callable[..., Any], options: Layer, path: Path, script: Path) 
     return typed
 
 
-def with_flags(content: Layer, flags: list[str]) -> Layer:
+def with_flags(content: Layer, flags: Iterable[tuple[str, str | None]]) -> Layer:
     """Return what a study's file holds under flags such as ``--options.steps 10``.
 
+    Args:
+        content: The file's.
+        flags: Names and values.
+
     Raises:
-        UserError: If a flag is none of a script's.
+        UserError: If a flag is none of a script's, or has no value.
     """
     options = content.get("options", {})
     if not isinstance(options, dict):
         raise refuse("options", options, "give names and values, or leave it out")
     content = {**content, "options": {**options}}
-    words = iter(flags)
-    for flag in words:
-        name, equals, value = flag.partition("=")
-        value = value if equals else next(words, "")
-        whole = name.removeprefix("--")
-        section, _, option = whole.partition(".")
-        if section == "options" and option:
-            content["options"][option] = read_flag(whole, value)
-        elif whole == "seeds":
-            content["seeds"] = read_flag(whole, value)
-        else:
+    for name, value in flags:
+        section, _, option = name.partition(".")
+        if section != "options" or not option:
             raise UserError(
-                f"option {name} is not known to a study's script; give --seeds or --options.NAME"
+                f"option --{name} is not known to a study's script; give --seeds or --options.NAME"
             )
+        if value is None:
+            raise OptionError(name, " needs a value")
+        content["options"][option] = read_flag(name, value)
     return content
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from datamodules.core.errors import did_you_mean, refuse
 from datamodules.core.files import nearby
 from zoo.catalog.contents import STUDIES, recipes_folder, study_names
-from zoo.cli.config import read_flag, read_layer, read_yaml, value_of
+from zoo.cli.config import flag_values, read_flag, read_layer, read_yaml, refuse_stray, value_of
 from zoo.cli.request import DEFAULTS, find_recipe
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import OptionError, UserError
@@ -79,9 +79,11 @@ def sweep(argv: list[str]) -> int:
         if (given := getattr(options, name)) is not None:
             content[name] = read_flag(name, given)
     if "script" in content:
-        root, flags = _root_of(flags)
-        run_script(path, with_flags(content, flags), root / path.stem, options.trust)
-        _show(root / path.stem)
+        refuse_stray(flags)
+        folder = Path(str(value_of(_ROOT, [read_layer(DEFAULTS)], flags))) / path.stem
+        given = [(name, value) for name, value in flag_values(flags) if name != _ROOT]
+        run_script(path, with_flags(content, given), folder, options.trust)
+        _show(folder)
         return 0
     from zoo.studies.spec import check_folder, read_spec
 
@@ -149,21 +151,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--retry", action="store_true", help="Runs those that failed again.")
     return parser
-
-
-def _root_of(flags: list[str]) -> tuple[Path, list[str]]:
-    """Return where runs are kept, and the flags that do not say so."""
-    root = Path(str(value_of(_ROOT, [read_layer(DEFAULTS)], flags)))
-    rest, skips = [], False
-    for flag in flags:
-        name, equals, _ = flag.partition("=")
-        if name == f"--{_ROOT}":
-            skips = not equals
-        elif skips:
-            skips = False
-        else:
-            rest.append(flag)
-    return root, rest
 
 
 def _show(folder: Path) -> None:
