@@ -88,6 +88,17 @@ def write_cifar(root: Path, classes: int) -> None:
         (folder / "meta").write_bytes(pickle.dumps(meta, protocol=2))
 
 
+def write_clothes(root: Path) -> None:
+    """Fashion-MNIST's files, unpacked, with a few random images."""
+    root.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        pixels = np.random.default_rng(0).integers(0, 256, (200, 28, 28), dtype=np.uint8)
+        labels = (np.arange(200) % 10).astype(np.uint8)
+        for name, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            (root / f"{part}-{name}-ubyte").write_bytes(head + array.tobytes())
+
+
 def write_texts(root: Path, data_set: str) -> None:
     """A few short texts in the layout of a set's own files."""
     words = {0: "a dull and tedious film", 1: "a warm and funny film"}
@@ -190,6 +201,9 @@ def test_runs_through_the_smoke_overlay(
         write_cifar(tmp_path / "data", int(data_set.removeprefix("CIFAR")))
         arguments += ["--data.root", str(tmp_path / "data"), "--data.verify", "false"]
         arguments += ["--data.val_size", "100"]
+    elif data_set == "FashionMNIST":
+        write_clothes(tmp_path / "data")
+        arguments += ["--data.root", str(tmp_path / "data"), "--data.val_size", "100"]
     elif data_set in ("SST2", "NSMC", "AGNews", "IMDB", "KoreanIntents"):
         write_texts(tmp_path / "data", data_set)
         arguments += ["--data.root", str(tmp_path / "data")]
