@@ -32,6 +32,7 @@ FLOORS = {
         {"run"},
         {"callbacks"},
         {"tasks"},
+        {"model"},
         {"report"},
         {"cli"},
         {"studies"},

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from zoo.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from zoo.model import Model as Model
+    from zoo.model import load as load
     from zoo.nets import *  # noqa: F403
     from zoo.tasks import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("Model", "load"):
+        return getattr(importlib.import_module("zoo.model"), name)
     if name[0].isupper():  # a net or a task
         for home in ("zoo.nets", "zoo.tasks"):
             module = importlib.import_module(home)

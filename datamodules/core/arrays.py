@@ -5,13 +5,10 @@ import warnings
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.core.errors import at_least
 from datamodules.core.options import plain, public_path
-from datamodules.core.private import is_built_by_command_line
 from datamodules.core.protocols import HasClassNames, HasInputShape
 from datamodules.core.sampling import EpochBatches, PositionedLoader, as_is, torch_generator
 
@@ -19,8 +16,11 @@ from datamodules.core.sampling import EpochBatches, PositionedLoader, as_is, tor
 _MOST_NAMES = 5
 
 
-class ArrayDataModule(pl.LightningDataModule):
+class ArrayData:
     """Batches that are gathered by number, shared among the processes.
+
+    Plain Python: :class:`~datamodules.core.module.ArrayDataModule` makes data modules of it, which
+    a Trainer takes, and the ``Inputs`` of each room prepare what a trained net is asked about.
 
     Every constructor argument of a subclass is kept under its own name; ``resolved`` relies on it.
     A subclass names what prepares raw files as it does its own; ``inputs_spec`` relies on that.
@@ -39,27 +39,26 @@ class ArrayDataModule(pl.LightningDataModule):
     inputs_class: ClassVar[str]
     #: What that class takes over.
     inputs_options: ClassVar[tuple[str, ...]]
+    #: Of a data module, the Trainer that it was given to.
+    trainer: Any = None
 
     def __init__(
         self, *, batch_size: int = 128, num_workers: int = 0, as_tuple: bool = False
     ) -> None:
         super().__init__()
-        # Of modules only what a recipe says of them can be saved.
-        ignored = None if is_built_by_command_line() else ["transform"]
-        self.save_hyperparameters(logger=False, ignore=ignored)
+        self._record()
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.num_workers = at_least("num_workers", num_workers, 0)
         self.as_tuple = as_tuple
 
+    def _record(self) -> None:
+        """Note the constructor's arguments, where a library asks for them."""
+
     def __repr__(self) -> str:
         """Return what the data are, in a line."""
-        return f"{type(self).__name__}({', '.join(self._words())})"
+        return f"{type(self).__name__}({', '.join(self.words())})"
 
-    def __str__(self) -> str:
-        """Return the same: Lightning's would load the data."""
-        return repr(self)
-
-    def _words(self) -> list[str]:
+    def words(self) -> list[str]:
         """Return what ``repr`` says."""
         words = []
         names = self.class_names if isinstance(self, HasClassNames) else ()
@@ -83,7 +82,6 @@ class ArrayDataModule(pl.LightningDataModule):
             return 0, 1
         return int(kwargs["rank"]), int(kwargs["num_replicas"])
 
-    @rank_zero_only
     def _tell(self, fact: str) -> None:
         """Say what was found out about the samples."""
         print(f"{type(self).__name__}: {fact}", flush=True)
@@ -131,6 +129,8 @@ class ArrayDataModule(pl.LightningDataModule):
         """
         names: dict[str, None] = {}
         for cls in type(self).__mro__:
+            if "__init__" not in vars(cls):
+                continue
             parameters = inspect.signature(cls).parameters
             passed_on = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
             names.update(dict.fromkeys(name for name in parameters if name not in passed_on))

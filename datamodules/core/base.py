@@ -3,23 +3,22 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.core.arrays import ArrayDataModule
 from datamodules.core.copies import Copies, Part
 from datamodules.core.description import DescribedWarning, Description, Fact, SplitFacts
 from datamodules.core.errors import DataError, refuse
+from datamodules.core.module import ArrayDataModule
 from datamodules.core.sampling import EpochBatches, PositionedLoader, training_position
+from datamodules.core.split_names import Split, Stage
 from datamodules.core.splits import Keys, Partition, changes, divide, known_share
 
 Rows = npt.NDArray[np.int64]
-Split = Literal["train", "val", "test"]
-Stage = Literal["train", "val", "test", "predict"]
 
 
 class GatheredDataset(Protocol):
@@ -192,12 +191,13 @@ class SplitDataModule(ArrayDataModule, Generic[DatasetT]):
         copies = self.copies() if "train" in self._splits else None
         return None if copies is None else copies.trained_on(self.samples, splits)
 
-    def _words(self) -> list[str]:
+    def words(self) -> list[str]:
+        """Return what ``repr`` says."""
         sizes = [f"{stage} {len(split):,}" for stage, split in self._splits.items()]
         given = (getattr(self, option, None) for option in ("root", "path", "name"))
         return [
             *[repr(value) for value in given if isinstance(value, str)][:1],
-            *super()._words(),
+            *super().words(),
             *(sizes or ["not set up yet"]),
         ]
 

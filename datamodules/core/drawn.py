@@ -4,9 +4,10 @@ from collections.abc import Collection
 from typing import Any
 
 from datamodules.core.balance import need_every_class, need_samples
-from datamodules.core.base import DatasetT, Rows, Split, SplitDataModule, Stage
+from datamodules.core.base import DatasetT, Rows, SplitDataModule
 from datamodules.core.errors import DataError, between
 from datamodules.core.options import some
+from datamodules.core.split_names import Split, Stage
 from datamodules.core.splits import Keys
 
 

@@ -17,6 +17,7 @@ from datamodules.core.protocols import MASK_IGNORE_INDEX
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 
 #: Pixels an inch of the pictures that are kept; texts, whose letters stand on whole pixels, are
@@ -165,8 +166,13 @@ def write_mask(path: Path, mask: npt.NDArray[np.uint8]) -> None:
         path: The file.
         mask: Uint8 (H, W).
     """
+    mask_image(mask).save(path)
+
+
+def mask_image(mask: npt.NDArray[np.uint8]) -> "Image":
+    """Return a mask, uint8 (H, W), as an image of class numbers with a palette."""
     from PIL import Image
 
     image = Image.fromarray(mask, mode="P")
     image.putpalette(class_colours().tobytes())
-    image.save(path)
+    return image

@@ -1,9 +1,8 @@
 """Which samples make up which batch: order, shards and the position to go on from."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,8 +11,11 @@ from torch.utils.data import DataLoader, Sampler
 from datamodules.core.errors import DataError, refuse
 from datamodules.core.randomness import permutation
 
+if TYPE_CHECKING:  # which takes as long to import as torch
+    from lightning.pytorch import Trainer
 
-def training_position(trainer: pl.Trainer | None) -> tuple[int, int]:
+
+def training_position(trainer: "Trainer | None") -> tuple[int, int]:
     """Return the epoch and the batch in it that training goes on from, by the Trainer's counters.
 
     The batches that are processed, not those that are ready: until Lightning has tidied up after a

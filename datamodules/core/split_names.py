@@ -1,9 +1,12 @@
 """What people call the splits of a data set: folders, files, and values of a column."""
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
-from datamodules.core.base import Split
 from datamodules.core.errors import DataError
+
+Split = Literal["train", "val", "test"]
+Stage = Literal["train", "val", "test", "predict"]
 
 #: The names of each split, in small letters.
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {

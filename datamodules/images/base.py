@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from datamodules.core.balance import balanced_rows, class_counts, class_weights
-from datamodules.core.base import GatheredDataset, Rows, Split, SplitDataModule, Stage
+from datamodules.core.base import GatheredDataset, Rows, SplitDataModule
 from datamodules.core.copies import Part
 from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, at_least, between, refuse, shown
 from datamodules.core.options import plain
 from datamodules.core.randomness import REPEAT
 from datamodules.core.sampling import EpochBatches
+from datamodules.core.split_names import Split, Stage
 from datamodules.images.augment import Augmentation, ResidentImages
 from datamodules.images.dataset import ArrayImages, ImageBatch, ResidentBatch, to_channels
 from datamodules.images.geometry import Geometry

@@ -155,13 +155,24 @@ def read_image(
     Raises:
         DataError: If it cannot be read, naming it.
     """
+    return opened(file, lambda image: fitted(image, size, channels, window, resize), name)
+
+
+def fitted(
+    image: "Image",
+    size: int | list[int],
+    channels: int,
+    window: list[float] | None = None,
+    resize: Resize = "crop",
+) -> npt.NDArray[np.uint8]:
+    """Return an image that is upright as ``read_image`` returns a file's.
+
+    Raises:
+        ValueError: If the range of its pixels is not known.
+    """
     sides = height_and_width(size)
-
-    def fitted(image: "Image") -> npt.NDArray[np.uint8]:
-        fit = _fit(convert(image, "L" if channels == 1 else "RGB", window), sides, resize)
-        return np.asarray(fit, dtype=np.uint8).reshape(*sides, channels)
-
-    return opened(file, fitted, name)
+    fit = _fit(convert(image, "L" if channels == 1 else "RGB", window), sides, resize)
+    return np.asarray(fit, dtype=np.uint8).reshape(*sides, channels)
 
 
 def opened(file: Path | bytes, use: "Callable[[Image], Result]", name: str | None = None) -> Result:

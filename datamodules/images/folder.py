@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import DatasetT, Split
+from datamodules.core.base import DatasetT
 from datamodules.core.drawn import DrawnSplits, EveryClass
 from datamodules.core.errors import DataError, refuse, shown
+from datamodules.core.split_names import Split
 from datamodules.core.splits import Keys, name_keys
 from datamodules.images.decode import check_window
 from datamodules.images.groups import Groups

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.core.base import Split, Stage
 from datamodules.core.copies import near_groups
 from datamodules.core.description import Fact
 from datamodules.core.errors import DataError, listed, refuse
 from datamodules.core.labels import LabelKind, check_columns, rarest_labels
+from datamodules.core.split_names import Split, Stage
 from datamodules.core.splits import Keys, composed
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DecodedImages, decoded

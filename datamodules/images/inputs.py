@@ -1,10 +1,10 @@
-"""Files to predict on."""
+"""Images to predict on."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +13,35 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.core.errors import DataError
+from datamodules.core.inputs import Inputs, described
 from datamodules.core.sampling import PositionedLoader
+from datamodules.images.arrays import FORMS, as_pil, images_in, is_image_object
 from datamodules.images.dataset import ImageBatch
 from datamodules.images.decode import (
     Resize,
     check_channels,
     check_resize,
     check_window,
+    fitted,
     list_images,
     read_image,
 )
 from datamodules.images.prepared import PreparedImages
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 BatchT = TypeVar("BatchT")
 
+_FORMS = f"give files, folders, images of PIL, or arrays: {FORMS}"
 
-class _Files(Dataset[BatchT]):
+
+class _Images(Dataset[BatchT]):
     """Images that are decoded when their batch is due.
 
     Args:
-        names: The files' paths.
-        read: Decodes one, to (H, W, C).
+        sources: Files, and images as Python has them.
+        read: Makes pixels (H, W, C) of one; gets its number, too.
         make: Makes a batch of images (B, C, H, W) and their numbers (B,).
         black: The shape (H, W, C) of what stands for a file that cannot be read.
         broken: Gets what is wrong with each of those.
@@ -41,28 +49,32 @@ class _Files(Dataset[BatchT]):
 
     def __init__(
         self,
-        names: list[str],
-        read: Callable[[Path], npt.NDArray[np.uint8]],
+        sources: list[Any],
+        read: Callable[[Any, int], npt.NDArray[np.uint8]],
         make: Callable[[Tensor, Tensor], BatchT],
         black: tuple[int, ...],
         broken: dict[int, str],
     ) -> None:
-        self.names, self.read, self.make = names, read, make
+        self.sources, self.read, self.make = sources, read, make
         self.black, self.broken = black, broken
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.sources)
 
     def __getitems__(self, indices: list[int]) -> BatchT:
         def read(index: int) -> npt.NDArray[np.uint8]:
             try:
-                return self.read(Path(self.names[index]))
+                return self.read(self.sources[index], index)
             except DataError as error:
                 self.broken[index] = str(error)
                 return np.zeros(self.black, dtype=np.uint8)
 
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-            images = np.stack(list(threads.map(read, indices)))
+        if len(indices) == 1:  # a thread takes longer to start than a small image to decode
+            pixels = [read(indices[0])]
+        else:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+                pixels = list(threads.map(read, indices))
+        images = np.stack(pixels)
         return self.make(torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor(indices))
 
     def __getitem__(self, index: int) -> BatchT:
@@ -71,11 +83,13 @@ class _Files(Dataset[BatchT]):
         return one
 
 
-class ImageInputs(PreparedImages):
-    """Image files to predict on, prepared as a trained net's own data were.
+class ImageInputs(PreparedImages, Inputs):
+    """Images to predict on, prepared as a trained net's own data were.
 
     Any number of files, of your own and under your own licence. Labels are -1. A file that cannot
-    be read, or is not there, is passed over, and named in ``broken``.
+    be read, or is not there, is passed over, and named in ``broken``. In Python images of PIL and
+    arrays are taken, too: uint8 or floats from 0 to 1, (H, W), (H, W, C) or (C, H, W), and those
+    of several, (N, H, W, C) or (N, C, H, W).
 
     Args:
         inputs: Files and folders; of a folder all images at any depth, hidden ones apart. A file
@@ -99,7 +113,7 @@ class ImageInputs(PreparedImages):
 
     def __init__(
         self,
-        inputs: list[str],
+        inputs: list[str] | None,
         class_names: list[str],
         image_size: int | list[int],
         in_channels: int,
@@ -112,41 +126,77 @@ class ImageInputs(PreparedImages):
     ) -> None:
         super().__init__(batch_size=batch_size, mean=mean, std=std)
         self.label_kind = label_kind
-        self.inputs = [str(path) for path in inputs]
+        self.inputs = None if inputs is None else [str(path) for path in inputs]
         check_channels(in_channels)
         self._set_facts(class_names, in_channels, image_size)
         self.resize = check_resize(resize)
         self.window = check_window(window)
-        #: The files' paths; ``batch.index`` numbers them.
-        self.names = self._list_files()
+        self._sources: list[Any] = []
+        self.names: list[str] = []
         #: What is wrong with each file that cannot be read, by its number; a black image stands
         #: for it.
         self.broken: dict[int, str] = {}
+        if self.inputs is not None:
+            self._take(self.inputs)
 
-    def _list_files(self) -> list[str]:
-        names: list[str] = []
+    def _apart(self, given: Any) -> tuple[list[Any], bool]:
+        is_file = not isinstance(given, str | os.PathLike) or not Path(given).expanduser().is_dir()
+        inputs, alone = super()._apart(given)
+        return [image for each in inputs for image in images_in(each)], alone and is_file
+
+    def _wanted(self) -> str:
+        return "image files or folders"
+
+    def _take(self, inputs: Sequence[Any]) -> None:
+        # One that is named, and lies in a named folder too, is one.
+        found: dict[Any, tuple[str, Any]] = {}
         missing: list[str] = []
-        for given in self.inputs:
+        given_files = 0
+        for number, given in enumerate(inputs):
+            if is_image_object(given):
+                name = str(getattr(given, "filename", "") or f"image {number}")
+                found[number] = name, given
+                continue
+            if not isinstance(given, str | os.PathLike):
+                raise DataError(
+                    f"input {number} is {described(given)}, which is no image; {_FORMS}"
+                )
             path = Path(given).expanduser()
-            if path.is_dir():
-                names += [str(file) for file in list_images(path)]
-            else:
-                names.append(str(path))  # whatever its extension: it was asked for by name
-                missing += [given] * (not path.is_file())
-        if missing and len(missing) == len(names):
-            raise DataError(f"{missing[0]!r} does not exist; give image files or folders")
-        if not names:
-            places = ", ".join(map(repr, self.inputs)) or "an empty list"
-            raise DataError(f"no image found in {places}; give image files or folders")
-        # one that is named, and lies in a named folder too, is one
-        found: dict[str, str] = {}
-        for name in names:
-            found.setdefault(os.path.abspath(name), name)
-        return [*found.values()]
+            is_folder = path.is_dir()
+            # A file by its name whatever its extension: it was asked for.
+            files = list_images(path) if is_folder else [path]
+            missing += [os.fspath(given)] * (not is_folder and not path.is_file())
+            given_files += len(files)
+            for file in files:
+                found.setdefault(os.path.abspath(file), (str(file), file))
+        if missing and len(missing) == given_files:
+            raise DataError(f"{missing[0]!r} does not exist; give {self._wanted()}")
+        if not found:
+            places = ", ".join(map(repr, inputs)) or "an empty list"
+            raise DataError(f"no image found in {places}; give {self._wanted()}")
+        self.names = [name for name, _ in found.values()]
+        self._sources = [source for _, source in found.values()]
+        self.broken = {}
+
+    def _pixels(self, source: Any, number: int) -> npt.NDArray[np.uint8]:
+        """Return the pixels (H, W, C) of a file or of one of Python's images."""
+        if isinstance(source, Path):
+            return self._read(source)
+        name = self.names[number]
+        image = as_pil(source, name)
+        try:
+            return self._fitted(image)
+        except ValueError as error:
+            raise DataError(f"{name} cannot be taken: {error}") from error
 
     def _read(self, path: Path) -> npt.NDArray[np.uint8]:
         return read_image(
             path, self.image_size, self.in_channels, window=self.window, resize=self.resize
+        )
+
+    def _fitted(self, image: "Image") -> npt.NDArray[np.uint8]:
+        return fitted(
+            image, self.image_size, self.in_channels, window=self.window, resize=self.resize
         )
 
     def _batch(self, image: Tensor, index: Tensor) -> Any:
@@ -156,5 +206,5 @@ class ImageInputs(PreparedImages):
         """Return the images in the order of ``names``."""
         channels, *sides = self.input_shape
         black = (*sides, channels)
-        files = _Files(self.names, self._read, self._batch, black, self.broken)
-        return self._prediction_loader(files)
+        images = _Images(self._sources, self._pixels, self._batch, black, self.broken)
+        return self._prediction_loader(images)

@@ -6,11 +6,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import Split
 from datamodules.core.download import PROBE_S, download
 from datamodules.core.drawn import EveryClass
 from datamodules.core.errors import DataError, known, one_of, refuse
 from datamodules.core.files import check_md5
+from datamodules.core.split_names import Split
 from datamodules.images.base import ImageDataModule
 from datamodules.images.cache import DAMAGED, unpacked
 from datamodules.images.dataset import ArrayImages

@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from datamodules.core.arrays import ArrayDataModule
+from datamodules.core.arrays import ArrayData
 from datamodules.core.errors import DataError, at_least, refuse, shown
 from datamodules.core.options import height_and_width
 from datamodules.images.dataset import ImageBatch, ResidentBatch
 
 
-class PreparedImages(ArrayDataModule):
+class PreparedImages(ArrayData):
     """Images that are cast and normalised on the device, batch by batch.
 
     The facts ``num_classes``, ``class_names``, ``in_channels``, ``image_size`` and ``input_shape``

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.core.arrays import ArrayDataModule
+from datamodules.core.arrays import ArrayData
 from datamodules.core.options import plain
 from datamodules.language.chat_template import ChatTemplate
 from datamodules.language.conversations import Message
 from datamodules.language.tokenizer import LanguageTokenizer
 
 
-class LanguageData(ArrayDataModule):
+class LanguageData(ArrayData):
     """Tokens that a language model goes on from.
 
     All facts are right as soon as the object is built.

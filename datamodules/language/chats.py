@@ -5,13 +5,13 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from datamodules.core.base import Split, Stage
 from datamodules.core.copies import first_copies
 from datamodules.core.description import Fact, read_as_fact
 from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, one_of
 from datamodules.core.hub import SMALL_MODEL, find_model
 from datamodules.core.sampling import EpochBatches, PositionedLoader
+from datamodules.core.split_names import Split, Stage
 from datamodules.language.base import LanguageData
 from datamodules.language.chat_store import ChatRows, ChatStore, Reader, chat_store
 from datamodules.language.chat_template import ChatTemplate, read_template

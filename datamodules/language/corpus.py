@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from datamodules.core.base import Split
 from datamodules.core.cache import cached
 from datamodules.core.copies import first_copies
 from datamodules.core.description import Description, Fact, read_as_fact
@@ -17,6 +16,7 @@ from datamodules.core.drawn import DrawnSplits
 from datamodules.core.errors import DataError, at_least, one_of, refuse
 from datamodules.core.options import some
 from datamodules.core.sampling import EpochBatches, PositionedLoader
+from datamodules.core.split_names import Split
 from datamodules.core.text_file import check_encoding
 from datamodules.language.base import LanguageData
 from datamodules.language.documents import Documents, Survey, TableDocuments, find_documents, survey

@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import Split
 from datamodules.core.cache import cached
 from datamodules.core.errors import DataError
 from datamodules.core.files import is_shown
+from datamodules.core.split_names import Split
 from datamodules.core.text_file import form_of, kind, text_blocks
 from datamodules.text.columns import Layout
 from datamodules.text.files import TABLES, SplitSource, stamp

@@ -1,9 +1,12 @@
 """Prompts to write on from."""
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.core.errors import DataError, at_least
+from datamodules.core.inputs import Inputs, described
 from datamodules.core.sampling import PositionedLoader
 from datamodules.core.text_file import check_encoding, read_text
 from datamodules.language.base import LanguageData
@@ -11,8 +14,11 @@ from datamodules.language.chat_template import ChatTemplate
 from datamodules.language.tokenizer import LanguageTokenizer
 
 
-class PromptInputs(LanguageData):
+class PromptInputs(LanguageData, Inputs):
     """Prompts that a trained net is to go on from, read as its own texts were.
+
+    In Python a prompt may be a chat, too: its messages so far, each a mapping of ``role`` and
+    ``content``.
 
     Args:
         inputs: Prompts as they are, and paths of .txt files, each of which is one prompt; none
@@ -30,7 +36,7 @@ class PromptInputs(LanguageData):
 
     def __init__(
         self,
-        inputs: list[str],
+        inputs: list[str] | None,
         tokenizer: str,
         end_token: str | None = None,
         chat_template: str | None = None,
@@ -38,14 +44,39 @@ class PromptInputs(LanguageData):
         encoding: str | None = None,
     ) -> None:
         super().__init__(batch_size=1)
-        self.inputs = [str(given) for given in inputs]
+        self.inputs = None if inputs is None else [str(given) for given in inputs]
         self.max_length = at_least("max_length", max_length, 1)
         known = LanguageTokenizer(tokenizer, end_token)
         template = None if chat_template is None else ChatTemplate(chat_template, known)
         self._set_tokenizer(known, template)
         self.encoding = check_encoding(encoding)
-        self.prompts: list[str] = [_prompt(given, encoding) for given in self.inputs]
-        """The texts themselves."""
+        self.prompts: list[Any] = []
+        """The texts themselves, or messages."""
+        self._take(self.inputs or [])
+
+    def _wanted(self) -> str:
+        return "prompts, chats of messages or .txt files"
+
+    def _apart(self, given: Any) -> tuple[list[Any], bool]:
+        if isinstance(given, list | tuple) and given and all(map(_is_message, given)):
+            return [list(given)], True
+        return super()._apart(given)
+
+    def _take(self, inputs: Sequence[Any]) -> None:
+        self.prompts = [self._prompt(given, number) for number, given in enumerate(inputs)]
+        self.names = [
+            prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
+            for prompt in self.prompts
+        ]
+
+    def _prompt(self, given: Any, number: int) -> Any:
+        if isinstance(given, str | os.PathLike):
+            return _prompt(os.fspath(given), self.encoding)
+        if isinstance(given, list | tuple) and given and all(map(_is_message, given)):
+            return [dict(message) for message in given]
+        raise DataError(
+            f"input {number} is {described(given)}, which is no prompt; give {self._wanted()}"
+        )
 
     def default_prompts(self) -> list[str]:
         """Return the prompts."""
@@ -55,6 +86,13 @@ class PromptInputs(LanguageData):
         """Return each prompt's tokens."""
         dataset: Any = [self.encode_prompt(prompt) for prompt in self.prompts]
         return self._prediction_loader(dataset)
+
+
+def _is_message(given: object) -> bool:
+    """Return whether it is a message of a chat."""
+    return isinstance(given, Mapping) and all(
+        isinstance(given.get(part), str) for part in ("role", "content")
+    )
 
 
 def _prompt(given: str, encoding: str | None) -> str:

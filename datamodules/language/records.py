@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from datamodules.core.base import Split
 from datamodules.core.errors import DataError, refuse
 from datamodules.core.json_file import json_rows
 from datamodules.core.private import dataset_fingerprint
+from datamodules.core.split_names import Split
 from datamodules.core.text_file import check_encoding, check_kind, form_of, kind, table_words
 from datamodules.text.files import CHUNK_ROWS, parquet_file, stamp
 from datamodules.text.sources import (

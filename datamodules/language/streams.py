@@ -12,8 +12,8 @@ from typing import NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.core.base import Split
 from datamodules.core.cache import cached
+from datamodules.core.split_names import Split
 from datamodules.language.documents import Documents, counted
 from datamodules.language.tokenizer import LanguageTokenizer
 from datamodules.text.files import CHUNK_ROWS

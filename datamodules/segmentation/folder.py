@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.core.base import Split, Stage
 from datamodules.core.copies import file_keys
 from datamodules.core.errors import DataError, at_least, refuse, shown
+from datamodules.core.split_names import Split, Stage
 from datamodules.images.decode import is_image
 from datamodules.images.folder import FolderDataModule
 from datamodules.images.layout import split_folders

@@ -1,19 +1,23 @@
-"""Files to predict masks for."""
+"""Images to predict masks for."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from datamodules.images.inputs import ImageInputs
-from datamodules.segmentation.base import PreparedMasks
 from datamodules.segmentation.dataset import Array, MaskBatch
-from datamodules.segmentation.mask_files import read_whole_image
+from datamodules.segmentation.mask_files import read_whole_image, whole_image
+from datamodules.segmentation.prepared import PreparedMasks
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class MaskInputs(PreparedMasks, ImageInputs):
-    """Image files to predict masks for, prepared as a trained net's own data were.
+    """Images to predict masks for, prepared as a trained net's own data were.
 
     Any number of files, of your own and under your own licence. Each keeps its size and is a batch
     of its own. Masks are 255, unknown.
@@ -34,7 +38,7 @@ class MaskInputs(PreparedMasks, ImageInputs):
 
     def __init__(
         self,
-        inputs: list[str],
+        inputs: list[str] | None,
         class_names: list[str],
         image_size: int | list[int],
         in_channels: int,
@@ -56,6 +60,9 @@ class MaskInputs(PreparedMasks, ImageInputs):
 
     def _read(self, path: Path) -> Array:
         return read_whole_image(path, self.in_channels, self.window)
+
+    def _fitted(self, image: "Image") -> Array:
+        return whole_image(image, self.in_channels, self.window)
 
     def _batch(self, image: Tensor, index: Tensor) -> MaskBatch:
         shape = (len(image), *image.shape[2:])

@@ -33,13 +33,18 @@ def read_whole_image(path: Path, channels: int, window: list[float] | None = Non
     Raises:
         DataError: If it cannot be read, naming it.
     """
+    return opened(path, lambda image: whole_image(image, channels, window))
 
-    def decode(image: "Image") -> Array:
-        converted = convert(image, "L" if channels == 1 else "RGB", window)
-        pixels = np.array(converted, dtype=np.uint8)
-        return pixels.reshape(*pixels.shape[:2], channels)
 
-    return opened(path, decode)
+def whole_image(image: "Image", channels: int, window: list[float] | None = None) -> Array:
+    """Return an image that is upright as ``read_whole_image`` returns a file's.
+
+    Raises:
+        ValueError: If the range of its pixels is not known.
+    """
+    converted = convert(image, "L" if channels == 1 else "RGB", window)
+    pixels = np.array(converted, dtype=np.uint8)
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def read_mask_values(path: Path, *, colours: bool) -> npt.NDArray[Any]:

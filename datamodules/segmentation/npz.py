@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.core.base import Split
 from datamodules.core.drawn import EveryClass
 from datamodules.core.errors import DataError
+from datamodules.core.split_names import Split
 from datamodules.images.npz import NpzFile, existing_npz
 from datamodules.segmentation.base import SegmentationDataModule, default_names
 from datamodules.segmentation.dataset import MaskedImages, to_classes

@@ -9,7 +9,6 @@ from typing import Any, get_args
 import numpy as np
 
 from datamodules.core.balance import class_counts, class_weights, need_samples
-from datamodules.core.base import Split, Stage
 from datamodules.core.cache import cached
 from datamodules.core.copies import Copies, Part, first_copies
 from datamodules.core.description import Fact, read_as_fact
@@ -18,9 +17,10 @@ from datamodules.core.errors import DataError, at_least, listed, one_of, refuse
 from datamodules.core.labels import LabelKind, check_columns, rarest_labels
 from datamodules.core.options import plain
 from datamodules.core.sampling import PositionedLoader
+from datamodules.core.split_names import Split, Stage
 from datamodules.core.text_file import check_encoding
 from datamodules.text.buckets import BucketBatches
-from datamodules.text.columns import Layout
+from datamodules.text.columns import Layout, text_columns
 from datamodules.text.dataset import ArrayTexts, PreparedText, TextBatch
 from datamodules.text.files import SplitSource
 from datamodules.text.lengths import lengths_fact
@@ -507,18 +507,6 @@ class TextClassification(TextDataModule):
         spec = super().inputs_spec()
         own = {name: plain(getattr(self, name)) for name in ("text_column", "delimiter", "quoted")}
         return {**spec, "init_args": {**spec["init_args"], **own}}
-
-
-def text_columns(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of a text or a pair.
-
-    Raises:
-        DataError: If there are neither one nor two.
-    """
-    columns = (given,) if isinstance(given, str) else tuple(given)
-    if len(columns) not in (1, 2) or len(set(columns)) < len(columns):
-        raise refuse("text_column", list(columns), "give one column, or two")
-    return columns
 
 
 def label_columns(given: str | Sequence[str] | None) -> str | tuple[str, ...]:

@@ -204,3 +204,15 @@ def _is_fraction(text: str) -> bool:
     except ValueError:
         return False
     return "_" not in text
+
+
+def text_columns(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of a text or a pair.
+
+    Raises:
+        DataError: If there are neither one nor two.
+    """
+    columns = (given,) if isinstance(given, str) else tuple(given)
+    if len(columns) not in (1, 2) or len(set(columns)) < len(columns):
+        raise refuse("text_column", list(columns), "give one column, or two")
+    return columns

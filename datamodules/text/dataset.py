@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.core.arrays import ArrayDataModule
+from datamodules.core.arrays import ArrayData
 from datamodules.core.errors import at_least, one_of, refuse
 from datamodules.core.labels import LabelKind
 from datamodules.text.survey import Rows
@@ -87,7 +87,7 @@ class ArrayTexts(Dataset[TextBatch]):
         return TextBatch(tokens[0], label[0], index[0], lengths[0])
 
 
-class PreparedText(ArrayDataModule):
+class PreparedText(ArrayData):
     """Texts that a tokenizer turns into numbers.
 
     All facts are right as soon as the object is built.

@@ -1,19 +1,20 @@
 """Texts to predict on."""
 
+import os
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from datamodules.core.errors import DataError, one_of, refuse
+from datamodules.core.inputs import Inputs, described
 from datamodules.core.labels import LabelKind
 from datamodules.core.sampling import PositionedLoader
 from datamodules.core.text_file import check_encoding, check_kind, kind, read_text
-from datamodules.text.classification import text_columns
-from datamodules.text.columns import Layout
+from datamodules.text.columns import Layout, text_columns
 from datamodules.text.dataset import ArrayTexts, PreparedText
 from datamodules.text.files import CHUNK_ROWS, TABLES, Table, is_fasttext
 from datamodules.text.token_store import TokenStore, Truncate
@@ -28,10 +29,11 @@ _NAME_LENGTH = 60
 _BLANK_NAMED = 10
 
 
-class TextInputs(PreparedText):
+class TextInputs(PreparedText, Inputs):
     """Texts to predict on, prepared as a trained net's own texts were.
 
-    Any number of texts, of your own and under your own licence. Labels are -1.
+    Any number of texts, of your own and under your own licence. Labels are -1. In Python mappings
+    of columns to texts are taken, too, and of a net for pairs, tuples of two.
 
     Args:
         inputs: Texts as they are; paths of .txt files; and paths of csv (with a header), tsv, json,
@@ -56,7 +58,7 @@ class TextInputs(PreparedText):
 
     def __init__(
         self,
-        inputs: list[str],
+        inputs: list[str] | None,
         class_names: list[str],
         tokenizer: str,
         max_length: int = 512,
@@ -71,7 +73,7 @@ class TextInputs(PreparedText):
     ) -> None:
         super().__init__(batch_size=batch_size, max_length=max_length, truncate=truncate)
         self.label_kind = label_kind
-        self.inputs = [str(given) for given in inputs]
+        self.inputs = None if inputs is None else [str(given) for given in inputs]
         self.text_column = text_column
         self.delimiter = delimiter
         self.quoted = quoted
@@ -92,11 +94,58 @@ class TextInputs(PreparedText):
         ``index`` numbers them.
         """
         self._texts: list[list[str]] = []
-        for given in self.inputs:
-            self._add_input(given)
-        if not self.inputs:
+        if self.inputs == []:
             raise refuse("inputs", [], "give texts or files")
+        if self.inputs is not None:
+            self._take(self.inputs)
+
+    def _wanted(self) -> str:
+        columns = self._layout.text_columns
+        if len(columns) == 1:
+            return "texts or files"
+        return f"pairs of texts, (one, another), or files with the columns {' and '.join(columns)}"
+
+    def _apart(self, given: Any) -> tuple[list[Any], bool]:
+        if isinstance(given, tuple) and self._is_pair(given):
+            return [given], True
+        return super()._apart(given)
+
+    def _is_pair(self, given: Sequence[Any]) -> bool:
+        is_two = len(given) == len(self._layout.text_columns) == 2
+        return is_two and all(isinstance(each, str) for each in given)
+
+    def _take(self, inputs: Sequence[Any]) -> None:
+        self.names, self._texts = [], []
+        for given in inputs:
+            if isinstance(given, str | os.PathLike):
+                self._add_input(os.fspath(given))
+            else:
+                self._add_object(given)
         self._tell_blank()
+
+    def _add_object(self, given: Any) -> None:
+        """Take one of Python's texts that is no plain one.
+
+        Raises:
+            DataError: If it is none.
+        """
+        columns = self._layout.text_columns
+        number, texts = len(self.names), None
+        if isinstance(given, Mapping):
+            missing = [column for column in columns if column not in given]
+            if missing:
+                raise DataError(
+                    f"input {number} has no column {missing[0]!r}; give {self._wanted()}"
+                )
+            texts = [given[column] for column in columns]
+        elif isinstance(given, tuple | list) and self._is_pair(given):
+            texts = list(given)
+        if texts is None or not all(isinstance(text, str) for text in texts):
+            raise DataError(
+                f"input {number} is {described(given)}, which is no text; give {self._wanted()}"
+            )
+        self.names.append(_named(texts[0]))
+        self._texts.append(texts)
 
     def _tell_blank(self) -> None:
         """Say which inputs have no text; a net predicts something of them, too."""
@@ -117,7 +166,7 @@ class TextInputs(PreparedText):
         path = Path(given).expanduser()
         is_path = kind(path) in (*TABLES, ".txt") and not any(map(str.isspace, given))
         if not is_path and not _is_file(path):
-            self._add_text(textwrap.shorten(given, _NAME_LENGTH, placeholder=" ..."), given)
+            self._add_text(_named(given), given)
         elif not path.is_file():
             raise DataError(f"{given!r} does not exist; give texts or files")
         elif kind(path) in TABLES or is_fasttext(path, self.encoding):
@@ -171,6 +220,11 @@ class TextInputs(PreparedText):
             store, unknown, rows_in_order, self.text_tokenizer, self.max_length, self.truncate
         )
         return self._prediction_loader(dataset)
+
+
+def _named(text: str) -> str:
+    """Return what a raw text is called: its beginning."""
+    return textwrap.shorten(text, _NAME_LENGTH, placeholder=" ...")
 
 
 def _is_list(lines: Sequence[str]) -> bool:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from datamodules.core.base import Split
 from datamodules.core.errors import DataError, one_of, refuse
+from datamodules.core.split_names import Split
 from datamodules.text.class_folder import ClassFolder
 from datamodules.text.classification import TextDataModule
 from datamodules.text.columns import Layout

@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.core.base import Split
 from datamodules.core.errors import DataError, OptionError, did_you_mean, refuse
 from datamodules.core.files import is_shown
 from datamodules.core.hub import hub_unreachable
 from datamodules.core.private import dataset_fingerprint
-from datamodules.core.split_names import SPLIT_NAMES, by_split, split_of
+from datamodules.core.split_names import SPLIT_NAMES, Split, by_split, split_of
 from datamodules.core.splits import composed
 from datamodules.core.text_file import kind
 from datamodules.text.class_folder import ClassFolder

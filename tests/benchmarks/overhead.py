@@ -33,7 +33,7 @@ from zoo.callbacks.train_log import TrainLog
 from zoo.catalog.contents import recipes_folder
 from zoo.optim.optimizers import parameter_groups
 from zoo.optim.schedules import lr_factor
-from zoo.run.checkpoint import AtomicCheckpointIO
+from zoo.run.checkpoint_io import AtomicCheckpointIO
 from zoo.run.csv_logger import MetricsCSV
 from zoo.tasks.classifier import Classifier
 

@@ -24,7 +24,7 @@ from zoo.nets.layers.norms import NormName
 
 Zoo = Callable[[str], Any]
 CLASSES = [(name, module) for kind in ("nets", "tasks", "data") for name, module in exports(kind)]
-CLASSES += [("Trainer", "zoo.cli.precision"), ("Checkpoints", "zoo.callbacks.checkpoints")]
+CLASSES += [("Trainer", "zoo.cli.trainer"), ("Checkpoints", "zoo.callbacks.checkpoints")]
 
 
 @pytest.mark.parametrize(("name", "module"), CLASSES)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from zoo.run.checkpoint import AtomicCheckpointIO
+from zoo.run.checkpoint_io import AtomicCheckpointIO
 from zoo.run.folder import RunFolder
 from zoo.tasks import ImageClassifier
 

@@ -8,9 +8,9 @@ from datamodules.core.files import nearby
 from zoo.cli.config import expand_flags, read_layer
 from zoo.cli.request import DEFAULTS, find_checkpoint, find_recipe, take_apart
 from zoo.cli.run_name import varied
-from zoo.cli.runs import newest_checkpoint, runs_of
 from zoo.errors import UserError
 from zoo.run.folder import RunFolder, new_run
+from zoo.run.runs import newest_checkpoint, runs_of
 
 RESNET = "resnet"
 

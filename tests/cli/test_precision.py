@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from zoo import GPT, MLP, GoogLeNet, RNNClassifier
-from zoo.cli.precision import allow_tf32, choose_precision, has_bfloat16
+from zoo.run.precision import allow_tf32, choose_precision, has_bfloat16
 
 Zoo = Callable[[str], Any]
 FIT = "fit --config r.yaml --wandb off"

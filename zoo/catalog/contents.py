@@ -173,18 +173,19 @@ def entries(kind: str) -> Iterator[Entry]:
 
 def import_all() -> None:
     """Import all nets, tasks and data: the parser knows the classes that are imported."""
-    for package in chain.from_iterable(_PACKAGES.values()):
-        importlib.import_module(package)
+    for kind in _PACKAGES:
+        for _, module in exports(kind):
+            importlib.import_module(module)
 
 
 @cache
 def exports(kind: str) -> tuple[tuple[str, str], ...]:
     """Return name and defining module of each net, task or data set that its package exports."""
     return tuple(
-        (alias.name, node.module)
+        (alias.name, str(node.module))
         for package in _PACKAGES[kind]
         for node in statements(package)
-        if isinstance(node, ast.ImportFrom) and node.module
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{package}.")
         for alias in node.names
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,17 @@ from zoo.cli.config import dump_yaml, rerunnable
 from zoo.cli.inside import write_inside
 from zoo.cli.messages import is_lightnings, refusal
 from zoo.cli.parser import LayerAction, ZooParser
-from zoo.cli.precision import Trainer, allow_tf32, choose_precision
 from zoo.cli.request import Arguments, Request
 from zoo.cli.resume import check_same_run
 from zoo.cli.session import Session
+from zoo.cli.trainer import Trainer
 from zoo.cli.trial import Trial
+from zoo.model.loading import model_of_task
 from zoo.nets.cost import Cost, measure_cost
 from zoo.report.summary import write_copies
 from zoo.report.understood import Telling
-from zoo.run.checkpoint import AtomicCheckpointIO, check_fits
+from zoo.run.checkpoint import check_fits
+from zoo.run.checkpoint_io import AtomicCheckpointIO
 from zoo.run.csv_logger import MetricsCSV
 from zoo.run.folder import RunFolder, new_run, run_of
 from zoo.run.launch import (
@@ -55,6 +58,7 @@ from zoo.run.launch import (
     is_started_by_others,
     start_children,
 )
+from zoo.run.precision import allow_tf32, choose_precision
 from zoo.run.processes import Processes, end_with_children
 from zoo.run.signals import stop
 from zoo.run.threads import settle_threads
@@ -193,8 +197,12 @@ class ZooCLI(LightningCLI):
                 raise
             raise refusal(error, self.config) from error
 
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Build the Trainer around a run folder, and check everything before that is created."""
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Build the Trainer around a run folder, and check everything before that is created.
+
+        Returns:
+            The Trainer; None to predict, which needs none.
+        """
         for option, value in self._given.items():  # the recipe, as it was
             self.config["trainer"][option] = value
         options, folder = self.config_init["trainer"], self.folder
@@ -204,7 +212,9 @@ class ZooCLI(LightningCLI):
         check_monitor(self.config["checkpoint"]["monitor"], self.model)
         stop.limit = self.config["checkpoint"]["stop_seconds"]
         # One file of all predictions, in their order; one batch to try.
-        if self.request.verb == "predict" or self.request.tries:
+        if self.request.verb == "predict":
+            return self._prepare_prediction(options)
+        if self.request.tries:
             devices = one_of_devices(options["devices"])
             kwargs |= {"devices": devices, "num_nodes": 1, "strategy": "auto"}
         else:
@@ -261,6 +271,26 @@ class ZooCLI(LightningCLI):
             logger.log_hyperparams(recipe)
         trainer.loggers = [*loggers, *others, *self._wandb(recipe, others)]
         return trainer
+
+    def _prepare_prediction(self, options: Any) -> None:
+        """Build the model that predicts, and open the folder of its predictions: no Trainer."""
+        self._settle_precision(options)
+        if options["plugins"]:
+            raise refuse("trainer.plugins", "given", "leave it out: predict needs no Trainer")
+        device, precision = one_device(options), str(self.config["trainer"]["precision"])
+        allow_tf32(precision, device.type)
+        assert self.checkpoint is not None
+        check_fits(self.checkpoint, self.model, str(self.request.ckpt_path))
+        self.model.load_state_dict(self.checkpoint["state_dict"], strict=self.model.strict_loading)
+        self.model.on_load_checkpoint(self.checkpoint)
+        self.checkpoint = None
+        if isinstance(self.datamodule, L.LightningDataModule):
+            self.datamodule.prepare_data()
+            self.datamodule.setup("predict")
+        self.predictor = model_of_task(self.model, self.datamodule, device, precision)
+        self.folder.open()
+        self.folder.write_recipe(self._recipe_text(self._recipe()))
+        write_copies(self.folder, self.datamodule)
 
     def _settle_precision(self, options: Any) -> None:
         """Write what ``auto`` means here into the configuration, and so into the recipe."""
@@ -406,6 +436,15 @@ def one_of_devices(devices: Any) -> int | list[int]:
     """Return one device: of a list, which may be a text, the first that it names."""
     first, *others = str(devices).strip("[]").split(",")
     return [int(first)] if others or isinstance(devices, list) else 1
+
+
+def one_device(options: Mapping[str, Any]) -> torch.device:
+    """Return the device that the Trainer's options mean; of several the first."""
+    kind = device_type(options["accelerator"])
+    devices = one_of_devices(options["devices"])
+    if kind == "cpu":
+        return torch.device(kind)
+    return torch.device(kind, devices[0] if isinstance(devices, list) else 0)
 
 
 def _say_once(sentence: str) -> None:

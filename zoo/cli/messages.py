@@ -31,7 +31,7 @@ _TYPES = {
     "list[float]": "a list of numbers ([1, 2.5])",
     "list[str]": "a list of texts ([a, b])",
     "LightningModule": "a task (see `zoo list tasks`)",
-    "LightningDataModule": "a data set (see `zoo list data`)",
+    "Data": "a data set (see `zoo list data`)",
     "Module": "a net (see `zoo list nets`)",
     "Callable": "the name of a module's class",
 }
@@ -42,7 +42,10 @@ _PACKAGES = {"callbacks": "callbacks", "logger": "loggers", "profiler": "profile
 
 
 #: The class that stands for one that is not named, where only its options are.
-_PLACES = {f"lightning.{name}": _TYPES[name] for name in ("LightningModule", "LightningDataModule")}
+_PLACES = {
+    "lightning.LightningModule": _TYPES["LightningModule"],
+    "zoo.cli.parser.Data": _TYPES["Data"],
+}
 _PLACES["lightning.Callback"] = "a callback's class before its options"
 
 

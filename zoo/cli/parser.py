@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from abc import ABCMeta
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import jsonargparse
 import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # built at run time
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
 
+from datamodules.core.arrays import ArrayData
 from zoo.cli.config import dump_yaml, rerunnable
 from zoo.cli.messages import explain, refuse_unknown
 from zoo.errors import UserError
@@ -47,6 +50,21 @@ def _texts_in(node: Any) -> Iterator[str]:
 jsonargparse.set_loader("zoo", _read_value, (yaml.YAMLError,))
 jsonargparse.set_dumper("zoo", json.dumps)
 jsonargparse.set_dumper("yaml", dump_yaml)  # of --print_config, which can be run again
+
+
+class _Kinds(ABCMeta):
+    """Names the bases of all data, among whose subclasses jsonargparse looks for a name."""
+
+    def __subclasses__(cls) -> list[type]:
+        return [LightningDataModule, ArrayData]
+
+
+class Data(metaclass=_Kinds):
+    """A data module, or inputs to predict."""
+
+
+Data.register(LightningDataModule)
+Data.register(ArrayData)
 
 
 class ZooParser(LightningArgumentParser):
@@ -99,6 +117,23 @@ class ZooParser(LightningArgumentParser):
             UserError: Always.
         """
         raise explain(message, ex, self.option_names) from ex
+
+    def add_lightning_class_args(
+        self,
+        lightning_class: Any,
+        nested_key: str,
+        subclass_mode: bool = False,
+        required: bool = True,
+    ) -> list[str]:
+        """Add a class's arguments as Lightning does; data may be plain inputs to predict, too."""
+        if lightning_class is LightningDataModule and subclass_mode:
+            added: list[str] = self.add_subclass_arguments(
+                Data, nested_key, fail_untyped=False, required=required
+            )
+            return added
+        return super().add_lightning_class_args(
+            lightning_class, nested_key, subclass_mode, required
+        )
 
     def add_function_arguments(self, *args: Any, linked_targets: Any = None, **kwargs: Any) -> Any:
         """Add a function's parameters; without the links' targets, which only classes take."""

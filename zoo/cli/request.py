@@ -28,10 +28,10 @@ from zoo.cli.config import (
     value_of,
 )
 from zoo.cli.run_name import varied
-from zoo.cli.runs import NEWEST, newest_checkpoint
 from zoo.cli.sections import check_flags, check_layer, check_required
 from zoo.errors import OptionError, UserError
 from zoo.run.names import check_local
+from zoo.run.runs import NEWEST, newest_checkpoint
 
 #: What every recipe starts from.
 DEFAULTS = Path(__file__).parents[1] / "defaults.yaml"

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from zoo.cli.runs import summary_of
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 from zoo.report.tables import markdown
+from zoo.run.runs import summary_of
 
 #: What is known of a figure; an empty field is not known.
 COLUMNS = (

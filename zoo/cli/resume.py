@@ -16,8 +16,8 @@ from datamodules.core.files import nearby
 from datamodules.core.protocols import SupportsMarks
 from zoo.catalog.facts import FACTS
 from zoo.cli.config import Layer, class_paths, read_layer, value_of
-from zoo.cli.runs import checkpoint_of, runs_of
 from zoo.errors import UserError
+from zoo.run.runs import checkpoint_of, runs_of
 from zoo.tasks.base import Task
 
 #: Options of the data that say how it is handed over, not what it is.

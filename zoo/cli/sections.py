@@ -19,7 +19,7 @@ from zoo.errors import OptionError
 
 #: The sections that have one class whatever the recipe.
 FIXED = {
-    "trainer": "zoo.cli.precision.Trainer",
+    "trainer": "zoo.cli.trainer.Trainer",
     "checkpoint": "zoo.callbacks.checkpoints.Checkpoints",
 }
 #: The options that belong to no class.

@@ -39,7 +39,6 @@ from zoo.run.processes import Processes, end_with_parent
 from zoo.run.signals import say, stop
 from zoo.run.trust import trust
 from zoo.tasks.base import Task
-from zoo.tasks.language_model import LanguageModel
 
 #: What a verb that saves no checkpoint says where it is stopped.
 _STOPPED = {
@@ -155,19 +154,20 @@ def _predict(cli: ZooCLI) -> int:
     Returns:
         The exit code: 1 where an input could not be read.
     """
-    path = cli.request.ckpt_path
-    assert path is not None
-    if isinstance(cli.model, LanguageModel):
-        checkpoint = cli.checkpoint_io.load_checkpoint(path)
-        cli.model.load_state_dict(checkpoint["state_dict"])
-        cli.model.to(cli.trainer.strategy.root_device)
-        write_texts(cli.folder, cli.model, cli.datamodule)
+    model, data = cli.predictor, cli.datamodule
+    if model.writes:
+        write_texts(cli.folder, model, data)
         return 0
-    batches: Any = cli.trainer.predict(cli.model, cli.datamodule, ckpt_path=path)
-    unread = write_predictions(cli.folder, batches, cli.datamodule) if is_first_process() else None
+    unread = write_predictions(cli.folder, [*model.batches(data, _limit(cli, data))], data)
     if unread is not None:
         print(f"zoo: {unread}", file=sys.stderr)
     return int(unread is not None)
+
+
+def _limit(cli: ZooCLI, data: Any) -> int | None:
+    """Return how many batches are predicted at most, by the Trainer's option; None for all."""
+    limit = cli.config["trainer"]["limit_predict_batches"]
+    return int(limit * len(data.predict_dataloader())) if isinstance(limit, float) else limit
 
 
 def _run_verb(cli: ZooCLI) -> int:

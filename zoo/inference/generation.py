@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from zoo.nets.protocols import LimitsLength, Steps
+
+_PART_OF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 def choose(
@@ -46,6 +49,58 @@ def fitted(net: nn.Module, prompt: Sequence[int]) -> list[int]:
     """Return as many of a prompt's last tokens as the net's context holds."""
     longest = net.max_length if isinstance(net, LimitsLength) else None
     return list(prompt if longest is None else prompt[-longest:])
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a language model writes on.
+
+    Args:
+        sample_tokens: How many tokens are written at most.
+        temperature: Below 1 sharpens what is drawn from, above 1 flattens it; 0 takes the likeliest
+            token.
+        top_k: How many tokens may be drawn from at most.
+        top_p: Share of the probability that is drawn from.
+    """
+
+    sample_tokens: int = 200
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def write(
+        self, net: nn.Module, prompt: Sequence[int], *, stop_ids: Sequence[int] = (), seed: int = 0
+    ) -> Iterator[int]:
+        """Write on from a prompt's tokens; of one longer than the net's context the end is read."""
+        return generate(
+            net,
+            fitted(net, prompt),
+            max_new_tokens=self.sample_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            stop_ids=stop_ids,
+            seed=seed,
+        )
+
+
+def pieces(tokens: Iterable[int], decode: Callable[[list[int]], str]) -> Iterator[str]:
+    """Yield a text piece by piece as its tokens come; a character may take several tokens.
+
+    Args:
+        tokens: One after the other.
+        decode: Gives the text of all so far.
+    """
+    written: list[int] = []
+    shown = ""
+    for token in tokens:
+        written.append(token)
+        text = decode(written)
+        if text.startswith(shown) and not text.endswith(_PART_OF_A_CHARACTER):
+            yield text[len(shown) :]
+            shown = text
+    text = decode(written)
+    yield text[len(shown) :] if text.startswith(shown) else ""
 
 
 def generate(

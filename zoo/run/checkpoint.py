@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, read as plain data, rebuilt into a task."""
+"""Checkpoint files: read as plain data, and compared with what they are to fit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from datamodules.core.errors import OptionError, refuse
@@ -21,6 +19,9 @@ from datamodules.core.files import replaced
 from zoo.run.names import check_local
 from zoo.run.plain import check_plain
 from zoo.run.weights_file import ForeignFileError, is_weights_file, read_weights
+
+if TYPE_CHECKING:  # which takes as long to import as torch
+    from lightning.pytorch import LightningModule
 
 #: How the parts of a checkpoint are named; another number where an older version misreads them.
 LAYOUT = 2
@@ -161,7 +162,24 @@ def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -
         OptionError: If they differ.
     """
     saved, wanted = checkpoint["state_dict"], module.state_dict()
-    for name in [*wanted, *saved] if module.strict_loading else []:
+    check_weights(saved, wanted, path, strict=module.strict_loading)
+
+
+def check_weights(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], path: str, *, strict: bool = True
+) -> None:
+    """Compare names and shapes of saved weights with those of a net.
+
+    Args:
+        saved: The weights by their names.
+        wanted: The net's.
+        path: Their file, for the message.
+        strict: Whether they have to be the same at all.
+
+    Raises:
+        OptionError: If they differ.
+    """
+    for name in [*wanted, *saved] if strict else []:
         shapes = [
             tuple(value.shape) if isinstance(value := of.get(name), Tensor) else ()
             for of in (saved, wanted)
@@ -179,57 +197,6 @@ def check_fits(checkpoint: dict[str, Any], module: LightningModule, path: str) -
             f"it does not fit the net of this run, as {difference}: leave the net's options as "
             "they were when it was saved",
         )
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its final name, flushes it to the disk, then renames it.
-
-    A kill, a full disk or a crash at any moment leaves the earlier file whole. Reading goes
-    through :func:`read_checkpoint`.
-
-    Args:
-        read: Checkpoints by their paths that are read already; each is handed out once.
-    """
-
-    def __init__(self, read: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
-        self._read = dict(read or {})
-        self._has_saved = False
-
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | os.PathLike[str],
-        storage_options: Any | None = None,
-    ) -> None:
-        """Save atomically.
-
-        Raises:
-            OSError: If it cannot be written; a folder that it went to before and is gone is not
-                made again.
-        """
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=not self._has_saved, exist_ok=True)
-            with replaced(target, durable=True) as scratch, scratch.open("xb") as file:
-                torch.save(checkpoint, file)
-            self._has_saved = True
-        except (OSError, RuntimeError) as error:
-            # torch meets a full disk while it writes, and then complains of something else
-            cause = error if isinstance(error, OSError) else error.__context__
-            if not isinstance(cause, OSError):
-                raise
-            raise OSError(cause.errno, cause.strerror, str(target)) from error
-
-    def load_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        map_location: Any = None,
-        weights_only: bool | None = None,
-    ) -> dict[str, Any]:
-        """Load plain data only, whatever ``weights_only`` says."""
-        checkpoint: dict[str, Any] | None = self._read.pop(os.fspath(path), None)
-        return read_checkpoint(path, map_location or "cpu") if checkpoint is None else checkpoint
 
 
 def link_checkpoint(source: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from datamodules.core.arrays import ArrayData
 from datamodules.core.private import ask_before_import, asking_before_import
 from zoo.errors import UserError
 
@@ -47,6 +48,7 @@ TRUSTED = (
 KINDS = (
     nn.Module,
     LightningDataModule,
+    ArrayData,
     Callback,
     Logger,
     Profiler,

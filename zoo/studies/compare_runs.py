@@ -16,9 +16,9 @@ from datamodules.core.files import nearby
 from zoo.catalog.options import as_yaml, options_of
 from zoo.catalog.source import ancestry, find
 from zoo.cli.config import class_paths, read_layer
-from zoo.cli.runs import newest_first, of_training, summary_of
 from zoo.errors import UserError
 from zoo.run.metrics_file import read_metrics
+from zoo.run.runs import newest_first, of_training, summary_of
 
 #: Options that only say where a run's files go.
 _ASIDE = ("wandb", "wandb_checkpoint", "trainer.default_root_dir")

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from datamodules.core.files import nearby
 from zoo.cli.request import Part, take_apart
-from zoo.cli.runs import summary_of
+from zoo.run.runs import summary_of
 from zoo.studies.ledger import Ledger, TrialStopped
 from zoo.studies.outcome import best_of, log_to_wandb, write, write_spec
 from zoo.studies.spec import Spec

@@ -18,10 +18,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from zoo.cli.request import Part, Request
-from zoo.cli.runs import summary_of
 from zoo.cli.verbs import run
 from zoo.errors import UserError
 from zoo.run.metrics_file import read_metrics
+from zoo.run.runs import summary_of
 from zoo.studies.ledger import TrialFailed, TrialStopped, finite
 from zoo.studies.spec import Cell, Spec
 

@@ -6,13 +6,15 @@ import inspect
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
 import torch
+from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import instantiate_module
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -714,6 +716,30 @@ class Task(L.LightningModule):
             return super().load_from_checkpoint(
                 source, map_location=map_location, weights_only=True, **kwargs
             )
+
+
+def task_of_hyperparameters(options: Mapping[str, Any], path: str, trust: Sequence[str]) -> Task:
+    """Return a task as a checkpoint says that it is built, without its weights.
+
+    Args:
+        options: The checkpoint's hyperparameters; they name task and net.
+        path: Its file, for the message.
+        trust: Packages whose classes it may name besides those that a recipe may.
+
+    Raises:
+        UserError: If it names something else, or its arguments do not fit.
+    """
+    given = {name: value for name, value in options.items() if name != "_instantiator"}
+    try:
+        with builders_fit_data(print), trusting(trust, path):
+            task: Task = instantiate_module(Task, given)
+    except UserError:
+        raise
+    except (ArgumentError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        remedy = f"its task cannot be built ({reason}): give a file that `fit` saved"
+        raise refuse("ckpt_path", path, remedy) from error
+    return task
 
 
 def _is_matrix(name: str) -> bool:

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
 
 from datamodules.core.errors import refuse, refuse_unused
 from zoo.errors import UserError
+from zoo.inference.outputs import ClassAnswers, probabilities_of
 from zoo.losses.base import LabelKind, TargetKind
 from zoo.losses.classification import ClassificationLoss, classification_loss
 from zoo.metrics.calibration import fit_temperature, reliability_bins, scores
@@ -192,8 +193,11 @@ class Classifier(Task):
 
     def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
         """Return softmax (``multilabel``: sigmoid) of logits ``(B, C)`` over a temperature."""
-        scaled = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
-        return scaled.sigmoid() if self.multilabel else scaled.softmax(dim=1)
+        return probabilities_of(logits, temperature, several=self.multilabel)
+
+    def answers(self) -> ClassAnswers:
+        """Return how predictions are made of logits."""
+        return ClassAnswers(self.label_kind, self.temperature)
 
     def on_fit_start(self) -> None:
         """Take the classes' weights from the training split where that is asked for."""
@@ -270,7 +274,8 @@ class Classifier(Task):
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return probabilities ``(B, num_classes)``, and sample numbers where there are any."""
         logits = self(*self.inputs(batch))
-        return numbered(batch, probabilities=self.probabilities(logits, self.temperature))
+        answers = self.answers()
+        return numbered(batch, **{answers.kind: answers.of_logits(logits)})
 
     # ---------------------------------------------------------------- checkpoints
 

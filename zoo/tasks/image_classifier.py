@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datamodules.core.errors import at_least, refuse
 from datamodules.core.protocols import HasInputShape, SupportsSampleImages, data_of
+from zoo.inference.outputs import ImageClassAnswers, Views, check_shift
 from zoo.metrics.collectors import MostWrong
-from zoo.nets.outputs import auxiliary_logits, main_logits
+from zoo.nets.outputs import auxiliary_logits
 from zoo.nets.protocols import Whitens
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier
@@ -70,7 +70,7 @@ class ImageClassifier(Classifier):
         self._has_aux_heads = False  # as far as is known
         self.mixup_alpha, self.cutmix_alpha = mixup_alpha, cutmix_alpha
         self.mixer = _mixer(self.num_classes, mixup_alpha, cutmix_alpha)
-        self.tta = tta
+        self.tta: Views = tta
         self.channels_last = channels_last
         if channels_last:
             net.to(memory_format=torch.channels_last)
@@ -118,29 +118,15 @@ class ImageClassifier(Classifier):
         super().setup(stage)
         data = data_of(self.trainer)
         if isinstance(data, HasInputShape) and len(data.input_shape) == 3:
-            self._check_shift(*data.input_shape[1:])
-
-    def _check_shift(self, height: int, width: int) -> None:
-        if self.tta == "flip_shift" and min(height, width) < 2:
-            remedy = f"give flip or none: images of {height} x {width} pixels cannot be shifted"
-            raise refuse("model.tta", self.tta, remedy)
+            check_shift(self.tta, *data.input_shape[1:])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)`` of images, over the views of ``tta``."""
-        if self.tta == "none":
-            return main_logits(self.net(images), self.net)
-        self._check_shift(*images.shape[2:])
-        logits = self._both_ways(images)
-        if self.tta == "flip":
-            return logits
-        height, width = images.shape[2:]
-        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
-        shifted = [padded[:, :, i : i + height, i : i + width] for i in (0, 2)]
-        return 0.5 * logits + 0.25 * sum(self._both_ways(view) for view in shifted)
+        return self.answers().logits(self.net, images)
 
-    def _both_ways(self, images: Tensor) -> Tensor:
-        mirrored = main_logits(self.net(images.flip(3)), self.net)
-        return 0.5 * (main_logits(self.net(images), self.net) + mirrored)
+    def answers(self) -> ImageClassAnswers:
+        """Return how predictions are made of images."""
+        return ImageClassAnswers(self.label_kind, self.temperature, self.tta)
 
     def mix(self, inputs: tuple[Tensor, ...], labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Mix images and labels where that is asked for."""

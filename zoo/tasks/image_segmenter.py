@@ -12,7 +12,8 @@ from torchmetrics import Metric
 from datamodules.core.errors import refuse, refuse_unused
 from datamodules.core.protocols import MASK_IGNORE_INDEX
 from zoo.errors import UserError
-from zoo.inference.tiling import predict_tiled, reach
+from zoo.inference.outputs import MaskAnswers, overlap_of
+from zoo.inference.tiling import reach
 from zoo.losses.base import TargetKind
 from zoo.losses.segmentation import SegmentationLoss, segmentation_loss
 from zoo.metrics.classes import (
@@ -31,7 +32,6 @@ from zoo.tasks.base import Stage, Task, given_weights, numbered, numbers_of, wei
 from zoo.tasks.net_spec import known_classes
 
 _MOST_PICTURES = 6
-_GUESSED_OVERLAP = 64
 
 
 class ShownMask(NamedTuple):
@@ -131,10 +131,7 @@ class ImageSegmenter(Task):
             loss, ignore_index=MASK_IGNORE_INDEX, focal_gamma=focal_gamma
         )
         self.tile = tile
-        # How far a pixel's prediction looks; of a net whose norms look at all of a tile, and of one
-        # that does not say, a guess, which makes the result an approximation.
-        radius, step = reach(net)
-        self.overlap = _GUESSED_OVERLAP if radius is None else radius
+        self.overlap, (_, step) = overlap_of(net), reach(net)
         lost = 2 * self.overlap + step
         if tile <= lost:
             raise refuse(
@@ -196,9 +193,11 @@ class ImageSegmenter(Task):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes, H, W)``; of large images tile by tile, no gradient."""
-        if max(images.shape[2:]) > self.tile and not self.training:
-            return predict_tiled(self.net, images, self.tile, self.overlap)
-        return main_logits(self.net(images), self.net)
+        return self.answers().logits(self.net, images)
+
+    def answers(self) -> MaskAnswers:
+        """Return how predictions are made of images."""
+        return MaskAnswers(self.tile)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -259,7 +258,8 @@ class ImageSegmenter(Task):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Return a mask ``(H, W)`` for each image, and sample numbers."""
-        return numbered(batch, masks=list(self(batch[0]).argmax(dim=1)))
+        answers = self.answers()
+        return numbered(batch, **{answers.kind: answers.of_logits(self(batch[0]))})
 
 
 def _rank(dice: float) -> tuple[bool, float]:

@@ -22,7 +22,7 @@ from datamodules.core.protocols import (
 )
 from zoo.callbacks.samples import Samples
 from zoo.errors import UserError
-from zoo.inference.generation import fitted, generate
+from zoo.inference.generation import Writing
 from zoo.losses.tokens import logits_loss, token_loss, token_losses
 from zoo.metrics.collectors import Collected, in_order
 from zoo.metrics.intervals import Intervals, intervals
@@ -348,16 +348,11 @@ class LanguageModel(Task):
 
         Of one that is longer than the net's context the end is read.
         """
-        return generate(
-            self.net,
-            fitted(self.net, prompt),
-            max_new_tokens=self.sample_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            stop_ids=stop_ids,
-            seed=self.seed,
-        )
+        return self.writing().write(self.net, prompt, stop_ids=stop_ids, seed=self.seed)
+
+    def writing(self) -> Writing:
+        """Return how the net writes on, by the task's options."""
+        return Writing(self.sample_tokens, self.temperature, self.top_k, self.top_p)
 
     # ---------------------------------------------------------------- checkpoints
 

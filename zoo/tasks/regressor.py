@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datamodules.core.errors import above, refuse, refuse_unused
-from zoo.errors import UserError
+from zoo.inference.outputs import NumberAnswers
 from zoo.losses.base import TargetKind
 from zoo.losses.regression import RegressionLoss, regression_loss
 from zoo.metrics.collectors import Collected, in_order
 from zoo.metrics.intervals import Interval, Intervals, intervals
 from zoo.metrics.regression import regression_figures
 from zoo.metrics.resampled import regression
-from zoo.nets.outputs import main_logits
 from zoo.tasks.base import Stage, Task, numbered, numbers_of
 
 
@@ -131,19 +130,14 @@ class Regressor(Task):
         return self._in_own_unit(self._standardised(*inputs))
 
     def _in_own_unit(self, values: Tensor) -> Tensor:
-        exact = values.cpu() if values.device.type == "mps" else values  # which has no float64
-        return exact.double() * self.target_std + self.target_mean
+        return self.answers().of_logits(values)
 
     def _standardised(self, *inputs: Tensor) -> Tensor:
-        outputs = main_logits(self.net(*inputs), self.net)
-        if outputs.ndim != 2 or outputs.shape[1] != 1:
-            raise UserError(
-                f"option model.net gives {tuple(outputs.shape)} for {len(inputs[0])} samples, but "
-                "a Regressor needs one number each: (B, 1); set the net's number of outputs to 1"
-            )
-        column: Tensor = outputs[:, 0]
-        # In half precision the target's own unit would be rounded, or beyond its range.
-        return column.float() if column.dtype.itemsize < 4 else column
+        return self.answers().logits(self.net, *inputs)
+
+    def answers(self) -> NumberAnswers:
+        """Return how predictions are made of what the net gives."""
+        return NumberAnswers(self.target_mean, self.target_std)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Bring the targets to the scale that the net learns, before they lose digits."""

@@ -10,10 +10,10 @@ from torchmetrics import Metric
 
 from datamodules.core.errors import blamed, refuse
 from datamodules.core.protocols import HasLengths, HasTokenizer, data_of
+from zoo.inference.outputs import TextClassAnswers
 from zoo.metrics.collectors import MostWrong
 from zoo.nets.layers.embeddings import TokenEmbedding, load_vectors
 from zoo.nets.layers.pooling import Pooling
-from zoo.nets.outputs import main_logits
 from zoo.nets.protocols import HasLayerDepths, ShowsAttention
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier
@@ -94,12 +94,15 @@ class TextClassifier(Classifier):
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
         """Return tokens and, where the batch has them, lengths."""
-        tokens = batch[0]
-        return (tokens, batch.lengths) if isinstance(batch, HasLengths) else (tokens,)
+        return self.answers().inputs(batch)
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return logits ``(B, num_classes)`` of tokens ``(B, T)``."""
-        return main_logits(self.net(tokens, lengths), self.net)
+        return self.answers().logits(self.net, tokens, *([] if lengths is None else [lengths]))
+
+    def answers(self) -> TextClassAnswers:
+        """Return how predictions are made of texts."""
+        return TextClassAnswers(self.label_kind, self.temperature)
 
     def on_fit_start(self) -> None:
         """Fill the embedding with given vectors, unless a checkpoint's weights are there."""

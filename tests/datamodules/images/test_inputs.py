@@ -23,7 +23,7 @@ def save(path, pixels=None):
     return path
 
 
-def test_files_and_folders(tmp_path, trainer, recorder) -> None:
+def test_files_and_folders(tmp_path) -> None:
     one = save(tmp_path / "one.png")
     save(tmp_path / "more" / "b.jpg")
     save(tmp_path / "more" / "deep" / "A.PNG", np.zeros((20, 10), dtype=np.uint8))
@@ -37,8 +37,9 @@ def test_files_and_folders(tmp_path, trainer, recorder) -> None:
         "/more/deep/A.PNG",
     ]
     assert (data.num_classes, data.in_channels, data.image_size) == (2, 3, 8)
-    predicted = trainer().predict(recorder(192, 2), datamodule=data)
-    assert [p.tolist() for p in predicted] == [[0, 1], [2]]
+    batches = [data.on_after_batch_transfer(raw, 0) for raw in data.predict_dataloader()]
+    assert [batch.index.tolist() for batch in batches] == [[0, 1], [2]]
+    assert {batch.image.dtype for batch in batches} == {torch.float32}
     raw = next(iter(data.predict_dataloader()))
     batch = data.prepare_batch(raw, training=False, epoch=0)
     assert batch.label.tolist() == [-1, -1]

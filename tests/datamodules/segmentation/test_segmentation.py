@@ -798,15 +798,14 @@ def test_pictures(root) -> None:
     assert len({tuple(colour) for colour in tinted[0].flatten(1).T.tolist()}) == 4
 
 
-def test_files_to_predict_on(root, trainer) -> None:
+def test_files_to_predict_on(root) -> None:
     data = build(root, "fit")
     spec = data.inputs_spec()
     assert spec["class_path"] == "datamodules.MaskInputs"
     inputs = MaskInputs([str(root / "images")], **spec["init_args"])
-    module = Recorder()
-    predicted = trainer().predict(module, datamodule=inputs)
-    assert [tuple(masks.shape) for masks in predicted] == [(1, *size) for size in SIZES]
-    assert [index for _, index, _ in module.seen] == [(i,) for i in range(24)]
+    batches = [inputs.on_after_batch_transfer(raw, 0) for raw in inputs.predict_dataloader()]
+    assert [tuple(batch.mask.shape) for batch in batches] == [(1, *size) for size in SIZES]
+    assert [batch.index.tolist() for batch in batches] == [[i] for i in range(24)]
     raw = data.split("val").__getitems__([0])
     row = int(raw.index)
     ours = data.prepare_batch(raw, training=False, epoch=0)

@@ -15,7 +15,7 @@ from datamodules import CSVTable, Diabetes, TableInputs
 from datamodules.core.errors import DataError, OptionError, UserError
 from datamodules.core.randomness import permutation
 from datamodules.tables import table
-from datamodules.tables.table import TableBatch
+from datamodules.tables.prepared import TableBatch
 
 CITIES = np.array(["Oslo", "Rome", "Bern, Köln", 'the "Hague"'])
 

@@ -533,7 +533,7 @@ def test_resolved_rebuilds_it(build) -> None:
     assert rows_of(again) == rows_of(data)
 
 
-def test_predicts_anywhere(build, tmp_path, trainer, monkeypatch) -> None:
+def test_predicts_anywhere(build, tmp_path, monkeypatch) -> None:
     data = build(max_length=7)
     data.setup()
     spec = json.loads(json.dumps(data.inputs_spec()))
@@ -561,8 +561,6 @@ def test_predicts_anywhere(build, tmp_path, trainer, monkeypatch) -> None:
         "good film",
         "bad film",
     ]
-    predicted = trainer().predict(Recorder(data), datamodule=inputs)
-    assert torch.cat(predicted).tolist() == [0, 1, 2, 3, 4]
     assert list(folder.glob("cache")) == []
 
 

@@ -1,50 +1,22 @@
-"""What ``trainer.precision: auto`` becomes: half precision where the processor and the net gain."""
+"""Which precision a net is trained and used in.
+
+``trainer.precision: auto`` becomes half precision where the processor and the net gain by it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-import lightning as L
 import torch
 from torch import nn
 
+from datamodules.core.errors import refuse
 from zoo.nets.protocols import HasAdapter, HasLayerDepths
-
-PrecisionName = Literal[
-    "auto",
-    "32-true",
-    "bf16-mixed",
-    "16-mixed",
-    "64-true",
-    "bf16-true",
-    "16-true",
-    "transformer-engine",
-    "transformer-engine-float16",
-    "32",
-    "bf16",
-    "16",
-    "64",
-    32,  # as YAML reads them
-    16,
-    64,
-]
 
 #: Capabilities of CPUs that multiply in bfloat16 themselves: Intel's and AMD's, then ARM's.
 _BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
-
-
-class Trainer(L.Trainer):
-    """Lightning's Trainer, whose precision may be left to the machine.
-
-    Args:
-        precision: ``auto`` is ``bf16-mixed`` where the device multiplies in bfloat16 by itself and
-            the net gains by it, ``32-true`` elsewhere; a run that goes on keeps its own. ``32``
-            asks for float32 anywhere.
-    """
-
-    def __init__(self, *, precision: PrecisionName | None = "auto", **kwargs: Any) -> None:
-        super().__init__(precision=None if precision == "auto" else precision, **kwargs)
 
 
 def has_bfloat16(device_type: str) -> bool:
@@ -104,3 +76,55 @@ def choose_precision(
     if began_with is None:
         return "bf16-mixed" if native and gains(net, device_type) else "32-true"
     return began_with if goes_on or native or "16" not in began_with else "32-true"
+
+
+#: Types of weights and inputs by the precision's name; of others they are float32.
+_TRUE_TYPES = {
+    "bf16-true": torch.bfloat16,
+    "16-true": torch.float16,
+    "64-true": torch.float64,
+    "64": torch.float64,
+}
+#: Types that operations are cast to, which gain by it.
+_MIXED_TYPES = {
+    "bf16-mixed": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "16-mixed": torch.float16,
+    "16": torch.float16,
+}
+_WHOLE = ("32-true", "32")
+
+
+def weights_type(precision: str) -> torch.dtype:
+    """Return the type that weights and inputs have.
+
+    Raises:
+        OptionError: If a net cannot be used in this precision without a Trainer.
+    """
+    if precision in _TRUE_TYPES:
+        return _TRUE_TYPES[precision]
+    if precision not in (*_WHOLE, *_MIXED_TYPES):
+        names = ", ".join((*_WHOLE[:1], *_MIXED_TYPES, *_TRUE_TYPES))
+        raise refuse("trainer.precision", precision, f"give auto, or one of {names}, to predict")
+    return torch.float32
+
+
+@contextmanager
+def computing_in(precision: str, device_type: str) -> Iterator[None]:
+    """Compute in a precision, as Lightning's Trainer does.
+
+    Args:
+        precision: Its name.
+        device_type: ``cpu``, ``cuda`` or another of torch's.
+    """
+    if precision in _MIXED_TYPES:
+        with torch.autocast(device_type, dtype=_MIXED_TYPES[precision], cache_enabled=False):
+            yield
+        return
+    # What a net makes itself, a mask say, has the type of its weights.
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(weights_type(precision))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

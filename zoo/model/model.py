@@ -1,0 +1,260 @@
+"""A trained net with all that is around it: what prepares its inputs, and what its logits mean."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.core.arrays import ArrayData
+from datamodules.core.errors import DataError, at_least, blamed
+from datamodules.core.protocols import HasClassNames, sample_numbers
+from zoo.errors import UserError
+from zoo.inference.generation import Writing, fitted, pieces
+from zoo.inference.outputs import Answers, ClassAnswers
+from zoo.model.results import Result, TextResult, results_of
+from zoo.nets.protocols import LimitsLength
+from zoo.run.precision import computing_in, weights_type
+
+if TYPE_CHECKING:  # which brings Lightning
+    from lightning.pytorch import LightningModule
+
+
+class Model:
+    """A trained net that takes images, texts, rows or prompts, and gives typed results.
+
+    Args:
+        net: The net with its weights; it is brought to the device, and to evaluation mode.
+        data: What prepares inputs; None where that is not known.
+        answers: What is made of logits, or how the net writes on; or the task, whose
+            ``predict_step`` answers.
+        device: Where it computes.
+        precision: In which precision, by the name that Lightning gives it.
+        name: The task's name.
+        make_task: Gives the LightningModule around the net.
+        seed: Of what a language model draws.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        data: Any,
+        answers: Answers | Writing | LightningModule,
+        *,
+        device: torch.device,
+        precision: str = "32-true",
+        name: str = "",
+        make_task: Callable[[], LightningModule] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.device, self.precision, self.seed = device, precision, seed
+        self.answers = answers
+        self.data = data
+        self.name = name
+        self._make_task = make_task
+        self._task: LightningModule | None = None
+        whole = net if isinstance(answers, Answers | Writing) else answers
+        is_text = isinstance(answers, Writing)
+        self.dtype = torch.float32 if is_text else weights_type(precision)
+        whole.to(device)
+        if self.dtype != torch.float32:
+            whole.to(self.dtype)
+        whole.eval()
+        #: The plain ``torch.nn.Module``, on the device, in evaluation mode.
+        self.net = net
+
+    def __repr__(self) -> str:
+        """Return what the model is, in a line."""
+        parameters = sum(parameter.numel() for parameter in self.net.parameters())
+        words = [f"{type(self.net).__name__} of {parameters:,} parameters", self.name]
+        words += self.data.words() if isinstance(self.data, ArrayData) else []
+        return f"Model({', '.join(filter(None, words))}, on {self.device})"
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in the order of the net's outputs, if there are any."""
+        return list(self.data.class_names) if isinstance(self.data, HasClassNames) else []
+
+    @property
+    def task(self) -> LightningModule:
+        """The task around the net, as a Trainer takes it; it is built when it is asked for."""
+        if self._task is None:
+            if not isinstance(self.answers, Answers | Writing):
+                self._task = self.answers
+            elif self._make_task is not None:
+                self._task = self._make_task()
+            else:
+                raise AttributeError("this model was made without a task")
+        return self._task
+
+    def __call__(self, inputs: Any, batch_size: int | None = None) -> Result | list[Result]:
+        """Return what the net answers.
+
+        Args:
+            inputs: What ``zoo predict`` takes, a path or a text, or what Python has: an image of
+                PIL or an array, uint8 or floats from 0 to 1; a mapping of columns to values or a
+                row; a prompt or the messages of a chat; or a list or a folder of any of these.
+            batch_size: How many are computed at once; that of the training by default. Images to
+                be segmented keep their size, and are computed one by one.
+
+        Returns:
+            A result, or a list of results where several inputs were given.
+
+        Raises:
+            UserError: If there is no input, or one cannot be taken.
+        """
+        data, is_one = self._inputs().of(inputs)
+        if isinstance(self.answers, Writing):
+            found: list[Result] = [
+                TextResult("".join(self._write(data, prompt)), name)
+                for prompt, name in zip(data.prompts, data.names, strict=True)
+            ]
+        else:
+            if batch_size is not None and getattr(data, "label_kind", "") != "mask":
+                data.batch_size = at_least("batch_size", batch_size, 1)
+            found = list(self._results(data))
+        return found[0] if is_one else found
+
+    def stream(self, prompt: Any) -> Iterator[str]:
+        """Return what a language model writes, piece by piece as it comes.
+
+        Args:
+            prompt: A text, or the messages of a chat so far.
+
+        Raises:
+            UserError: If the model does not write, or the prompt cannot be taken.
+        """
+        if not isinstance(self.answers, Writing):
+            raise UserError(f"{self!r} writes no texts; call it with its inputs")
+        data, is_one = self._inputs().of(prompt)
+        if not is_one:
+            raise DataError("one prompt is streamed at a time; give a text, or a chat's messages")
+        return self._write(data, data.prompts[0])
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is a language model, which writes on from prompts."""
+        return isinstance(self.answers, Writing)
+
+    def _inputs(self) -> Any:
+        if self.data is None:
+            raise UserError(
+                "the checkpoint does not say how inputs are prepared, as it was trained on loaders "
+                "of its own; call model.net on tensors as these give them"
+            )
+        return self.data
+
+    # ---------------------------------------------------------------- answers
+
+    def batches(self, data: Any, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what is predicted, batch by batch, as the task's ``predict_step`` gives it.
+
+        Args:
+            data: Has ``predict_dataloader``, and prepares its batches.
+            limit: How many batches are taken at most.
+        """
+        loader = data.predict_dataloader()
+        for batch in islice(loader, limit):
+            yield self._answer(data, batch)
+
+    @torch.inference_mode()
+    def _answer(self, data: Any, batch: Any) -> dict[str, Any]:
+        batch = self._prepared(data, batch)
+        with computing_in(self.precision, self.device.type):
+            if isinstance(self.answers, Answers):
+                predicted = self.answers.predict(self.net, batch)
+                numbers = sample_numbers(batch)
+                return predicted if numbers is None else {**predicted, "index": numbers}
+            step: Any = self.task.predict_step
+            answered: dict[str, Any] = step(batch, 0)
+            return answered
+
+    def _prepared(self, data: Any, batch: Any) -> Any:
+        """Return a batch on the device, prepared there, in the type of the weights."""
+        before = getattr(data, "on_before_batch_transfer", None)
+        batch = batch if before is None else before(batch, 0)
+        batch = data.on_after_batch_transfer(moved(batch, self.device), 0)
+        return batch if self.dtype == torch.float32 else moved(batch, self.device, self.dtype)
+
+    def _results(self, data: Any) -> Iterator[Result]:
+        several = isinstance(self.answers, ClassAnswers) and self.answers.several
+        first = 0
+        for predicted in self.batches(data):
+            broken = getattr(data, "broken", {})
+            if broken:
+                raise DataError(broken[min(broken)])
+            kind = next(name for name in predicted if name != "index")
+            values = predicted[kind]
+            values = values.cpu() if isinstance(values, Tensor) else values
+            names = data.names[first : first + len(values)]
+            first += len(values)
+            yield from results_of(kind, values, names, data, several=several)
+
+    # ---------------------------------------------------------------- writing
+
+    def tokens_of(self, data: Any, prompt: Any) -> list[int]:
+        """Return the tokens that a net goes on from.
+
+        Of a chat without the oldest messages, where they are more than the net's context holds; its
+        system's message is kept.
+
+        Args:
+            data: What prepares prompts.
+            prompt: A text, or messages.
+        """
+        longest = self.net.max_length if isinstance(self.net, LimitsLength) else None
+        tokens: list[int] = data.encode_prompt(prompt)
+        if isinstance(prompt, str) or longest is None:
+            return tokens
+        first = int(prompt[0]["role"] == "system")
+        messages = list(prompt)
+        while len(tokens) >= longest and len(messages) - first >= 3:
+            del messages[first : first + 2]  # a message and its answer
+            tokens = data.encode_prompt(messages)
+        return tokens
+
+    def write(self, tokens: Sequence[int], stop_ids: Sequence[int]) -> Iterator[int]:
+        """Return the tokens that follow some, up to one of ``stop_ids``.
+
+        Raises:
+            UserError: If there are none to go on from.
+        """
+        assert isinstance(self.answers, Writing)
+        try:
+            return self.answers.write(self.net, tokens, stop_ids=stop_ids, seed=self.seed)
+        except ValueError as error:
+            raise blamed("inputs", error) from error
+
+    def _write(self, data: Any, prompt: Any) -> Iterator[str]:
+        tokens = self.tokens_of(data, prompt)
+        if said := cut(len(tokens), len(fitted(self.net, tokens))):
+            warnings.warn(said, stacklevel=3)
+        return pieces(self.write(tokens, data.stop_ids), data.decode)
+
+
+def cut(count: int, read: int) -> str | None:
+    """Return how much of a prompt is not read, in words; None if all is."""
+    if read == count:
+        return None
+    return (
+        f"the prompt has {count:,} tokens and the net's context {read:,}: its first "
+        f"{count - read:,} are left out"
+    )
+
+
+def moved(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """Return a batch on a device; its floats of another type, where one is given."""
+    if isinstance(batch, Tensor):
+        to = dtype if batch.is_floating_point() else None
+        return batch.to(device, to, non_blocking=True)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(moved(part, device, dtype) for part in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(moved(part, device, dtype) for part in batch)
+    if isinstance(batch, dict):
+        return {name: moved(part, device, dtype) for name, part in batch.items()}
+    return batch.to(device) if hasattr(batch, "to") else batch
