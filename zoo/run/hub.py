@@ -1,0 +1,280 @@
+"""Weights on the Hugging Face hub: fetched by name and revision, and pushed with their card.
+
+Only safetensors are read and written. A name is ``owner/name``, or ``owner/name@REVISION`` for a
+branch, a tag or a commit; whatever is named, the commit that it means is looked up first, and
+everything is read of that one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datamodules.core.download import PROBE_S
+from datamodules.core.errors import OptionError, refuse
+from datamodules.core.hub import hub_unreachable
+from zoo.run.weights_file import write_weights
+
+#: How a name of the hub starts.
+PREFIX = "hf:"
+#: What the weights are called in a repository.
+FILE = "model.safetensors"
+_PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_TOO_LONG = 2000  # characters of a value that a card leaves out: a tokenizer, mostly
+
+
+def fetch_weights(name: str) -> Path:
+    """Return the weights file of a repository, out of the hub's cache or over the network.
+
+    Args:
+        name: ``owner/name`` or ``owner/name@REVISION``, perhaps with ``hf:`` before it.
+
+    Raises:
+        OptionError: If there is no such repository, it holds no weights file, or the hub cannot be
+            reached and the cache lacks it.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    repository, _, revision = name.removeprefix(PREFIX).partition("@")
+    _check_name(name, repository)
+    if (reason := _cached_or_reason(repository, revision or "main")) is None:
+        found = try_to_load_from_cache(repository, FILE, revision=revision or "main")
+        return Path(str(found))
+    if reason:
+        raise refuse(
+            "weights",
+            name,
+            f"the hub cannot be reached ({reason}) and its cache lacks them: fetch them where it "
+            f"can by `hf download {repository} {FILE}`, and give the file",
+        )
+    with _explained("weights", name, repository):
+        api = HfApi()
+        info = api.model_info(repository, revision=revision or None, timeout=PROBE_S)
+        files = [file.rfilename for file in info.siblings or []]
+        if FILE not in files:
+            raise _without_weights(name, files)
+        return Path(api.hf_hub_download(repository, FILE, revision=info.sha))
+
+
+def _cached_or_reason(repository: str, revision: str) -> str | None:
+    """Return why the hub cannot be asked, "" if it can; None where the cache makes it needless.
+
+    A commit never changes; a branch's last known one serves where there is no network.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    is_cached = isinstance(try_to_load_from_cache(repository, FILE, revision=revision), str)
+    if is_cached and _COMMIT.fullmatch(revision):
+        return None
+    reason = hub_unreachable() or ""
+    return None if reason and is_cached else reason
+
+
+def _without_weights(name: str, files: list[str]) -> OptionError:
+    if any(file.endswith(_PICKLES) for file in files):
+        return refuse(
+            "weights",
+            name,
+            f"it holds no {FILE}, and pickled weights, which can run code, are not opened: choose "
+            "a repository that `zoo push` made",
+        )
+    return refuse("weights", name, f"it holds no {FILE}: choose a repository that `zoo push` made")
+
+
+def _check_name(name: str, repository: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+        valid = repository.count("/") == 1
+    except HFValidationError:
+        valid = False
+    if not valid:
+        raise refuse("weights", name, "give owner/name, such as hf:me/digits, or owner/name@COMMIT")
+
+
+@contextmanager
+def _explained(option: str, name: str, repository: str) -> Iterator[None]:
+    """Turn what the hub's client raises into a sentence."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalTokenNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    place = f"{constants.ENDPOINT}/{repository}"
+    try:
+        yield
+    except GatedRepoError:
+        raise refuse(option, name, f"accept its terms at {place} and set HF_TOKEN") from None
+    except RevisionNotFoundError:
+        raise refuse(option, name, f"it has no such revision; {place} shows its commits") from None
+    except RepositoryNotFoundError:
+        remedy = (
+            f"check its spelling, as {constants.ENDPOINT} has no public one of that name, or log "
+            "in by `hf auth login` for a private one"
+        )
+        raise refuse(option, name, remedy) from None
+    except LocalTokenNotFoundError:
+        raise refuse(option, name, "log in by `hf auth login`, or set HF_TOKEN") from None
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            remedy = "log in by `hf auth login`, or set HF_TOKEN, with a token that may write there"
+            raise refuse(option, name, remedy) from None
+        raise refuse(option, name, f"the hub refused: {_said(error)}") from None
+    except OSError as error:
+        raise refuse(option, name, f"the hub cannot be reached: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def push_weights(
+    checkpoint: dict[str, Any],
+    repository: str,
+    *,
+    recipe: dict[str, Any] | None = None,
+    private: bool = False,
+) -> str:
+    """Put weights into a repository, in one commit: the file, the recipe, and a card.
+
+    Args:
+        checkpoint: As :func:`~zoo.run.checkpoint.read_checkpoint` gives it; ``test`` may hold the
+            figures of its test.
+        repository: ``owner/name``, which is made if it is not there.
+        recipe: The run's, resolved; else what the checkpoint holds of it.
+        private: Whether a repository that is made is private.
+
+    Returns:
+        The name by which the very same weights are fetched: ``hf:owner/name@COMMIT``.
+
+    Raises:
+        OptionError: If the hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi
+
+    repository = repository.removeprefix(PREFIX)
+    _check_name(repository, repository)
+    if (reason := hub_unreachable()) is not None:
+        raise refuse(
+            "to", repository, f"the hub cannot be reached ({reason}): try again where it can"
+        )
+    whole = recipe or recipe_of(checkpoint)
+    with tempfile.TemporaryDirectory() as folder, _explained("to", repository, repository):
+        write_weights(checkpoint, Path(folder, FILE))
+        text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+        Path(folder, "recipe.yaml").write_text(text, encoding="utf-8")
+        card = card_of(checkpoint, repository, whole)
+        Path(folder, "README.md").write_text(card, encoding="utf-8")
+        api = HfApi()
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message="Weights of lightning-zoo"
+        )
+    return f"{PREFIX}{repository}@{done.oid}"
+
+
+def recipe_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint holds of its recipe: task, net and data."""
+    hparams = dict(checkpoint.get("hyper_parameters") or {})
+    model = {"class_path": hparams.get("_class_path")}
+    init_args = {name: value for name, value in hparams.items() if not name.startswith("_")}
+    data = (checkpoint.get("zoo") or {}).get("data")
+    return {"model": model | {"init_args": init_args}, "data": data}
+
+
+def card_of(checkpoint: dict[str, Any], repository: str, recipe: dict[str, Any]) -> str:
+    """Return the card of a repository: what it is, its figures, how it is used, its recipe."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    hparams = checkpoint.get("hyper_parameters") or {}
+    task = str(hparams.get("_class_path")).rpartition(".")[2]
+    net = str((hparams.get("net") or {}).get("class_path")).rpartition(".")[2]
+    data = str((recipe.get("data") or {}).get("class_path", "unknown")).rpartition(".")[2]
+    figures: dict[str, float] = checkpoint.get("test") or {}
+    name = repository.rpartition("/")[2]
+    results = [
+        EvalResult(
+            task_type=_PIPELINES.get(task, "other"),
+            dataset_type=data,
+            dataset_name=data,
+            metric_type=figure,
+            metric_value=value,
+            dataset_split="test",
+        )
+        for figure, value in figures.items()
+    ]
+    facts = ModelCardData(
+        library_name="lightning-zoo",
+        pipeline_tag=_PIPELINES.get(task),
+        tags=["lightning-zoo"],
+        **({"model_name": name, "eval_results": results} if results else {}),
+    )
+    table = [f"| {figure} | {value:.4g} |" for figure, value in figures.items()]
+    lines = [
+        *("---", facts.to_yaml(), "---", "", f"# {name}", ""),
+        f"A {net} of the task {task}, trained on {data} by lightning-zoo.",
+        *("", "```python", "import zoo", "", f'model = zoo.load("{PREFIX}{repository}")', "```"),
+        *("", "## Figures", ""),
+        *(
+            ["On the test split:", "", "| figure | value |", "|---|---|", *table]
+            if table
+            else ["None."]
+        ),
+        *("", "## Recipe", "", "```yaml"),
+        yaml.safe_dump(_short(recipe), sort_keys=False, allow_unicode=True).rstrip(),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+#: What the hub calls what a task does.
+_PIPELINES = {
+    "ImageClassifier": "image-classification",
+    "ImageSegmenter": "image-segmentation",
+    "LanguageModel": "text-generation",
+    "PreferenceTuning": "text-generation",
+    "Regressor": "tabular-regression",
+    "TextClassifier": "text-classification",
+}
+
+
+def _short(node: Any) -> Any:
+    """Return the same without its longest texts, which are in recipe.yaml."""
+    if isinstance(node, dict):
+        return {key: _short(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_short(value) for value in node]
+    return "..." if isinstance(node, str) and len(node) > _TOO_LONG else node
+
+
+def of_run(path: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, dict[str, float] | None]:
+    """Return the recipe and the test's figures that lie beside a run's checkpoint.
+
+    The figures are of one checkpoint alone, the one that was tested.
+    """
+    file = Path(path).resolve()
+    recipe, figures = None, None
+    try:
+        found = yaml.safe_load((file.parents[1] / "recipe.yaml").read_text(encoding="utf-8"))
+        recipe = found if isinstance(found, dict) else None
+        summary = json.loads((file.parents[1] / "summary.json").read_text(encoding="utf-8"))
+        if Path(str(summary.get("checkpoint"))).name == file.name:
+            figures = summary.get("test")
+    except (OSError, ValueError, yaml.YAMLError):
+        pass
+    return recipe, figures
