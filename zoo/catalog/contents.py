@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from datamodules.core.errors import nearest
 from zoo.catalog.options import choices_of
 from zoo.catalog.source import docstring, file_of, find, statements
+from zoo.catalog.weights import card_of, line_of, weights_names
 from zoo.errors import UserError
 
 #: The verbs that build task and data, and their help.
@@ -82,7 +83,7 @@ _NAMES = {
     "metrics": (NameList("zoo.metrics.names", "FigureName", "checkpoint.monitor", "resnet"),),
 }
 #: What there is, in the order of the list.
-KINDS = (*_PACKAGES, *_NAMES, "recipes", "overlays", "studies")
+KINDS = (*_PACKAGES, *_NAMES, "recipes", "overlays", "studies", "weights")
 #: Kinds whose entries are files.
 FILES = ("recipes", "overlays", "studies")
 #: The folder of the recipes that holds the studies.
@@ -161,6 +162,9 @@ def entries(kind: str) -> Iterator[Entry]:
             if kind == "studies" or is_overlay(name) is (kind == "overlays"):
                 first = recipe_text(name).split("\n")[0]
                 yield Entry(kind, name, first.lstrip("# ") if first.startswith("#") else "")
+    elif kind == "weights":
+        for name in weights_names():
+            yield Entry(kind, name, line_of(card_of(name)))
     elif kind in _NAMES:
         for names in _NAMES[kind]:
             for name, about in choices_of(names.module, names.alias).items():

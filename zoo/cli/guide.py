@@ -23,6 +23,7 @@ from zoo.catalog.contents import (
     text_of,
 )
 from zoo.catalog.options import Option, own_options
+from zoo.catalog.weights import card_of, text_of_card, weights_path
 from zoo.cli.sections import FIXED, OPTIONS_CALLED, RUN_OPTIONS, run_options
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
@@ -78,11 +79,6 @@ def list_things(argv: list[str]) -> int:
             f"list takes no {patterns[1]!r} beside {patterns[0]!r}; "
             f"give one of {', '.join(KINDS)} and a pattern, or either"
         )
-    if patterns == ["weights"]:
-        raise UserError(
-            "weights have no list of their own; `zoo help weights` shows which nets take "
-            "pretrained ones, and by what names"
-        )
     found = search(kind, patterns[0] if patterns else None)
     _show(found, as_json=options.json, whole=bool(patterns) and len(found) == 1)
     return 0
@@ -106,7 +102,7 @@ def explain_things(argv: list[str]) -> int:
     own = ("--json", "--help", "-h")
     options = parser.parse_args([word if word in own else word.lstrip("-") for word in argv])
     name = options.name.rpartition(".")[2] if "/" not in options.name else options.name
-    if name in KINDS and name != "data":  # which is an option too
+    if name in KINDS and name not in ("data", "weights"):  # which are options too
         return list_things([name, *["--json"] * options.json])
     places = list(places_of(name)) if name.islower() else []
     try:
@@ -158,6 +154,9 @@ def all_about(entry: Entry) -> str:
     parts = [f"{entry.title}:\n  {entry.name}"]
     if entry.kind in FILES:
         parts.append(recipe_text(entry.name))
+    elif entry.kind == "weights":
+        size = weights_path(entry.name).stat().st_size
+        parts.append(text_of_card(card_of(entry.name), size))
     elif entry.names is not None:
         parts += [entry.about, f"Option: --{entry.names.option} {_value_of(entry)}"]
     else:
@@ -166,7 +165,7 @@ def all_about(entry: Entry) -> str:
         prefix = PREFIXES[entry.kind]
         if options := own_options(prefix, entry.path):
             parts.append("Options:\n" + "\n".join(option_lines(prefix, options.values())))
-    if entry.kind not in FILES and (recipes := uses(entry)):
+    if entry.kind not in (*FILES, "weights") and (recipes := uses(entry)):
         names = textwrap.indent(textwrap.fill(", ".join(recipes), WIDTH - 2), "  ")
         parts.append(f"Recipes that name it:\n{names}")
     if line := line_to_try(entry):
@@ -240,6 +239,8 @@ def line_to_try(entry: Entry) -> str | None:
     fit = "zoo fit --config"
     if entry.kind == "recipes":
         return f"{fit} {entry.name}"
+    if entry.kind == "weights":
+        return f"zoo predict --weights {entry.name} --inputs FILE"
     if entry.kind == "studies":
         return f"zoo sweep --config {entry.name}"
     if entry.kind == "overlays":
@@ -322,9 +323,11 @@ def _json_of(entry: Entry, *, whole: bool) -> dict[str, Any]:
             _option_json(PREFIXES[entry.kind], option)
             for option in own_options(PREFIXES[entry.kind], entry.path).values()
         ]
+    elif entry.kind == "weights":
+        about["card"] = card_of(entry.name)
     elif entry.names is None:
         about["recipe"] = _recipe(entry.name)
-    if entry.kind not in FILES:
+    if entry.kind not in (*FILES, "weights"):
         about["recipes"] = uses(entry)
     return about | {"try": line_to_try(entry)}
 

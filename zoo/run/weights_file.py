@@ -18,8 +18,12 @@ from zoo.run.plain import check_plain
 #: How the name of a weights file ends.
 SUFFIX = ".safetensors"
 #: The parts of a checkpoint that are kept beside its weights: how task, net and inputs are built,
-#: the figures of its test where they are known, and where in its training it was saved.
-KEPT = ("hyper_parameters", "zoo", "test", "epoch", "global_step", "pytorch-lightning_version")
+#: the figures of its test and its model card where they are known, and where in its training it
+#: was saved.
+KEPT = (
+    *("hyper_parameters", "zoo", "test", "card"),
+    *("epoch", "global_step", "pytorch-lightning_version"),
+)
 #: What of the zoo's own part only a training that goes on would need.
 _OF_TRAINING = ("train_sums", "total_steps", "threads")
 
