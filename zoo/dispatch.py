@@ -48,6 +48,10 @@ def run_verb(argv: list[str]) -> int:
         from zoo.cli.export import export
 
         return export(rest)
+    if verb == "push":
+        from zoo.cli.push import push
+
+        return push(rest)
     if verb == "results":
         from zoo.cli.results import results
 

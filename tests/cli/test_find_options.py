@@ -142,11 +142,8 @@ def test_help_knows_options_that_may_be_meant(name: str, option: str, zoo: Zoo) 
     assert zoo(f"help {name}").err == sentence
 
 
-def test_weights_are_no_kind_of_the_list(zoo: Zoo) -> None:
-    """Else what is found are metrics and optimizers whose lines have that word."""
-    ended = zoo("list weights")
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("zoo: weights have no list of their own; `zoo help weights` shows")
+def test_weights_are_a_kind_and_an_option(zoo: Zoo) -> None:
+    assert zoo("list weights").out.startswith("weights:\n")
     assert "  --model.net.weights\n" in zoo("help weights").out
 
 

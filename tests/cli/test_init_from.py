@@ -130,6 +130,17 @@ def test_what_is_no_checkpoint(refuse: Callable[..., str], checkpoint: Path) -> 
     )
 
 
+def test_a_run_is_found_by_its_recipe(zoo: Zoo) -> None:
+    assert zoo(f"fit r.yaml {SMALL}").code == 0
+    first = run_of("r").rename("runs/r/first-20200101-000000-000000")
+    ended = zoo(f"fit r.yaml {STILL} --init_from r:best")
+    assert ended.code == 0
+    assert "weights  of runs/r/first-20200101-000000-000000/checkpoints/best.ckpt: " in ended.out
+    (second,) = (path for path in Path("runs/r").iterdir() if path.name != first.name)
+    recipe = yaml.safe_load((second / "recipe.yaml").read_text())
+    assert recipe["init_from"] == f"{first}/checkpoints/best.ckpt"
+
+
 def test_a_weights_file_named_in_a_recipe(zoo: Zoo, checkpoint: Path) -> None:
     write_weights(read_checkpoint(checkpoint), "w.safetensors")
     recipe = Path("r.yaml").read_text()

@@ -35,6 +35,7 @@ OTHER_VERBS = {
     "export": "Write a checkpoint in the form that other programs read.",
     "help": "Show all about a thing, or an option.",
     "list": "Show what there is.",
+    "push": "Put weights, their recipe and a card into a repository on the Hugging Face hub.",
     "results": "Show the figures of runs as rows.",
     "sweep": "Run a recipe under each combination of values, or a search, or a study's script.",
 }

@@ -24,6 +24,7 @@ from zoo.catalog.contents import (
     recipe_names,
     study_names,
 )
+from zoo.catalog.weights import weights_names
 from zoo.cli.config import expand_flags, read_layer
 from zoo.cli.guide import PREFIXES
 from zoo.cli.request import DEFAULTS, find_recipe, names_of_recipes
@@ -64,6 +65,10 @@ def parser_of(line: str) -> argparse.ArgumentParser:
             _positional(of_verb, "recipe", _or_files(recipe_names(), ("yaml",)))
             _option(of_verb, "ckpt_path", _or_files(["last", "best"], ("ckpt", "safetensors")))
             _option(of_verb, "to", _names(["hf"]), nargs=2)
+        elif verb == "push":
+            named = [*weights_names(), "last", "best"]
+            _positional(of_verb, "name", _or_files(named, ("ckpt", "safetensors")))
+            of_verb.add_argument("--private", action="store_true")
         elif verb == "results":
             _positional(of_verb, "run", FilesCompleter())
             _option(of_verb, "to", FilesCompleter(("csv",)))
@@ -89,7 +94,8 @@ def _add_options(parser: argparse.ArgumentParser, verb: str, words: list[str]) -
     own: dict[str, _Completer] = {
         "config": recipes,
         "ckpt_path": _or_files(["last", "best"], ("ckpt", "safetensors")),
-        "init_from": FilesCompleter(("ckpt", "safetensors")),
+        "init_from": _or_files(weights_names(), ("ckpt", "safetensors")),
+        "weights": _names(weights_names()),
         "inputs": FilesCompleter(),
     }
     for option in run_options(verb):

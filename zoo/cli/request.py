@@ -177,6 +177,7 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("--config", "-c", action="append", type=_not_empty, default=[])
         self.add_argument("--trust", action="append", type=_not_empty, default=[])
         self.add_argument("--ckpt_path", type=_not_empty)
+        self.add_argument("--weights", type=_not_empty)
         self.add_argument("--init_from", type=_not_empty)
         self.add_argument("--inputs", action="extend", nargs="+", default=[])
         self.add_argument("--quiet", action="store_true")
@@ -223,6 +224,10 @@ def take_apart(argv: list[str]) -> Request:
         raise UserError(f"option --inputs belongs to predict, not to {verb}")
     if given.init_from and verb not in ("fit", "check", "bench"):
         raise UserError(f"option --init_from belongs to fit, not to {verb}")
+    if given.weights and verb not in ("validate", "test", "predict"):
+        raise UserError(f"option --weights belongs to validate, test and predict, not to {verb}")
+    if given.weights and given.ckpt_path:
+        raise refuse("weights", given.weights, "leave it out, or ckpt_path, which means the same")
     for package in given.trust:
         _check_trusted(package)
     for flag, following in zip_longest(flags, flags[1:]):
@@ -236,7 +241,7 @@ def take_apart(argv: list[str]) -> Request:
         len(names),
         flags,
         trust=given.trust,
-        ckpt_path=given.ckpt_path,
+        ckpt_path=given.ckpt_path or given.weights,
         init_from=given.init_from,
         inputs=given.inputs,
         quiet=given.quiet,
@@ -315,7 +320,7 @@ def build_arguments(request: Request) -> Arguments:
     find_checkpoint(request, [defaults, *read])
     checkpoint, layers, start = None, [defaults], None
     if request.init_from is not None and request.trains and request.ckpt_path is None:
-        start = read_start(request.init_from)
+        request.init_from, start = read_start(request.init_from)
     if request.ckpt_path is not None:
         checkpoint = read_checkpoint(request.ckpt_path)
         verb = "fit" if request.trains else request.verb
@@ -355,18 +360,27 @@ def _choose_start(request: Request, read: list[Layer]) -> None:
         request.init_from = request.init_from or in_file
 
 
-def read_start(name: str) -> dict[str, Any]:
+def read_start(name: str) -> tuple[str, dict[str, Any]]:
     """Read the checkpoint whose weights a training starts from.
 
+    Returns:
+        The name under which another run finds the same file, and what is in it.
+
     Raises:
-        UserError: If it cannot be read.
+        UserError: If there is none, or it cannot be read.
     """
+    from zoo.model.find import find_weights, is_elsewhere
     from zoo.run.checkpoint import read_checkpoint
+    from zoo.run.hub import pinned
 
     try:
-        return read_checkpoint(name)
+        path = find_weights(name)
+        checkpoint = read_checkpoint(path)
     except OptionError as error:
         raise OptionError("init_from", error.reason, error.near) from error
+    if is_elsewhere(name):
+        return pinned(name, path), checkpoint
+    return name if os.path.isfile(name) else nearby(path), checkpoint
 
 
 def check_early(request: Request) -> None:
@@ -439,7 +453,7 @@ def _asks(request: Request) -> bool:
 
 
 def find_checkpoint(request: Request, layers: list[Layer]) -> None:
-    """Replace ``last`` and ``best`` by the file that is meant.
+    """Replace ``last``, ``best`` and the name of weights by the file that is meant.
 
     Raises:
         UserError: If there is none, or a verb lacks its checkpoint.
@@ -458,6 +472,11 @@ def find_checkpoint(request: Request, layers: list[Layer]) -> None:
         if request.verb != "fit":  # which says in which folder it goes on
             print(f"checkpoint {nearby(path)}", file=sys.stderr)
         request.ckpt_path = str(path)
+    elif request.ckpt_path is not None and not os.path.exists(request.ckpt_path):
+        from zoo.model.find import find_weights, is_elsewhere
+
+        if is_elsewhere(request.ckpt_path):
+            request.ckpt_path = str(find_weights(request.ckpt_path))
     if request.ckpt_path is None and not request.trains and not _asks(request):
         raise UserError(
             f"{request.verb} needs a checkpoint: give --ckpt_path FILE, or last or best of "

@@ -39,10 +39,18 @@ RUN_OPTIONS = (
         default="null",
     ),
     Option(
+        "weights",
+        "The same by a name: weights that come with the package (`zoo list weights`), or "
+        "hf:owner/name of the Hugging Face hub, perhaps with @COMMIT.",
+        ("a name",),
+        default="null",
+    ),
+    Option(
         "init_from",
-        "A checkpoint whose weights a training starts from: all that fit by name and shape, the "
-        "last layer only where the classes are the same; what was taken and left is told.",
-        ("a file",),
+        "A checkpoint, or the name of weights, that a training starts from: all that fit by name "
+        "and shape, the last layer only where the classes are the same; what was taken and left "
+        "is told.",
+        ("a file or a name",),
         default="null",
     ),
     Option(
@@ -90,6 +98,7 @@ RUN_OPTIONS = (
 #: The options of the run that only some verbs have a use for.
 _ONLY_OF = {
     "init_from": ("fit", "check", "bench"),
+    "weights": ("validate", "test", "predict"),
     "inputs": ("predict",),
     "wandb": ("fit", "validate", "test"),
     "wandb_checkpoint": ("fit",),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from datamodules.core.errors import refuse
-from zoo.run.names import check_local
+from datamodules.core.errors import did_you_mean, refuse
+from zoo.catalog.weights import weights_names, weights_path
+from zoo.run.names import HUB_PREFIX, check_local
 from zoo.run.runs import NEWEST, newest_checkpoint
 
 #: Where runs are kept unless told.
@@ -15,18 +16,28 @@ _RUNS = Path("runs")
 _OF_RUN = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 
 
+def is_elsewhere(name: str) -> bool:
+    """Return whether a name is that of weights that come with the package, or of the hub's."""
+    return name.startswith(HUB_PREFIX) or (name in weights_names() and not os.path.exists(name))
+
+
 def find_weights(name: str | os.PathLike[str]) -> Path:
     """Return the file that a name stands for.
 
     Args:
         name: A checkpoint file; the folder of a run, whose best checkpoint is meant; ``last`` or
             ``best`` of the run under ``runs`` that was begun last, or, as ``RECIPE:best``, of that
-            recipe's.
+            recipe's; the name of weights that come with the package; or ``hf:owner/name`` of a
+            repository on the hub, perhaps with ``@COMMIT``.
 
     Raises:
         OptionError: If there is none.
     """
     text = os.fspath(name)
+    if text.startswith(HUB_PREFIX):
+        from zoo.run.hub import fetch_weights  # which brings more than a file needs
+
+        return fetch_weights(text)
     path = Path(text).expanduser()
     if path.is_dir():
         return _of_run(path)
@@ -34,6 +45,10 @@ def find_weights(name: str | os.PathLike[str]) -> Path:
         recipe, _, which = text.rpartition(":")
         if which in NEWEST:
             return newest_checkpoint(NEWEST[which], _RUNS, recipe.replace("/", "-") or None)
+        if text in weights_names():
+            return weights_path(text)
+        if hint := did_you_mean(text, weights_names()):
+            raise refuse("ckpt_path", text, f"give a file or a name of `zoo list weights`{hint}")
     check_local(str(path))
     return path
 

@@ -28,7 +28,8 @@ def load(
     Args:
         name: A checkpoint file; a run's folder, whose best checkpoint is meant; ``last`` or
             ``best`` of the run under ``runs`` that was begun last, or, as ``RECIPE:best``, of that
-            recipe's.
+            recipe's; the name of weights that come with the package (``zoo list weights``); or
+            ``hf:owner/name`` of a repository on the hub, perhaps with ``@COMMIT``.
         device: Where it computes: ``auto`` is the best that this machine has; ``cpu``, ``cuda:1``.
         trust: Packages of yours whose classes the file may name, too.
 

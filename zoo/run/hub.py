@@ -21,10 +21,9 @@ import yaml
 from datamodules.core.download import PROBE_S
 from datamodules.core.errors import OptionError, refuse
 from datamodules.core.hub import hub_unreachable
+from zoo.run.names import HUB_PREFIX
 from zoo.run.weights_file import write_weights
 
-#: How a name of the hub starts.
-PREFIX = "hf:"
 #: What the weights are called in a repository.
 FILE = "model.safetensors"
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
@@ -44,7 +43,7 @@ def fetch_weights(name: str) -> Path:
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    repository, _, revision = name.removeprefix(PREFIX).partition("@")
+    repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
     _check_name(name, repository)
     if (reason := _cached_or_reason(repository, revision or "main")) is None:
         found = try_to_load_from_cache(repository, FILE, revision=revision or "main")
@@ -63,6 +62,18 @@ def fetch_weights(name: str) -> Path:
         if FILE not in files:
             raise _without_weights(name, files)
         return Path(api.hf_hub_download(repository, FILE, revision=info.sha))
+
+
+def pinned(name: str, path: Path) -> str:
+    """Return the name that means the very file that a name was found to be.
+
+    Args:
+        name: Of the hub, or any other, which is its own.
+        path: Where it was found.
+    """
+    if not name.startswith(HUB_PREFIX):
+        return name
+    return f"{name.partition('@')[0]}@{path.parent.name}"  # the cache has a folder a commit
 
 
 def _cached_or_reason(repository: str, revision: str) -> str | None:
@@ -167,7 +178,7 @@ def push_weights(
     """
     from huggingface_hub import HfApi
 
-    repository = repository.removeprefix(PREFIX)
+    repository = repository.removeprefix(HUB_PREFIX)
     _check_name(repository, repository)
     if (reason := hub_unreachable()) is not None:
         raise refuse(
@@ -185,7 +196,7 @@ def push_weights(
         done = api.upload_folder(
             repo_id=repository, folder_path=folder, commit_message="Weights of lightning-zoo"
         )
-    return f"{PREFIX}{repository}@{done.oid}"
+    return f"{HUB_PREFIX}{repository}@{done.oid}"
 
 
 def recipe_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +239,14 @@ def card_of(checkpoint: dict[str, Any], repository: str, recipe: dict[str, Any])
     lines = [
         *("---", facts.to_yaml(), "---", "", f"# {name}", ""),
         f"A {net} of the task {task}, trained on {data} by lightning-zoo.",
-        *("", "```python", "import zoo", "", f'model = zoo.load("{PREFIX}{repository}")', "```"),
+        *(
+            "",
+            "```python",
+            "import zoo",
+            "",
+            f'model = zoo.load("{HUB_PREFIX}{repository}")',
+            "```",
+        ),
         *("", "## Figures", ""),
         *(
             ["On the test split:", "", "| figure | value |", "|---|---|", *table]

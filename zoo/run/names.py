@@ -7,6 +7,8 @@ import re
 
 from datamodules.core.errors import refuse
 
+#: How the name of weights on the Hugging Face hub starts.
+HUB_PREFIX = "hf:"
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}$")
 
 
