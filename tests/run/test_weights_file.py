@@ -65,6 +65,11 @@ def test_what_predicts_comes_back(path: Path) -> None:
         assert torch.equal(state[name], value)
 
 
+def test_others_may_read_it_as_any_file(path: Path) -> None:
+    (path.parent / "any").touch()
+    assert path.stat().st_mode == (path.parent / "any").stat().st_mode
+
+
 def test_tied_weights_are_written_once(path: Path) -> None:
     assert "net.head" not in load_file(path)
     state = read_checkpoint(path)["state_dict"]

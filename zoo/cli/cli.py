@@ -145,6 +145,12 @@ class ZooCLI(LightningCLI):
             "for fit, last of the one that has not come to its end.",
         )
         parser.add_argument(
+            "--weights",
+            type=str | None,
+            default=None,
+            help="The same by a name: weights that come with the package, or hf:owner/name.",
+        )
+        parser.add_argument(
             "--init_from",
             type=str | None,
             default=None,

@@ -27,7 +27,7 @@ _OWNED_BY_THE_OPTIMIZER = ("lr", "weight_decay", "momentum", "beta2")
 _FIRST_OPTIMIZER = "adamw"
 _CLASS_KEYS = {"class_path", "model", "net", "data"}
 #: What only the command line may say.
-_NOT_IN_RECIPES = ("trust", "config", "inputs", "quiet")
+_NOT_IN_RECIPES = ("trust", "config", "inputs", "weights", "quiet")
 #: The flags that name a class, and the order in which they come before all others.
 _NAME_CLASSES = {
     "--model": 0,

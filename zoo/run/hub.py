@@ -27,6 +27,7 @@ from zoo.run.weights_file import write_weights
 #: What the weights are called in a repository.
 FILE = "model.safetensors"
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,94}/[A-Za-z0-9][\w.-]{0,94}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TOO_LONG = 2000  # characters of a value that a card leaves out: a tokenizer, mostly
 
@@ -102,15 +103,7 @@ def _without_weights(name: str, files: list[str]) -> OptionError:
 
 
 def _check_name(name: str, repository: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repository)
-        valid = repository.count("/") == 1
-    except HFValidationError:
-        valid = False
-    if not valid:
+    if not _NAME.fullmatch(repository) or "--" in repository or ".." in repository:
         raise refuse("weights", name, "give owner/name, such as hf:me/digits, or owner/name@COMMIT")
 
 
@@ -233,7 +226,8 @@ def card_of(checkpoint: dict[str, Any], repository: str, recipe: dict[str, Any])
         library_name="lightning-zoo",
         pipeline_tag=_PIPELINES.get(task),
         tags=["lightning-zoo"],
-        **({"model_name": name, "eval_results": results} if results else {}),
+        model_name=name if results else None,
+        eval_results=results or None,
     )
     table = [f"| {figure} | {value:.4g} |" for figure, value in figures.items()]
     lines = [

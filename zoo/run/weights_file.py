@@ -72,7 +72,10 @@ def write_weights(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> N
     text = json.dumps(kept | {"shared": shared}, ensure_ascii=False)
     metadata = {"format": "pt", "zoo": text, "crc32": _sum(text, tensors)}
     with replaced(Path(path), durable=True) as scratch:
+        scratch.touch()
+        mode = scratch.stat().st_mode
         save_file(tensors, scratch, metadata)
+        scratch.chmod(mode)  # the library lets nobody else read what it writes
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
