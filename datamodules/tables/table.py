@@ -1,5 +1,6 @@
 """Tables to learn a number from."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,8 +89,12 @@ class TableDataModule(FractionSplits[ArrayTable], PreparedTable):
             "lowest": float(values.min()),
             "highest": float(values.max()),
         }
-        span = f"{values.min():.4g} to {values.max():.4g}"
-        moments = f"mean {self.target_mean:.4g} and deviation {self.target_std:.4g} in training"
+        # As many digits as tell the lowest from the highest.
+        large, wide = np.abs(values).max(), np.ptp(values)
+        places = min(17, 4 + max(0, math.floor(math.log10(large / wide)))) if wide else 4
+        span = f"{values.min():.{places}g} to {values.max():.{places}g}"
+        mean, deviation = f"{self.target_mean:.{places}g}", f"{self.target_std:.4g}"
+        moments = f"mean {mean} and deviation {deviation} in training"
         read_as = [Fact("read_as", self._read_as, {"form": self._read_as})] if self._read_as else []
         return [
             *read_as,

@@ -305,8 +305,8 @@ def test_run_s_own_recipe_tells_what_its_checkpoint_takes(tmp_path: Path) -> Non
 
 FRAGMENTS = {
     # unknown
-    "nonsense: 3": "option nonsense is not known; there are checkpoint, ckpt_path, data, model, "
-    "seed_everything, trainer, wandb, wandb_checkpoint",
+    "nonsense: 3": "option nonsense is not known; there are checkpoint, ckpt_path, data, "
+    "init_from, model, seed_everything, trainer, wandb, wandb_checkpoint",
     "trainr: {max_epochs: 1}": "option trainr.max_epochs is not known; "
     "did you mean trainer.max_epochs?",
     "trainer: {max_epoch: 1}": "option trainer.max_epoch is not known; "
@@ -594,6 +594,15 @@ def test_untrusted_class_in_a_recipe(text: str, refuse: Refuse, canary: Path) ->
     sentence = refuse(command, "names 'canary_pkg.Net'", UNTRUSTED + "canary_pkg")
     assert sentence.startswith("recipe 'mine.yaml': option ")
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["torch.load", "torch.hub.load", "lightning.pytorch.Trainer"])
+def test_what_no_recipe_names_of_a_known_library_is_not_offered_for_trust(
+    name: str, refuse: Refuse
+) -> None:
+    top = name.split(".")[0]
+    sentence = refuse(f"{FIT} --model.net {name}", f"but of {top} a recipe names classes of {top}.")
+    assert "--trust" not in sentence
 
 
 def test_untrusted_strategy(refuse: Refuse, canary: Path) -> None:

@@ -93,6 +93,15 @@ def test_last_is_the_newest_unfinished_run_of_the_same_data_and_net(
     assert (others[2] / "summary.1.json").is_file()
 
 
+def test_fewer_epochs_than_the_checkpoint_has_are_refused(zoo: Zoo) -> None:
+    assert zoo(f"{FIT} --trainer.max_epochs 3").code == 0
+    (run,) = runs()
+    ended = zoo(f"{FIT} --trainer.max_epochs 1 --ckpt_path {run}/checkpoints/last.ckpt")
+    assert ended.code == 2
+    sentence = "zoo: option trainer.max_epochs is 1; give more, as the checkpoint is of epoch 3\n"
+    assert ended.err.endswith(sentence)
+
+
 @pytest.mark.parametrize(
     ("options", "difference"),
     [

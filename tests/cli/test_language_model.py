@@ -112,6 +112,16 @@ def test_of_a_prompt_longer_than_the_context_the_end_is_read(
     assert first == second
 
 
+def test_characters_that_training_never_saw_are_counted(
+    fit: Callable[..., Path], zoo: Callable[[str], Any]
+) -> None:
+    run = fit()
+    ended = zoo(f"predict --ckpt_path {run}/checkpoints/best.ckpt --inputs 12xyz 34")
+    assert ended.code == 0, ended.err
+    said = "3 of the prompt's 5 tokens are not in the net's vocabulary\n"
+    assert ended.err.count(said) == ended.err.count("vocabulary") == 1
+
+
 def test_a_vocabulary_of_another_size(fit: Callable[..., Path], zoo: Callable[[str], Any]) -> None:
     run = fit()
     Path("text.txt").write_text("abc" * 2000, encoding="utf-8")

@@ -40,6 +40,8 @@ def name_of(line: str) -> str:
         ("unet --model.loss dice --data.count 7", "loss=dice,count=7"),
         ("gru --data TextClassification --data.path a.csv", "data=TextClassification,path=a.csv"),
         ("gpt --data.path my/texts.txt", "path=texts.txt"),
+        ("gpt --data.path 훈련😀.txt", "path=훈련_.txt"),
+        ("gpt --data.path \u1112\u116e\u11ab.txt", "path=훈.txt"),  # as macOS writes it
         ("resnet --trainer.limit_train_batches 2 --model.lr 1", "lr=1,limit_train_batches=2"),
         ("resnet --trainer.max_epochs 1 --trainer.gradient_clip_val 1", "gradient_clip_val=1"),
     ],
@@ -54,6 +56,10 @@ def test_long_names_are_cut_between_options() -> None:
         "--model.warmup_steps 100 --model.label_smoothing 0.2 --data.batch_size 7"
     )
     assert name == "norm=group,activation=leaky_relu,momentum=0.8,warmup_steps=100,+2"
+    assert (
+        name_of(f"gpt --data.path {'훈' * 24} --data.encoding {'련' * 24}")
+        == f"path={'훈' * 24},+1"
+    )
 
 
 def test_folder_has_the_name_and_loggers_the_id(tmp_path: Path) -> None:

@@ -50,3 +50,19 @@ def test_predictions_are_told_apart_far_from_zero(zoo) -> None:
     assert figures["mae"] == pytest.approx(mean_absolute_error(truth, guess), rel=1e-4)
     assert figures["r2"] == pytest.approx(r2_score(truth, guess), abs=1e-4)
     assert f"test mse      {figures['mse']:.4f}" in ended.out
+
+
+def test_figures_beyond_float32_and_the_span_of_a_target_far_from_zero(zoo) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(60)
+    write("t.csv", {"x": x.tolist(), "y": (1e30 * x).tolist()})
+    ended = zoo(FIT)
+    assert ended.code == 0
+    figures = json.loads(newest("regression/*/summary.json").read_text())["test"]
+    with newest("regression/*/predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    truth, guess = (np.array([float(row[k]) for row in rows]) for k in ("truth", "prediction"))
+    assert figures["mse"] == pytest.approx(mean_squared_error(truth, guess), rel=1e-9)
+    assert figures["mse"] > 1e50
+    write("t.csv", {"x": x.tolist(), "y": (1e9 + np.arange(60)).tolist()})
+    assert "1000000000 to 1000000059, mean 10000000" in zoo(FIT).out

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, pearsonr
 from sklearn.metrics import (
     balanced_accuracy_score,
     f1_score,
@@ -125,6 +125,21 @@ def test_figures_of_numbers_are_those_of_a_plain_bootstrap() -> None:
         },
         40,
     )
+
+
+@pytest.mark.parametrize("far", [1e9, 1e12])
+def test_figures_of_resamples_with_and_without_a_target_far_from_all_others(far: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(40, generator=generator, dtype=torch.float64)
+    target[5] = far
+    predicted = target.clamp(max=3) + torch.randn(40, generator=generator, dtype=torch.float64)
+    (weights,) = weights_of(40, RESAMPLES, seed=0)
+    found = regression(predicted, target, (predicted - target) ** 2)(weights)
+    rows = drawn(40)
+    expected = [pearsonr(target[each], predicted[each]).statistic for each in rows]
+    np.testing.assert_allclose(found["pearson"], expected, rtol=1e-5)
+    expected = [r2_score(target[each], predicted[each]) for each in rows]
+    np.testing.assert_allclose(found["r2"], expected, rtol=1e-5)
 
 
 def test_figures_of_masks_are_those_of_a_plain_bootstrap_over_images() -> None:

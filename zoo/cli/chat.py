@@ -10,7 +10,7 @@ from typing import Any
 from datamodules.core.files import nearby
 from zoo.errors import UserError
 from zoo.inference.generation import fitted, pieces
-from zoo.model.model import Model, cut
+from zoo.model.model import Model, cut, unseen
 from zoo.run.folder import RunFolder
 
 
@@ -31,8 +31,12 @@ def write_texts(folder: RunFolder, model: Model, data: Any) -> None:
         if data.is_chat:
             history.append({"role": "user", "content": prompt})
         tokens = model.tokens_of(data, history if data.is_chat else prompt)
-        if said := cut(len(tokens), len(fitted(model.net, tokens))):
-            print(said, file=sys.stderr, flush=True)  # the text itself goes on
+        for said in (
+            cut(len(tokens), len(fitted(model.net, tokens))),
+            unseen(tokens, data.pad_id),
+        ):
+            if said is not None:
+                print(said, file=sys.stderr, flush=True)  # the text itself goes on
         new = model.write(tokens, data.stop_ids)
         if not asks:
             print(f"> {prompt}" if data.is_chat else prompt, end="\n" if data.is_chat else "")

@@ -260,6 +260,10 @@ class ZooCLI(LightningCLI):
             if folder.resumed and trainer.is_global_zero:
                 check_same_run(str(path), self.checkpoint, self.model, self.datamodule)
             check_fits(self.checkpoint, self.model, str(path))
+            epoch, most = self.checkpoint.get("epoch", 0), trainer.max_epochs
+            if self.request.trains and most is not None and 0 <= most < epoch:
+                remedy = f"give more, as the checkpoint is of epoch {epoch + 1}"
+                raise refuse("trainer.max_epochs", most, remedy)
             step = self.checkpoint["global_step"] if folder.resumed else None
             self.checkpoint = None  # the Trainer takes it from the plugin, and lets go of it
         if self.request.tries:

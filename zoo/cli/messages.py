@@ -215,7 +215,10 @@ def _unknown(found: re.Match[str], place: str, options: list[str]) -> OptionErro
 def _unknown_name(name: str, options: list[str]) -> OptionError:
     near = nearest_option(name, options)
     known = ", ".join(sorted({name.split(".")[0] for name in options} - _NOT_SHOWN))
-    among = "" if near else f"; there are {textwrap.shorten(known, 250, placeholder=' ...')}"
+    there = (
+        f"there are {textwrap.shorten(known, 250, placeholder=' ...')}" if known else "it has none"
+    )
+    among = "" if near else f"; {there}"
     return OptionError(name, f" is not known{among}", near)
 
 

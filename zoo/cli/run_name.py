@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from zoo.cli.config import Layer, flag_values, read_word
 from zoo.cli.sections import PLACES, sections_of
 
-#: Longer names are cut between options, longer values within.
+#: In bytes: longer names are cut between options. In characters: longer values are cut within.
 _LONGEST_NAME, _LONGEST_VALUE = 80, 24
 #: Options about how and where a run runs, not what it learns from what.
 ASIDE = {
@@ -64,9 +65,9 @@ def varied(recipes: list[Path], layers: list[Layer], flags: list[str]) -> str:
         *outer, last = name.split(".")
         short = last if count[last] == 1 else ".".join([*outer[-1:], last])
         parts.append(f"{short}={_shortened(value, is_class=name in PLACES)}")
-    parts = [re.sub(r"[^\w.+=-]+", "_", part, flags=re.ASCII) for part in parts]
+    parts = [re.sub(r"[^\w.+=-]+", "_", unicodedata.normalize("NFC", part)) for part in parts]
     kept: list[str] = []
-    while parts and len(",".join([*kept, parts[0]])) <= _LONGEST_NAME:
+    while parts and len(",".join([*kept, parts[0]]).encode()) <= _LONGEST_NAME:
         kept.append(parts.pop(0))
     return ",".join([*kept, *([f"+{len(parts)}"] if parts else [])])
 

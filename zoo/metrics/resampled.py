@@ -185,15 +185,19 @@ def regression(predicted: Tensor, target: Tensor, losses: Tensor) -> Figures:
     origin = truth.mean()
     y, p = truth - origin, guess - origin
     error = p - y
-    table = np.stack([losses.double().numpy(), error**2, np.abs(error), y, p, y * y, p * p, y * p])
+    table = np.stack([losses.double().numpy(), error**2, np.abs(error), y, p])
 
     def figures_of(weights: Floats) -> dict[str, Floats]:
-        means = (weights @ table.T / len(truth)).T
-        loss, mse, mae, mean_y, mean_p, yy, pp, yp = means
-        spread_y, spread_p = yy - mean_y**2, pp - mean_p**2
+        loss, mse, mae, mean_y, mean_p = (weights @ table.T / len(truth)).T
+        # From each resample's own mean: one target that is far from all others is not in each.
+        dy, dp = y - mean_y[:, None], p - mean_p[:, None]
+        spread_y, spread_p, common = (
+            np.einsum("rn,rn,rn->r", weights, *pair) / len(truth)
+            for pair in ((dy, dy), (dp, dp), (dy, dp))
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             r2 = 1 - mse / spread_y
-            pearson = (yp - mean_y * mean_p) / np.sqrt(spread_y * spread_p)
+            pearson = common / np.sqrt(spread_y) / np.sqrt(spread_p)
         return {"loss": loss, "mse": mse, "mae": mae, "r2": r2, "pearson": pearson}
 
     return figures_of

@@ -231,8 +231,12 @@ class Model:
 
     def _write(self, data: Any, prompt: Any) -> Iterator[str]:
         tokens = self.tokens_of(data, prompt)
-        if said := cut(len(tokens), len(fitted(self.net, tokens))):
-            warnings.warn(said, stacklevel=3)
+        for said in (
+            cut(len(tokens), len(fitted(self.net, tokens))),
+            unseen(tokens, data.pad_id),
+        ):
+            if said is not None:
+                warnings.warn(said, stacklevel=3)
         return pieces(self.write(tokens, data.stop_ids), data.decode)
 
 
@@ -244,6 +248,19 @@ def cut(count: int, read: int) -> str | None:
         f"the prompt has {count:,} tokens and the net's context {read:,}: its first "
         f"{count - read:,} are left out"
     )
+
+
+def unseen(tokens: Sequence[int], pad_id: int) -> str | None:
+    """Return how many tokens of a prompt stand for what training never saw; None if none does.
+
+    Args:
+        tokens: The prompt's.
+        pad_id: What pads rows; a vocabulary of characters or words has it for the unknown, too.
+    """
+    count = sum(token == pad_id for token in tokens)
+    if not count:
+        return None
+    return f"{count:,} of the prompt's {len(tokens):,} tokens are not in the net's vocabulary"
 
 
 def moved(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:

@@ -16,11 +16,14 @@ from zoo.callbacks.progress import digits
 from zoo.metrics.intervals import LEVEL, Intervals
 from zoo.nets.cost import Cost
 from zoo.run.folder import RunFolder, provenance
+from zoo.tasks.base import Task
 
 
 def test_figures(trainer: L.Trainer) -> dict[str, float]:
     """Return the figures of the stage that just ended, without the stage's name."""
-    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    exact = task.figures if isinstance(task := trainer.lightning_module, Task) else {}
+    logged = trainer.callback_metrics
+    figures = {name: exact.get(name, float(value)) for name, value in logged.items()}
     for prefix in ("test/", "val/"):
         chosen = {k.removeprefix(prefix): v for k, v in figures.items() if k.startswith(prefix)}
         if chosen:

@@ -121,6 +121,8 @@ def why_refused(name: str, remedy: str = "add --trust {}") -> str | None:
         top = name.split(".")[0]
         if top in THROUGH_NETS:
             return f"but {top}'s models are reached through {THROUGH_NETS[top]} alone"
+        if known := [package for package in TRUSTED if package.startswith(f"{top}.")]:
+            return f"but of {top} a recipe names classes of {', '.join(known)} alone"
         return (
             "which is not among the packages that a recipe may use; "
             f"if you trust it, {remedy.format(top)}"

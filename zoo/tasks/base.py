@@ -215,6 +215,8 @@ class Task(L.LightningModule):
         #: The tensors that started from another checkpoint's weights, by name.
         self.taken: frozenset[str] = frozenset()
         self.test_artifacts: dict[str, Any] = {}
+        #: The figures of the evaluation that ended last, as they were before a logger's float32.
+        self.figures: dict[str, float] = {}
         #: How far a test's figures may lie from those of other samples; the first process's.
         self.test_intervals: Intervals | None = None
         self._configured: list[dict[str, Any]] = []
@@ -573,7 +575,7 @@ class Task(L.LightningModule):
         artifacts = {name: each.compute() for name, each in meters.collectors.items()}
         found: dict[str, Any] = {f"{stage}/loss": loss, **meters.metrics.compute()}
         found |= self.derived_metrics(stage, artifacts)
-        figures = {name: float(value) for name, value in found.items()}
+        figures = self.figures = {name: float(value) for name, value in found.items()}
         if stage == "test":
             self.test_artifacts = artifacts
             if self.trainer.is_global_zero:

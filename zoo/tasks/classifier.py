@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
@@ -14,7 +15,13 @@ from zoo.errors import UserError
 from zoo.inference.outputs import ClassAnswers, probabilities_of
 from zoo.losses.base import LabelKind, TargetKind
 from zoo.losses.classification import ClassificationLoss, classification_loss
-from zoo.metrics.calibration import fit_temperature, reliability_bins, scores
+from zoo.metrics.calibration import (
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
+    fit_temperature,
+    reliability_bins,
+    scores,
+)
 from zoo.metrics.classes import confusion_counts, f1, mean_over_classes, recall
 from zoo.metrics.collectors import Collected, auc_and_accuracy, in_order
 from zoo.metrics.intervals import Intervals, intervals
@@ -159,6 +166,11 @@ class Classifier(Task):
                 self.temperature = fit_temperature(logits, labels, label_kind=self.label_kind)
             return means
         kind, temperature = self.label_kind, self.temperature
+        if temperature in (LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE):
+            rank_zero_warn(
+                f"the temperature that was fitted is {temperature:g}, as far as it may go: on the "
+                "validation split the net's logits say next to nothing, and ece_scaled as little"
+            )
         plain = scores(logits, labels, label_kind=kind)
         scaled = scores(logits, labels, temperature, label_kind=kind)
         artifacts["reliability"] = [

@@ -159,6 +159,17 @@ def test_a_net_or_weights_that_timm_lacks_end_in_a_sentence(
         build_timm(timm.create_model, {"model_name": "resnet18", "pretrained": True}, **facts)
 
 
+def test_a_pickle_as_timms_weights_is_not_opened(tmp_path: Path) -> None:
+    file = tmp_path / "evil.pt"
+    torch.save({"weight": Path("nothing")}, file)
+    arguments = {"model_name": "resnet18", "checkpoint_path": str(file)}
+    facts: dict[str, Any] = {"num_classes": 5, "in_channels": 3, "say": print}
+    with pytest.raises(
+        UserError, match=r"evil\.pt'; it holds more than plain data, and is not opened"
+    ):
+        build_timm(timm.create_model, arguments, **facts)
+
+
 def test_builders_build_as_they_are_after_the_context(capsys: pytest.CaptureFixture[str]) -> None:
     """What others build with jsonargparse in the same process is theirs."""
     parser = ArgumentParser(exit_on_error=False)

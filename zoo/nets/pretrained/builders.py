@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -125,6 +126,12 @@ def build_timm(
         with _only_cached() if why else nullcontext():
             net = builder(**arguments, **extra)
     except Exception as error:  # no network, no such weights, a file of something else
+        is_pickle = any(isinstance(e, pickle.UnpicklingError) for e in (error, error.__context__))
+        if is_pickle and arguments.get("checkpoint_path"):
+            remedy = (
+                "it holds more than plain data, and is not opened: give a file of tensors alone"
+            )
+            raise refuse("checkpoint_path", str(arguments["checkpoint_path"]), remedy) from None
         if not arguments.get("pretrained"):
             raise
         raise refuse(
