@@ -86,9 +86,9 @@ class TableInputs(PreparedTable, Inputs):
         shape = getattr(given, "shape", None)
         if shape is not None and hasattr(given, "tolist") and len(shape) in (1, 2):
             return ([given] if len(shape) == 1 else [*given]), len(shape) == 1
-        rows = given if isinstance(given, list | tuple) else ()
-        holds_rows = any(map(_may_be_row, rows))
-        is_row = len(rows) > 0 and not holds_rows
+        values = given if isinstance(given, list | tuple) else ()
+        are_files = all(isinstance(each, str | os.PathLike) for each in values)
+        is_row = not are_files and not any(map(_may_be_row, values))
         return ([given], True) if is_row else super()._apart(given)
 
     def _take(self, inputs: Sequence[Any]) -> None:
@@ -178,7 +178,7 @@ class TableInputs(PreparedTable, Inputs):
 
 def _may_be_row(given: object) -> bool:
     """Return whether what stands in a list may be a row of its own, and not a value."""
-    return isinstance(given, Mapping | Sequence) or hasattr(given, "shape")
+    return isinstance(given, Mapping | list | tuple) or getattr(given, "shape", ()) != ()
 
 
 def _number(value: Any, column: str, row: int) -> float:

@@ -44,13 +44,22 @@ def find_weights(name: str | os.PathLike[str]) -> Path:
     if not path.exists():
         recipe, _, which = text.rpartition(":")
         if which in NEWEST:
-            return newest_checkpoint(NEWEST[which], _RUNS, recipe.replace("/", "-") or None)
+            return _newest(text, recipe, NEWEST[which])
         if text in weights_names():
             return weights_path(text)
         if hint := did_you_mean(text, weights_names()):
             raise refuse("ckpt_path", text, f"give a file or a name of `zoo list weights`{hint}")
-    check_local(str(path))
+    check_local(os.path.expanduser(text))
     return path
+
+
+def _newest(text: str, recipe: str, which: str) -> Path:
+    """Return a checkpoint of the run that was begun last, of a recipe or of all."""
+    name = recipe.replace("/", "-")
+    if name and not any((_RUNS / name).glob("*/recipe.yaml")):
+        where = f"there is no run of {recipe!r} in {str(_RUNS)!r}"
+        raise refuse("ckpt_path", text, f"{where}: `zoo fit {recipe}` makes one")
+    return newest_checkpoint(which, _RUNS, name or None)
 
 
 def _of_run(folder: Path) -> Path:
