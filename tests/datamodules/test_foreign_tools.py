@@ -1,6 +1,8 @@
 """Our data under a LightningModule of somebody else, and in a notebook."""
 
+import ast
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -71,6 +73,92 @@ def test_tasks_and_data_say_what_they_are() -> None:
     before = "Digits(10 classes: 0, 1, 2, 3, 4, ..., input 1 x 8 x 8, batch_size 128, "
     assert repr(data) == str(data) == before + "not set up yet)"
     assert repr(_set_up(data)).startswith(before + "train 1,258, val 180")
+
+
+class TheirNet(nn.Module):
+    """A net of somebody else's, which knows nothing of the zoo."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layers(x)
+        return logits
+
+
+def test_a_plain_trainer_takes_our_data_our_task_and_a_net_of_theirs(tmp_path: Path) -> None:
+    trainer = L.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    task, data = ImageClassifier(TheirNet(), num_classes=10, lr=0.05), Digits(batch_size=64)
+    trainer.fit(task, data)
+    (figures,) = trainer.test(task, data, verbose=False)
+    assert figures["test/acc"] > 0.85
+
+
+def test_our_net_in_a_loop_of_ones_own() -> None:
+    torch.manual_seed(0)
+    data = _set_up(Digits(batch_size=64, as_tuple=True))
+    net = MLP(1, 10, image_size=8, widths=[32])
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(3):
+        for raw in data.train_dataloader():
+            images, labels = data.on_after_batch_transfer(raw, 0)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+    task = ImageClassifier(net)
+    test = Digits(batch_size=64, mean=data.mean, std=data.std)
+    figures = task.evaluate(test)
+    assert figures["acc"] > 0.85
+    assert "loss" in figures
+    with pytest.raises(RuntimeError, match="not attached to a `Trainer`"):
+        _ = task.trainer
+    prepared = [test.prepare_batch(raw, training=False, epoch=0) for raw in test.test_dataloader()]
+    assert task.evaluate(prepared) == pytest.approx(figures)
+
+
+#: What a notebook's cells hold, one after the other.
+CELLS = [
+    "import zoo, datamodules, lightning as L",
+    "data = datamodules.Digits(batch_size=256)\ndata.show_batch()",
+    "task = zoo.ImageClassifier(zoo.MLP(1, 10, image_size=8, widths=[16]), lr=0.01)\ntask",
+    "trainer = L.Trainer(max_epochs=2, accelerator='cpu', logger=False, "
+    "enable_progress_bar=False, enable_model_summary=False, default_root_dir='.')\n"
+    "trainer.fit(task, data)\ntrainer.save_checkpoint('mine.ckpt')",
+    "task.evaluate(data)",
+    "model = zoo.load('mine.ckpt', device='cpu')\nmodel",
+    "image = data.split('test').images[0]\nmodel(image)",
+    "model([image, image])",
+]
+
+
+@pytest.mark.usefixtures("drawing")
+def test_a_notebook_runs_headless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells are executed one by one, and each one's last value is what it shows."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    shown = []
+    for cell in CELLS:
+        tree = ast.parse(cell)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, "cell", "exec"), names)
+        if isinstance(last, ast.Expr):
+            shown.append(eval(compile(ast.Expression(last.value), "cell", "eval"), names))
+    figure, task, *_, figures, model, one, several = shown
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert repr(task).startswith("ImageClassifier(MLP")
+    assert figures["acc"] > 0.2
+    assert repr(model).startswith("Model(MLP")
+    assert "<table>" in one._repr_html_()
+    assert [each.label for each in several] == [one.label, one.label]
 
 
 @pytest.mark.usefixtures("drawing")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import io
+import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import lightning as L
@@ -462,17 +464,55 @@ class Task(L.LightningModule):
         metrics, collectors = self.build_metrics(stage), self.build_collectors(stage)
         self.meters[stage] = Meters(MeanMetric(), metrics, collectors)
 
-    def evaluate(self, stage: Stage, batch: Any) -> Any:
+    def evaluate(self, data: L.LightningDataModule | Iterable[Any]) -> dict[str, float]:
+        """Return the test's figures, without a Trainer of one's own.
+
+        They are computed where the weights lie, in float32. Of a data module the test split is
+        taken.
+
+        Args:
+            data: A data module, or batches as the task takes them, a DataLoader say.
+        """
+        module = data if isinstance(data, L.LightningDataModule) else None
+        place, before = self.device, self._trainer
+        of_lightning = logging.getLogger("lightning.pytorch")
+        level = of_lightning.level
+        of_lightning.setLevel(logging.ERROR)  # which devices there are is not of interest here
+        try:
+            trainer = L.Trainer(
+                accelerator="auto" if place.type != "cpu" else "cpu",
+                devices=[place.index or 0] if place.type != "cpu" else 1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*but have no logger configured.*")
+                found = trainer.test(
+                    self,
+                    datamodule=module,
+                    dataloaders=data if module is None else None,
+                    verbose=False,
+                )
+        finally:
+            of_lightning.setLevel(level)
+            self._trainer = before
+            self.to(place)
+        return {name.removeprefix("test/"): value for name, value in found[0].items()}
+
+    def add_batch(self, stage: Stage, batch: Any) -> Any:
         """Add one batch to the figures of a stage; a task must say how."""
         raise NotImplementedError
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add one batch to the validation figures."""
-        self.evaluate("val", batch)
+        self.add_batch("val", batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Add one batch to the test figures."""
-        self.evaluate("test", batch)
+        self.add_batch("test", batch)
 
     def on_validation_epoch_start(self) -> None:
         """Bring the metrics to the device."""

@@ -265,7 +265,7 @@ class Classifier(Task):
                 f"num_classes is {self.num_classes}; labels run from 0 to {self.num_classes - 1}"
             )
 
-    def evaluate(self, stage: Stage, batch: Any) -> None:
+    def add_batch(self, stage: Stage, batch: Any) -> None:
         """Add one batch to the figures of a stage, and to what temperature and pictures need."""
         labels, meters = batch[1], self.meters[stage]
         logits = self(*self.inputs(batch)).float()

@@ -221,7 +221,7 @@ class ImageSegmenter(Task):
                 f"classes run from 0 to {self.num_classes - 1}, and {MASK_IGNORE_INDEX} is left out"
             )
 
-    def evaluate(self, stage: Stage, batch: Any) -> Tensor:
+    def add_batch(self, stage: Stage, batch: Any) -> Tensor:
         """Add one batch to the figures of a stage, and return the predicted masks."""
         masks, meters = batch[1], self.meters[stage]
         logits = self(batch[0]).float()

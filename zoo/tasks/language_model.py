@@ -313,7 +313,7 @@ class LanguageModel(Task):
         super().on_test_epoch_start()
         self._state = None
 
-    def evaluate(self, stage: Stage, batch: Any) -> None:
+    def add_batch(self, stage: Stage, batch: Any) -> None:
         """Add one batch to the figures of a stage."""
         meters = self.meters[stage]
         asked = batch.labels != IGNORE_INDEX

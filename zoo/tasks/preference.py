@@ -189,7 +189,7 @@ class PreferenceTuning(LanguageModel):
         of_resamples = preferences(losses, margins)
         return intervals(of_resamples, figures, len(losses), shares=("reward_accuracy",))
 
-    def evaluate(self, stage: Stage, batch: Any) -> None:
+    def add_batch(self, stage: Stage, batch: Any) -> None:
         """Add one batch of pairs to the figures of a stage."""
         compared = self.compare(batch)
         pairs = len(compared.margins)

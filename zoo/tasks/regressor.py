@@ -153,7 +153,7 @@ class Regressor(Task):
         self.log_training(loss, len(batch[1]))
         return self.share_of_step(loss, len(batch[1]))
 
-    def evaluate(self, stage: Stage, batch: Any) -> None:
+    def add_batch(self, stage: Stage, batch: Any) -> None:
         """Add one batch to the figures of a stage."""
         outputs, target, meters = self._standardised(batch[0]), batch[1], self.meters[stage]
         meters.loss.update(self.loss(outputs, target), len(target))
