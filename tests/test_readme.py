@@ -73,9 +73,19 @@ def test_the_study_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert any(line.startswith("zoo sweep --config norms.yaml") for line in ZOO)
 
 
+def test_the_example_of_a_trained_net_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    example, _ = (text for kind, text in BLOCKS if kind == "python")
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    label, *probabilities = capsys.readouterr().out.split()
+    assert label in map(str, range(10))
+    assert all(0 <= float(value) <= 1 for value in probabilities)
+    assert names["task"].net is names["net"]  # type: ignore[attr-defined]
+
+
 def test_the_python_example_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = (text for kind, text in BLOCKS if kind == "python")
+    _, example = (text for kind, text in BLOCKS if kind == "python")
     code = "\n".join(line for line in example.splitlines() if not line.startswith("trainer."))
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)

@@ -474,6 +474,7 @@ class Task(L.LightningModule):
             data: A data module, or batches as the task takes them, a DataLoader say.
         """
         module = data if isinstance(data, L.LightningDataModule) else None
+        loader = data if module is None else None
         place, before = self.device, self._trainer
         of_lightning = logging.getLogger("lightning.pytorch")
         level = of_lightning.level
@@ -493,7 +494,8 @@ class Task(L.LightningModule):
                 found = trainer.test(
                     self,
                     datamodule=module,
-                    dataloaders=data if module is None else None,
+                    # a list would be one of loaders
+                    dataloaders=iter(data) if isinstance(data, list | tuple) else loader,
                     verbose=False,
                 )
         finally:
