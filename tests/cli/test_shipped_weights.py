@@ -50,7 +50,7 @@ def shipped(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_they_are_listed(zoo: Zoo, shipped: Path) -> None:
-    line = "GoogLeNet, 0.26 M parameters, trained on Digits: test acc 0.9."
+    line = "GoogLeNet, 259,498 parameters, trained on Digits: test acc 0.9."
     assert zoo("list weights").out == f"weights:\n  tiny-digits  {line}\n"
     for command in ("list weights tiny-digits", "help tiny-digits"):
         out = zoo(command).out

@@ -46,9 +46,8 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def line_of(card: dict[str, Any]) -> str:
     """Return what weights are, in a line."""
-    figure = f"{card['figure']} {card['test'][card['figure']]:.4g}"
-    parameters = f"{card['parameters'] / 1e6:.2g} M parameters"
-    return f"{card['net']}, {parameters}, trained on {card['data']}: test {figure}."
+    figure = f"test {card['figure']} {card['test'][card['figure']]:.4g}"
+    return f"{card['net']}, {card['parameters']:,} parameters, trained on {card['data']}: {figure}."
 
 
 def text_of_card(card: dict[str, Any], size: int) -> str:
@@ -67,7 +66,7 @@ def text_of_card(card: dict[str, Any], size: int) -> str:
         "test": figures,
         "chosen": card["chosen"],
         "versions": f"{versions}; commit {card['commit']}",
-        "file": f"{size / 1e6:.1f} MB, {card['parameters']:,} parameters",
+        "file": f"{size / 1e6:.2f} MB",
     }
     return "\n".join([line_of(card), "", *_lines(rows)])
 
