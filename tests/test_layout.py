@@ -34,6 +34,7 @@ FLOORS = {
         {"tasks"},
         {"model"},
         {"report"},
+        {"export"},
         {"cli"},
         {"studies"},
         {"dispatch"},

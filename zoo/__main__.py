@@ -16,7 +16,7 @@ usage: zoo VERB [RECIPE ...] [--OPTION VALUE ...]
   zoo validate --ckpt_path FILE       validate a checkpoint
   zoo test --ckpt_path FILE           test a checkpoint
   zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...
-  zoo export --ckpt_path FILE --to hf FOLDER
+  zoo export --ckpt_path FILE --to onnx|torch|safetensors|hf FOLDER
   zoo push NAME owner/name            put weights and their card on the Hugging Face hub
   zoo sweep STUDY                     a recipe under each combination of values, or a search
   zoo compare RUN ... [--last N]      what differs in runs' recipes, and their figures and curves

@@ -161,7 +161,10 @@ def test_refusals(fit, zoo, checkpoint, tiny_llama, tmp_path):
             f"--ckpt_path {best} --to hf full",
             "option to is 'full'; it is there and not empty: name another folder",
         ),
-        (f"--ckpt_path {best} --to onnx out", "option to is 'onnx'; give one of hf"),
+        (
+            f"--ckpt_path {best} --to onnnx out",
+            "option to is 'onnnx'; give one of onnx, torch, safetensors, hf",
+        ),
         (f"--ckpt_path {best} --to hf", "option --to needs 2 values; see `zoo export --help`"),
         (f"--ckpt_path {best}", "option --to is missing; see `zoo export --help`"),
         (

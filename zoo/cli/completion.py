@@ -64,7 +64,9 @@ def parser_of(line: str) -> argparse.ArgumentParser:
         elif verb == "export":
             _positional(of_verb, "recipe", _or_files(recipe_names(), ("yaml",)))
             _option(of_verb, "ckpt_path", _or_files(["last", "best"], ("ckpt", "safetensors")))
-            _option(of_verb, "to", _names(["hf"]), nargs=2)
+            _option(of_verb, "to", _names(["hf", "onnx", "safetensors", "torch"]), nargs=2)
+            _option(of_verb, "inputs", FilesCompleter(), nargs="+")
+            _option(of_verb, "quantize", _names(["int8"]))
         elif verb == "push":
             named = [*weights_names(), "last", "best"]
             _positional(of_verb, "name", _or_files(named, ("ckpt", "safetensors")))
@@ -141,7 +143,10 @@ def _positional(parser: argparse.ArgumentParser, name: str, completer: _Complete
 
 
 def _option(
-    parser: argparse.ArgumentParser, name: str, completer: _Completer, nargs: int | None = None
+    parser: argparse.ArgumentParser,
+    name: str,
+    completer: _Completer,
+    nargs: int | str | None = None,
 ) -> None:
     action: Any = parser.add_argument(f"--{name}", nargs=nargs)
     action.completer = completer

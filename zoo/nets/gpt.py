@@ -413,7 +413,8 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
         """
         past = 0 if state is None else state[0].keys.shape[2]
         allowed = None
-        if past and tokens.shape[1] > 1:
+        # In a graph that is exported one form serves all: it has no branches.
+        if torch.compiler.is_exporting() or (past and tokens.shape[1] > 1):
             shape = tokens.shape[1], past + tokens.shape[1]
             ones = torch.ones(shape, dtype=torch.bool, device=tokens.device)
             allowed = ones.tril(past)[None, None]
@@ -434,8 +435,8 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
             angles = (position_ids.float().unsqueeze(-1) * speeds).unsqueeze(1)
             dtype = self.embedding.weight.dtype
             rotation = angles.cos().to(dtype), angles.sin().to(dtype)
-        one_more = past > 0 and tokens.shape[1] == 1
-        return Place(rotation, allowed, is_causal=allowed is None and not one_more)
+        is_causal = allowed is None and not (past > 0 and tokens.shape[1] == 1)
+        return Place(rotation, allowed, is_causal=is_causal)
 
     def _run(
         self,
@@ -447,11 +448,12 @@ class GPT(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-generation"):
     ) -> tuple[Tensor, list[Cached]]:
         x: Tensor = self.embedding(tokens)  # (B, T, D)
         if self.position is not None:
-            if past + tokens.shape[1] > self.max_length and position_ids is None:
+            length = None if torch.compiler.is_exporting() else past + tokens.shape[1]
+            if length is not None and length > self.max_length and position_ids is None:
                 raise refuse(
                     "max_length",
                     self.max_length,
-                    f"the learned positions end there, before {past + tokens.shape[1]} tokens; "
+                    f"the learned positions end there, before {length} tokens; "
                     "shorten the text, or choose positions 'rotary'",
                 )
             x = x + self.position(

@@ -1,0 +1,363 @@
+"""``zoo export --to onnx`` and ``--to torch``: what is written runs alone and gives the same."""
+
+import contextlib
+import functools
+import importlib.util
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import datamodules
+from datamodules.core.module import ArrayDataModule
+from zoo import nets
+from zoo.cli.export import load_inputs, load_source
+from zoo.export import check
+from zoo.export.whole import whole
+from zoo.model.loading import load
+from zoo.run.checkpoint import LAYOUT
+from zoo.tasks import ImageClassifier, ImageSegmenter, LanguageModel, Regressor, TextClassifier
+from zoo.tasks.base import Task
+from zoo.version import __version__
+
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def save(path: Path, task: Task, data: ArrayDataModule, options: dict[str, Any]) -> Path:
+    """Write what `fit` would, of a net with random weights."""
+    zoo = {"version": __version__, "layout": LAYOUT, "temperature": 1.7}
+    zoo |= {"data": data.resolved(), "inputs": data.inputs_spec()}
+    hparams = {"_class_path": f"zoo.{type(task).__name__}", "net": task.net_spec(), **options}
+    state = task.state_dict()
+    torch.save({"state_dict": state, "hyper_parameters": hparams, "zoo": zoo}, path)
+    return path
+
+
+def reviews(path: Path) -> str:
+    """A csv file of texts of many lengths, with labels."""
+    words = [*"abcdefghijklmnopqrst"]
+    rows = [
+        f"{' '.join(words[i % 7 : i % 7 + 1 + i % 11])},{'pos' if i % 2 else 'neg'}"
+        for i in range(120)
+    ]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+def people(path: Path) -> str:
+    """A csv file of numbers and categories."""
+    rows = [f"{20 + i % 50},{1000 * (i % 9)},{'ABC'[i % 3]},{i * 1.5 + 1e6}" for i in range(90)]
+    path.write_text("age,income,city,price\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+def corpus(path: Path) -> str:
+    """A file of text."""
+    path.write_text("the name of this is the capital of the assistant. " * 80)
+    return str(path)
+
+
+Made = tuple[Task, ArrayDataModule, dict[str, Any]]
+
+
+def text(net: type[nn.Module], folder: Path, **options: Any) -> Made:
+    data = datamodules.TextClassification(path=reviews(folder / "r.csv"), vocab_size=300)
+    facts = {"vocab_size": data.vocab_size, "num_classes": 2, "pad_id": data.pad_id}
+    return TextClassifier(net(**facts, **options)), data, {"num_classes": 2}
+
+
+def images(folder: Path, **options: Any) -> Made:
+    data = datamodules.Digits()
+    data.setup()
+    net: nn.Module = nets.GoogLeNet(1, 10, image_size=8)
+    if options:
+        net = nets.MLP(1, 10, image_size=8, widths=[64])
+    return ImageClassifier(net, **options), data, options
+
+
+def labels(folder: Path) -> Made:
+    """Several labels an image."""
+    task, data, _ = images(folder, num_classes=10, label_kind="multilabel", tta="flip")
+    data.label_kind = "multilabel"
+    return task, data, {"label_kind": "multilabel", "tta": "flip"}
+
+
+def masks(folder: Path) -> Made:
+    data = datamodules.SyntheticCells(count=40, image_size=30)
+    data.setup()
+    return ImageSegmenter(nets.UNet(3, 2, depth=2, width=4)), data, {}
+
+
+def table(folder: Path) -> Made:
+    data = datamodules.CSVTable(people(folder / "p.csv"), target="price")
+    options = {"target_mean": data.target_mean, "target_std": data.target_std}
+    task = Regressor(nets.MLP(data.in_channels, 1, widths=[8], image_size=None), **options)
+    return task, data, options
+
+
+def language(net: type[nn.Module], folder: Path, **options: Any) -> Made:
+    data = datamodules.TextCorpus(
+        path=corpus(folder / "c.txt"),
+        vocab_size=280,
+        max_length=16,
+        val_fraction=0.2,
+        test_fraction=0.2,
+    )
+    length = {"max_length": 16} if net is nets.GPT else {}
+    made = net(data.vocab_size, **length, embedding_dim=16, num_layers=2, **options)
+    return LanguageModel(made), data, {}
+
+
+MAKERS: dict[str, Callable[[Path], Made]] = {
+    "images": images,
+    "labels": labels,
+    "masks": masks,
+    "table": table,
+    "lstm": lambda folder: text(nets.RNNClassifier, folder, hidden_size=8, embedding_dim=8),
+    "gru": lambda folder: text(
+        nets.RNNClassifier, folder, cell="gru", hidden_size=8, embedding_dim=8, num_layers=2
+    ),
+    "textcnn": lambda folder: text(nets.TextCNN, folder, embedding_dim=8, num_filters=4),
+    "bag": lambda folder: text(nets.BagOfEmbeddings, folder, embedding_dim=8, buckets=50),
+    "transformer": lambda folder: text(
+        nets.TransformerClassifier, folder, embedding_dim=8, num_heads=2
+    ),
+    "gpt": lambda folder: language(nets.GPT, folder, num_heads=2),
+    "gpt2": lambda folder: language(nets.GPT, folder, num_heads=2, layout="gpt2"),
+    "lstm_lm": lambda folder: language(nets.RNNLanguageModel, folder, hidden_size=12),
+}
+
+
+@pytest.fixture
+def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes a checkpoint of a kind; all weights are random, those that start at zero, too."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+
+    def make(kind: str, change: Callable[[Task], None] | None = None) -> Path:
+        torch.manual_seed(0)
+        task, data, options = MAKERS[kind](tmp_path)
+        with torch.no_grad():
+            for parameter in task.parameters():
+                if not parameter.any():
+                    parameter.normal_(std=0.1)
+        if change is not None:
+            change(task)
+        return save(tmp_path / f"{kind}.ckpt", task, data, options)
+
+    return make
+
+
+@pytest.fixture
+def refuse(zoo: Callable[..., Any]) -> Callable[..., str]:
+    """Runs an export that has to be refused, and leaves nothing; gives the sentence."""
+
+    def run(command: str, *words: str) -> str:
+        ended = zoo(command)
+        assert (ended.code, ended.out) == (2, "")
+        assert not Path("out").exists()
+        assert ended.err.count("\n") == 1
+        for word in words:
+            assert word in ended.err
+        return str(ended.err)
+
+    return run
+
+
+def lines_of(folder: Path) -> str:
+    """The Python of a folder's README."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    return code
+
+
+def run_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict]:
+    """Run them in the folder; give what they print and the names they leave."""
+    names: dict = {}
+    code = lines_of(folder)
+    with monkeypatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.chdir(folder)
+        exec(code, names)
+    return out.getvalue(), names
+
+
+def as_predicted(path: Path, inputs: list[str]) -> Any:
+    """What the task itself gives for a user's inputs, read as `predict` reads them."""
+    source = load_source(str(path), [], [])
+    data = load_inputs(source, inputs)
+    if isinstance(source.task, LanguageModel):
+        source.task.temperature = 0.0
+        (prompt,) = data.predict_dataloader().dataset
+        length = min(40, source.task.net.max_length or 16) - len(prompt)
+        source.task.sample_tokens = length
+        return data.decode([*prompt, *source.task.write(prompt, stop_ids=data.stop_ids)])
+    made = whole(source.task, source.spec["init_args"], data)
+    (batch,) = data.predict_dataloader()
+    with torch.no_grad():
+        return made.expected(batch)[0].numpy()
+
+
+#: All others take 5 to 30 seconds, most of it torch's own.
+QUICK = {("labels", "onnx"), ("labels", "torch"), ("table", "onnx"), ("table", "torch")}
+QUICK |= {("textcnn", "onnx"), ("lstm", "torch")}
+CASES = [(kind, to) for kind in MAKERS for to in ("onnx", "torch")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "to"),
+    [pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow) for case in CASES],
+)
+def test_it_gives_what_the_net_gives_and_its_readme_runs(kind, to, untrained, zoo, monkeypatch):
+    path = untrained(kind)
+    ended = zoo(f"export --ckpt_path {path} --to {to} out")
+    assert ended.code == 0, ended.err
+    told = re.search(r"largest difference from the net (\S+) on (\d+) test samples", ended.out)
+    assert told is not None
+    assert float(told[1]) < 1e-4
+    assert int(told[2]) > 5
+    picture = np.random.default_rng(0).integers(0, 256, (21, 30, 3), dtype=np.uint8)
+    Image.fromarray(picture).save("out/image.png")
+    printed, names = run_lines(Path("out"), monkeypatch)
+    assert len(lines_of(Path("out")).strip().splitlines()) <= 17
+    if kind in ("gpt", "gpt2", "lstm_lm"):
+        assert printed.strip() == as_predicted(path, ["Once upon a time"]).strip()
+    elif kind == "table":
+        Path("row.csv").write_text(",".join(names["row"]) + "\n0,0,A\n")
+        assert names["value"] == pytest.approx(as_predicted(path, ["row.csv"]), rel=1e-9)
+    elif kind == "masks":
+        expected = as_predicted(path, ["out/image.png"]).argmax(0)[:21, :30]
+        assert (np.array(Image.open("out/mask.png")) == expected).mean() > 0.99
+    else:
+        given = "out/image.png" if kind in ("images", "labels") else "a text of your own"
+        expected = as_predicted(path, [given])
+        np.testing.assert_allclose(names["probabilities"], expected, rtol=0, atol=1e-5)
+
+
+def test_what_a_user_has_to_know_is_in_the_file(untrained, zoo):
+    ended = zoo(f"export --ckpt_path {untrained('labels')} --to onnx out")
+    assert ended.code == 0, ended.err
+    session = onnxruntime.InferenceSession("out/model.onnx")
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["zoo"])
+    assert facts["class_names"] == [str(n) for n in range(10)]
+    assert (facts["temperature"], facts["threshold"]) == (1.7, 0.5)
+    assert (facts["image_size"], facts["channels"], facts["resize"]) == ([8, 8], 1, "crop")
+    (given,) = session.get_inputs()
+    assert (given.name, given.shape, given.type) == (
+        "images",
+        ["batch", 1, 8, 8],
+        "tensor(uint8)",
+    )
+    card = Path("out/README.md").read_text()
+    assert "pipeline_tag: image-classification" in card
+    assert "A MLP of" in card
+    assert "class_path: zoo.MLP" in card
+
+
+def test_weights_alone_are_loaded_by_the_zoo(untrained, zoo, monkeypatch):
+    path = untrained("table")
+    ended = zoo(f"export --ckpt_path {path} --to safetensors out")
+    assert (ended.code, ended.out) == (0, "written to out\n")
+    _, names = run_lines(Path("out"), monkeypatch)
+    row = {"age": 30, "income": 2000, "city": "B"}
+    assert names["model"](row).value == load(path)(row).value
+
+
+def test_inputs_of_ones_own_take_the_place_of_data_that_are_gone(untrained, zoo, refuse):
+    path = untrained("textcnn")
+    Path("r.csv").unlink()
+    said = refuse(f"export --ckpt_path {path} --to torch out", "r.csv", "by --inputs")
+    assert "the run's data cannot be read" in said
+    ended = zoo(["export", f"--ckpt_path={path}", "--to", "torch", "out", "--inputs", "a b", "c"])
+    assert ended.code == 0, ended.err
+    assert "on 2 inputs" in ended.out
+
+
+class Branch(nn.Module):
+    """Does one thing or another by the values of a batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Bessel(nn.Module):
+    """An operator that ONNX lacks."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(x)
+
+
+def test_what_cannot_be_exported_is_named_with_its_layer(untrained, refuse, monkeypatch):
+    path = untrained("labels")
+    build = nets.MLP.__init__
+
+    def with_layer(kind: type[nn.Module]) -> None:
+        @functools.wraps(build)
+        def init(self: nn.Module, *args: Any, **options: Any) -> None:
+            build(self, *args, **options)
+            self.layers.append(kind())
+
+        monkeypatch.setattr(nets.MLP, "__init__", init)
+
+    with_layer(Branch)
+    said = refuse(f"export --ckpt_path {path} --to torch out", "(Branch) cannot be exported")
+    assert "layer layers." in said
+    with_layer(Bessel)
+    refuse(
+        f"export --ckpt_path {path} --to onnx out",
+        "(Bessel) cannot be exported: ONNX has no operator for",
+        "bessel_j0",
+        "--to torch",
+    )
+
+
+def test_refusals(untrained, refuse, monkeypatch):
+    path = untrained("table")
+    Path("full").mkdir()
+    Path("full/file").touch()
+    for rest, said in (
+        ("--to onnx full", "option to is 'full'; it is there and not empty"),
+        ("--to onnnx out", "option to is 'onnnx'; give one of onnx, torch, safetensors, hf"),
+        ("--to onnx out --quantize int4", "option quantize is 'int4'; give int8"),
+        ("--to torch out --quantize int8", "give it with --to onnx"),
+        ("--to onnx full/file/out", "it cannot be written"),
+    ):
+        refuse(f"export --ckpt_path {path} {rest}", said)
+    checkpoint = torch.load(path)
+    del checkpoint["zoo"]["inputs"]
+    torch.save(checkpoint, "old.ckpt")
+    refuse("export --ckpt_path old.ckpt --to onnx out", "does not say how inputs are prepared")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "onnxruntime" else found(name)
+    )
+    refuse(f"export --ckpt_path {path} --to onnx out", "pip install 'lightning-zoo[export]'")
+
+
+def test_a_file_that_differs_from_the_net_is_not_left(untrained, refuse, monkeypatch):
+    path = untrained("table")
+    opened = check.OPENERS["torch"]
+
+    def off_by_a_little(path: Path) -> check.Runner:
+        run = opened(path)
+        return lambda feed: [each + 1e-2 for each in run(feed)]
+
+    monkeypatch.setitem(check.OPENERS, "torch", off_by_a_little)
+    refuse(f"export --ckpt_path {path} --to torch out", "differs from the net by", "0.0001")
+
+
+@pytest.mark.parametrize("kind", ["labels", pytest.param("images", marks=pytest.mark.slow)])
+def test_eight_bits_tell_their_size_speed_and_price(kind, untrained, zoo):
+    ended = zoo(f"export --ckpt_path {untrained(kind)} --to onnx out --quantize int8")
+    assert ended.code == 0, ended.err
+    assert re.search(r"model_int8.onnx: \S+ MB \((static|dynamic)\); 32 inputs take", ended.out)
+    assert re.search(r"test acc \S+ in 8 bits and \S+ in float32, of 2\d\d|3\d\d test", ended.out)
+    sizes = [Path(f"out/{name}.onnx").stat().st_size for name in ("model", "model_int8")]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert "model_int8.onnx" in lines_of(Path("out"))

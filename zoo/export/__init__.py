@@ -1,0 +1,1 @@
+"""A checkpoint in the forms that other programs read: ONNX, torch.export, transformers' folders."""
