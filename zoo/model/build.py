@@ -135,14 +135,20 @@ def _names_classes(node: Any) -> bool:
 
 
 def _torchvision(class_path: str, given: dict[str, Any]) -> nn.Module | None:
-    """Return a net of torchvision's; None where it is none of its builders."""
+    """Return a net of torchvision's; None where it is none of its builders, or takes more.
+
+    A class that stands among the arguments as a text is for a parser, too.
+    """
     from torchvision import models
 
     name = class_path.removeprefix(_TORCHVISION)
     builder = getattr(models, name, None)
     if name not in models.list_models() or models.get_model_builder(name) is not builder:
         return None
-    return build_torchvision(builder, given, num_classes=None, in_channels=None, say=print)
+    try:
+        return build_torchvision(builder, given, num_classes=None, in_channels=None, say=print)
+    except TypeError:
+        return None
 
 
 def build_inputs(facts: Mapping[str, Any], path: str) -> Inputs | None:
