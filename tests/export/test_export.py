@@ -225,7 +225,7 @@ def test_it_gives_what_the_net_gives_and_its_readme_runs(kind, to, untrained, zo
     picture = np.random.default_rng(0).integers(0, 256, (21, 30, 3), dtype=np.uint8)
     Image.fromarray(picture).save("out/image.png")
     printed, names = run_lines(Path("out"), monkeypatch)
-    assert len(lines_of(Path("out")).strip().splitlines()) <= 17
+    assert len(lines_of(Path("out")).strip().splitlines()) <= 18
     if kind in ("gpt", "gpt2", "lstm_lm"):
         assert printed.strip() == as_predicted(path, ["Once upon a time"]).strip()
     elif kind == "table":
@@ -267,6 +267,14 @@ def test_weights_alone_are_loaded_by_the_zoo(untrained, zoo, monkeypatch):
     _, names = run_lines(Path("out"), monkeypatch)
     row = {"age": 30, "income": 2000, "city": "B"}
     assert names["model"](row).value == load(path)(row).value
+
+
+def test_data_that_lie_elsewhere_now_are_named(untrained, zoo):
+    path = untrained("table")
+    Path("p.csv").rename("moved.csv")
+    ended = zoo(f"export --ckpt_path {path} --to torch out --data.path moved.csv")
+    assert ended.code == 0, ended.err
+    assert "test samples" in ended.out
 
 
 def test_inputs_of_ones_own_take_the_place_of_data_that_are_gone(untrained, zoo, refuse):

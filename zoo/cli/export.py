@@ -52,8 +52,8 @@ def export(argv: list[str]) -> int:
         prog="zoo export",
         usage="zoo export [RECIPE] --ckpt_path FILE --to KIND OUT [--OPTION VALUE ...]",
         description="Write a checkpoint in the form that other programs read.",
-        epilog="Options of the task and the net may be changed, as by --model.net.model FOLDER for "
-        "a base model that lies elsewhere now.",
+        epilog="Options of the task, the net and the data may be changed, as by --model.net.model "
+        "FOLDER for a base model that lies elsewhere now, or --data.root FOLDER.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -101,17 +101,30 @@ def export(argv: list[str]) -> int:
     from zoo.export.transformers_folder import to_hf
 
     check_free(Path(out))
-    source = load_source(str(request.ckpt_path), flags, options.trust)
+    of_data, others = _of_data(flags)
+    source = load_source(str(request.ckpt_path), others, options.trust)
     if kind == "hf":
         prompts = source.spec.get("class_path") == "datamodules.PromptInputs"
         to_hf(source, load_inputs(source, ["prompt"]) if prompts else None, Path(out))
     elif kind == "safetensors":
         export_weights(source, Path(out))
     else:
-        real = real_inputs(source, options.inputs, quantizes=options.quantize is not None)
-        export_graph(source, kind, Path(out), real, int8=options.quantize is not None)
+        quantizes = options.quantize is not None
+        real = real_inputs(source, options.inputs, of_data, quantizes=quantizes)
+        export_graph(source, kind, Path(out), real, int8=quantizes)
     print(f"written to {nearby(out)}", flush=True)
     return 0
+
+
+def _of_data(flags: list[str]) -> tuple[list[str], list[str]]:
+    """Return the options of the data, with their values, and all others."""
+    parts: tuple[list[str], list[str]] = [], []
+    chosen = parts[1]
+    for flag in flags:
+        if flag.startswith("--"):
+            chosen = parts[not flag.startswith("--data.")]
+        chosen.append(flag)
+    return parts
 
 
 def _check(kind: str, quantize: str | None, inputs: list[str]) -> None:
@@ -159,8 +172,8 @@ def load_inputs(source: Source, inputs: Sequence[str]) -> Any:
     return data.of([*inputs])[0]
 
 
-def _build(spec: dict[str, Any]) -> Any:
-    """Return data by class path and arguments.
+def _build(spec: dict[str, Any], flags: Sequence[str] = ()) -> Any:
+    """Return data by class path and arguments, and options that differ.
 
     Raises:
         UserError: If they cannot be had.
@@ -173,19 +186,22 @@ def _build(spec: dict[str, Any]) -> Any:
     parser = ZooParser()
     parser.add_argument("--config", action=LayerAction)
     parser.add_lightning_class_args(L.LightningDataModule, "data", subclass_mode=True)
-    config = parser.parse_args(["--config", json.dumps({"data": spec})])
+    config = parser.parse_args(["--config", json.dumps({"data": spec}), *flags])
     try:
         return parser.instantiate_classes(config).data
     except (ValueError, OSError) as error:
         raise refusal(error, config) from error
 
 
-def real_inputs(source: Source, inputs: list[str], *, quantizes: bool) -> Real:
+def real_inputs(
+    source: Source, inputs: list[str], flags: Sequence[str] = (), *, quantizes: bool
+) -> Real:
     """Return what an export is compared on.
 
     Args:
         source: What is exported.
         inputs: What the user names; of none the run's test split is taken.
+        flags: Options of the run's data that differ from the checkpoint's.
         quantizes: Whether ranges have to be measured, too.
 
     Raises:
@@ -210,7 +226,7 @@ def real_inputs(source: Source, inputs: list[str], *, quantizes: bool) -> Real:
         return Real(data, Samples(batches, "inputs"), batches if quantizes else [])
     spec = source.checkpoint["zoo"].get("data")
     try:
-        data = _build(_in_small_batches(spec or {}))
+        data = _build(_in_small_batches(spec or {}), flags)
         data.prepare_data()
         if hasattr(data, "fit_channels"):
             data.fit_channels(source.task.net)
@@ -222,8 +238,8 @@ def real_inputs(source: Source, inputs: list[str], *, quantizes: bool) -> Real:
             calibration = _some(data.val_dataloader(), _CALIBRATED)
     except (UserError, OSError) as error:
         raise UserError(
-            f"the run's data cannot be read ({error}): name inputs to compare the export on by "
-            "--inputs"
+            f"the run's data cannot be read ({error}): say where they are by --data.OPTION, or "
+            "name inputs to compare the export on by --inputs"
         ) from error
     return Real(data, Samples(samples, "test samples"), calibration, labelled=True)
 
