@@ -89,10 +89,13 @@ def test_they_load_in_python(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_cannot_be(refuse: Callable[..., str], shipped: Path) -> None:
-    refuse("fit r.yaml --weights tiny-digits", "belongs to validate, test and predict, not to fit")
+    refuse(
+        "fit r.yaml --weights tiny-digits", "not to fit: a training starts from them by --init_from"
+    )
     refuse("fit r.yaml --ckpt_path tiny-digits", "without an optimiser's state")
     refuse("fit r.yaml --init_from tiny-digit", "option init_from is 'tiny-digit'", "'tiny-digits'")
-    refuse("test --weights tiny-digit", "is 'tiny-digit'; give a file")
+    refuse("test --weights tiny-digit", "weights is 'tiny-digit'", "did you mean 'tiny-digits'?")
+    refuse("test --weights hf:tiny-digits", "option weights is ", "give owner/name")
     refuse("test --weights tiny-digits --ckpt_path last", "option weights is 'tiny-digits'; leave")
     refuse("push tiny-digits digits", "give owner/name")
 

@@ -72,6 +72,7 @@ class Request:
         flags: All other arguments.
         trust: Packages that ``--trust`` adds to those a recipe may name classes of.
         ckpt_path: As given, ``last`` and ``best`` included.
+        weights: The name of weights, which takes the place of ``ckpt_path`` once it is found.
         init_from: The weights that a training starts from, as given.
         inputs: What to predict.
         quiet: Whether the table of what was understood is left out.
@@ -87,6 +88,7 @@ class Request:
     flags: list[str] = field(default_factory=list)
     trust: list[str] = field(default_factory=list)
     ckpt_path: str | None = None
+    weights: str | None = None
     init_from: str | None = None
     inputs: list[str] = field(default_factory=list)
     quiet: bool = False
@@ -225,7 +227,10 @@ def take_apart(argv: list[str]) -> Request:
     if given.init_from and verb not in ("fit", "check", "bench"):
         raise UserError(f"option --init_from belongs to fit, not to {verb}")
     if given.weights and verb not in ("validate", "test", "predict"):
-        raise UserError(f"option --weights belongs to validate, test and predict, not to {verb}")
+        raise UserError(
+            f"option --weights belongs to validate, test and predict, not to {verb}: a training "
+            "starts from them by --init_from"
+        )
     if given.weights and given.ckpt_path:
         raise refuse("weights", given.weights, "leave it out, or ckpt_path, which means the same")
     for package in given.trust:
@@ -241,7 +246,8 @@ def take_apart(argv: list[str]) -> Request:
         len(names),
         flags,
         trust=given.trust,
-        ckpt_path=given.ckpt_path or given.weights,
+        ckpt_path=given.ckpt_path,
+        weights=given.weights,
         init_from=given.init_from,
         inputs=given.inputs,
         quiet=given.quiet,
@@ -360,6 +366,20 @@ def _choose_start(request: Request, read: list[Layer]) -> None:
         request.init_from = request.init_from or in_file
 
 
+def _found(option: str, name: str) -> Path:
+    """Return the file of weights that an option names.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    from zoo.model.find import find_weights
+
+    try:
+        return find_weights(name)
+    except OptionError as error:
+        raise OptionError(option, error.reason, error.near) from error
+
+
 def read_start(name: str) -> tuple[str, dict[str, Any]]:
     """Read the checkpoint whose weights a training starts from.
 
@@ -369,12 +389,12 @@ def read_start(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
         UserError: If there is none, or it cannot be read.
     """
-    from zoo.model.find import find_weights, is_elsewhere
+    from zoo.model.find import is_elsewhere
     from zoo.run.checkpoint import read_checkpoint
     from zoo.run.hub import pinned
 
+    path = _found("init_from", name)
     try:
-        path = find_weights(name)
         checkpoint = read_checkpoint(path)
     except OptionError as error:
         raise OptionError("init_from", error.reason, error.near) from error
@@ -458,6 +478,8 @@ def find_checkpoint(request: Request, layers: list[Layer]) -> None:
     Raises:
         UserError: If there is none, or a verb lacks its checkpoint.
     """
+    if request.weights is not None:
+        request.ckpt_path, request.weights = str(_found("weights", request.weights)), None
     if request.ckpt_path in NEWEST:
         which, recipe = NEWEST[request.ckpt_path], request.name if request.recipes else None
         root = Path(str(value_of("trainer.default_root_dir", layers, request.flags)))
@@ -473,10 +495,10 @@ def find_checkpoint(request: Request, layers: list[Layer]) -> None:
             print(f"checkpoint {nearby(path)}", file=sys.stderr)
         request.ckpt_path = str(path)
     elif request.ckpt_path is not None and not os.path.exists(request.ckpt_path):
-        from zoo.model.find import find_weights, is_elsewhere
+        from zoo.model.find import is_elsewhere
 
         if is_elsewhere(request.ckpt_path):
-            request.ckpt_path = str(find_weights(request.ckpt_path))
+            request.ckpt_path = str(_found("ckpt_path", request.ckpt_path))
     if request.ckpt_path is None and not request.trains and not _asks(request):
         raise UserError(
             f"{request.verb} needs a checkpoint: give --ckpt_path FILE, or last or best of "
