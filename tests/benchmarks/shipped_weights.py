@@ -54,6 +54,7 @@ SHIPPED = {
         "r2",
     ),
     "gru-reviews": Shipped("gru", _REVIEWS),
+    "gpt-reviews": Shipped("gpt", _REVIEWS, "perplexity"),
 }
 
 

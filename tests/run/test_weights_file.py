@@ -65,6 +65,13 @@ def test_what_predicts_comes_back(path: Path) -> None:
         assert torch.equal(state[name], value)
 
 
+def test_the_same_weights_are_the_same_file(path: Path) -> None:
+    for number in range(5):
+        again = path.with_name(f"{number}.safetensors")
+        write_weights(read_checkpoint(path), again)
+        assert again.read_bytes() == path.read_bytes()
+
+
 def test_others_may_read_it_as_any_file(path: Path) -> None:
     (path.parent / "any").touch()
     assert path.stat().st_mode == (path.parent / "any").stat().st_mode
@@ -100,7 +107,7 @@ def test_a_flipped_bit_is_noticed(seed: int, path: Path) -> None:
         found = read_checkpoint(path)
     except UserError:
         return
-    # in the word that names the framework, which nothing is read by
+    # where it changed nothing that is read
     assert found["hyper_parameters"] == CONTENT["hyper_parameters"]
     for name, value in CONTENT["state_dict"].items():
         assert torch.equal(found["state_dict"][name], value)

@@ -24,6 +24,9 @@ KEPT = (
     *("hyper_parameters", "zoo", "test", "card"),
     *("epoch", "global_step", "pytorch-lightning_version"),
 )
+#: How the JSON text begins: with the sum over the rest of it and the weights.
+_HEAD = '{{"crc32": "{}", '
+_HEAD_LENGTH = len(_HEAD.format("0" * 8))
 #: What of the zoo's own part only a training that goes on would need.
 _OF_TRAINING = ("train_sums", "total_steps", "threads")
 
@@ -70,7 +73,8 @@ def write_weights(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> N
     if isinstance(facts := kept.get("zoo"), dict):
         kept["zoo"] = {name: value for name, value in facts.items() if name not in _OF_TRAINING}
     text = json.dumps(kept | {"shared": shared}, ensure_ascii=False)
-    metadata = {"format": "pt", "zoo": text, "crc32": _sum(text, tensors)}
+    # one key, as the library keeps several in no order: the same weights are the same file
+    metadata = {"zoo": _HEAD.format(_sum(text, tensors)) + text[1:]}
     with replaced(Path(path), durable=True) as scratch:
         scratch.touch()
         mode = scratch.stat().st_mode
@@ -99,8 +103,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ForeignFileError(os.fspath(path))
         names: list[str] = file.keys()
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
-    text = metadata["zoo"]
-    if metadata.get("crc32") != _sum(text, tensors):
+    head, text = metadata["zoo"][:_HEAD_LENGTH], "{" + metadata["zoo"][_HEAD_LENGTH:]
+    if head != _HEAD.format(_sum(text, tensors)):
         raise ValueError("its sum is another")
     kept = json.loads(text)
     check_plain(kept, len(text) + 1)
