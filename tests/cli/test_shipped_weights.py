@@ -97,7 +97,8 @@ def test_what_cannot_be(refuse: Callable[..., str], shipped: Path) -> None:
     refuse("test --weights tiny-digit", "weights is 'tiny-digit'", "did you mean 'tiny-digits'?")
     refuse("test --weights hf:tiny-digits", "option weights is ", "give owner/name")
     refuse("test --weights tiny-digits --ckpt_path last", "option weights is 'tiny-digits'; leave")
-    refuse("push tiny-digits digits", "give owner/name")
+    refuse("push tiny-digits digits", "owner/name is 'digits'; give owner/name")
+    refuse("push tiny-digit me/digits", "did you mean 'tiny-digits'?")
 
 
 def _script() -> Any:

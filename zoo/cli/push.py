@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zoo.cli.verb_parser import VerbParser
+from zoo.errors import OptionError, UserError
 
 
 def push(argv: list[str]) -> int:
@@ -41,6 +42,9 @@ def push(argv: list[str]) -> int:
     recipe, figures = of_run(path)
     if figures is not None:
         checkpoint["test"] = figures
-    name = push_weights(checkpoint, options.repository, recipe=recipe, private=options.private)
+    try:
+        name = push_weights(checkpoint, options.repository, recipe=recipe, private=options.private)
+    except OptionError as error:
+        raise UserError(f"owner/name{error.reason}") from error  # which is no option here
     print(f"pushed as {name}")
     return 0
