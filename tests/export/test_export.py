@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from zoo import nets
 from zoo.cli.export import load_inputs, load_source
 from zoo.export import check
 from zoo.export.whole import whole
+from zoo.inference.generation import generate
 from zoo.model.loading import load
 from zoo.run.checkpoint import LAYOUT
 from zoo.tasks import ImageClassifier, ImageSegmenter, LanguageModel, Regressor, TextClassifier
@@ -112,7 +114,7 @@ def language(net: type[nn.Module], folder: Path, **options: Any) -> Made:
         val_fraction=0.2,
         test_fraction=0.2,
     )
-    length = {"max_length": 16} if net is nets.GPT else {}
+    length = {"max_length": 64} if net is nets.GPT else {}
     made = net(data.vocab_size, **length, embedding_dim=16, num_layers=2, **options)
     return LanguageModel(made), data, {}
 
@@ -193,11 +195,13 @@ def as_predicted(path: Path, inputs: list[str]) -> Any:
     source = load_source(str(path), [], [])
     data = load_inputs(source, inputs)
     if isinstance(source.task, LanguageModel):
-        source.task.temperature = 0.0
         (prompt,) = data.predict_dataloader().dataset
-        length = min(40, source.task.net.max_length or 16) - len(prompt)
-        source.task.sample_tokens = length
-        return data.decode([*prompt, *source.task.write(prompt, stop_ids=data.stop_ids)])
+        longest = min(40, (source.task.net.max_length or 99) - len(prompt))
+        net = source.task.net.eval()
+        written = generate(net, prompt, max_new_tokens=longest, temperature=0.0)
+        tokens = [*takewhile(lambda token: token not in data.stop_ids, written)]
+        assert len(tokens) > 3
+        return data.decode([*prompt, *tokens])
     made = whole(source.task, source.spec["init_args"], data)
     (batch,) = data.predict_dataloader()
     with torch.no_grad():
@@ -238,6 +242,49 @@ def test_it_gives_what_the_net_gives_and_its_readme_runs(kind, to, untrained, zo
         given = "out/image.png" if kind in ("images", "labels") else "a text of your own"
         expected = as_predicted(path, [given])
         np.testing.assert_allclose(names["probabilities"], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_pretrained_language_model(lora, tiny_llama, tmp_path, zoo, monkeypatch):
+    data = datamodules.TextCorpus(
+        path=corpus(tmp_path / "c.txt"),
+        tokenizer=str(tiny_llama),
+        max_length=16,
+        val_fraction=0.2,
+        test_fraction=0.2,
+    )
+    task = LanguageModel(nets.PretrainedCausalLM(str(tiny_llama), lora=lora))
+    path = save(tmp_path / "llama.ckpt", task, data, {})
+    ended = zoo(f"export --ckpt_path {path} --to onnx out")
+    assert ended.code == 0, ended.err
+    printed, _ = run_lines(Path("out"), monkeypatch)
+    assert len(printed.strip()) > len("Once upon a time")
+    assert printed.strip() == as_predicted(path, ["Once upon a time"]).strip()
+
+
+@pytest.mark.slow
+def test_a_pretrained_encoder(tmp_path, zoo, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    data = datamodules.TextClassification(path=reviews(tmp_path / "r.csv"), vocab_size=300)
+    config = transformers.BertConfig(
+        vocab_size=data.vocab_size,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=64,
+    )
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
+    data.max_length = 64
+    net = nets.PretrainedEncoder(str(tmp_path / "bert"), 2, pad_id=data.pad_id)
+    path = save(tmp_path / "e.ckpt", TextClassifier(net), data, {"num_classes": 2})
+    ended = zoo(f"export --ckpt_path {path} --to onnx out")
+    assert ended.code == 0, ended.err
+    _, names = run_lines(Path("out"), monkeypatch)
+    expected = as_predicted(path, ["a text of your own"])
+    np.testing.assert_allclose(names["probabilities"], expected, rtol=0, atol=1e-5)
 
 
 def test_what_a_user_has_to_know_is_in_the_file(untrained, zoo):
@@ -323,6 +370,15 @@ def test_what_cannot_be_exported_is_named_with_its_layer(untrained, refuse, monk
         "bessel_j0",
         "--to torch",
     )
+
+
+def test_a_recurrent_layer_of_tanh_is_named(untrained, refuse, monkeypatch):
+    monkeypatch.setitem(
+        MAKERS, "rnn", lambda folder: text(nets.RNNClassifier, folder, cell="rnn", hidden_size=8)
+    )
+    said = refuse(f"export --ckpt_path {untrained('rnn')} --to torch out", "cannot be exported")
+    assert "layer forward_layers.0 (RNN)" in said
+    assert "choose cell lstm or gru" in said
 
 
 def test_refusals(untrained, refuse, monkeypatch):

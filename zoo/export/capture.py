@@ -88,15 +88,26 @@ def capture(whole: Whole) -> ExportedProgram:
 
 
 def _refusal(module: nn.Module, layer: list[str], error: Exception) -> UserError:
+    if layer:
+        place = _place(module, layer[0])
+    else:  # seen when all was captured: an axis has the example's length
+        plain = [name for name, each in module.named_modules() if type(each) is nn.RNN]
+        place = _place(module, plain[0] if plain else "net")
+        if plain:
+            return UserError(
+                f"{place} cannot be exported, as its steps would be written out one by one: choose "
+                "cell lstm or gru"
+            )
     line = str(error).strip().split("\n")[0] or type(error).__name__
     return UserError(
-        f"{_place(module, layer[0] if layer else '')} cannot be exported ({line[:160]}): choose "
-        "another layer there, without branches that depend on values or lengths"
+        f"{place} cannot be exported ({line[:160]}): choose another layer there, without branches "
+        "that depend on values or lengths"
     )
 
 
 def _place(module: nn.Module, name: str) -> str:
     """Return what a layer is called: its name within the net, and its class."""
+    name = name or "net"  # what stands around the net has no name of its own
     own = name.removeprefix("net.") if name != "net" else ""
     kind = type(module.get_submodule(name)).__name__
     return f"layer {own} ({kind})" if own else f"the net, {kind},"

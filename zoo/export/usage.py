@@ -195,7 +195,9 @@ def _tokens(kind: Kind, facts: dict[str, Any]) -> _Made:
         'tokenizer = Tokenizer.from_file("tokenizer.json")',
         'ids = new = tokenizer.encode("Once upon a time", add_special_tokens=False).ids',
         f'state = [{zeros} for shape in facts["state"].values()]',
-        'for _ in range(min(40, facts["max_length"] - len(ids))):',
+        'for _ in range(min(40, facts["max_length"] - len(ids))):'
+        if facts["max_length"]
+        else "for _ in range(40):",
     ]
     if kind == "onnx":
         body += [

@@ -22,6 +22,8 @@ Feed = tuple[Tensor, ...]
 
 #: A side's upper bound, in multiples of what the net asks for.
 _LARGEST = 4096
+#: Tokens that a language model without a limit of its own is given at most.
+_LONGEST = 1 << 16
 _EXAMPLES = 2  # an example batch of one would be taken for a batch that is always one
 
 
@@ -210,7 +212,7 @@ def whole(task: Task, spec: dict[str, Any], data: Any) -> Whole:
     task = task.float().eval().requires_grad_(False)
     task.net.to(memory_format=torch.contiguous_format)
     if isinstance(task, LanguageModel):
-        return _language(task, spec)
+        return _language(task)
     if isinstance(task, TextClassifier):
         return _text(task, spec)
     if isinstance(task, ImageSegmenter):
@@ -409,14 +411,15 @@ def _text(task: TextClassifier, spec: dict[str, Any]) -> Whole:
     )
 
 
-def _language(task: LanguageModel, spec: dict[str, Any]) -> Whole:
+def _language(task: LanguageModel) -> Whole:
     net = task.net
     if not isinstance(net, Steps):
         raise UserError(
             f"{type(net).__name__} has no method step to write with, and so cannot be exported: "
             "choose GPT, RNNLanguageModel or PretrainedCausalLM"
         )
-    longest = (net.max_length if isinstance(net, LimitsLength) else None) or spec["max_length"]
+    limit = net.max_length if isinstance(net, LimitsLength) else None
+    longest = limit or _LONGEST
     tokens = torch.ones(_EXAMPLES, 3, dtype=torch.int64)
     with torch.no_grad():
         _, state = net.step(tokens, None)
@@ -456,7 +459,7 @@ def _language(task: LanguageModel, spec: dict[str, Any]) -> Whole:
         {
             "task": "language modelling",
             "inputs": "tokens",
-            "max_length": longest,
+            "max_length": limit,
             "state": {
                 name: [words.get(axis, size) for axis, size in enumerate(part.shape)]
                 for name, part in zip(names, parts, strict=True)

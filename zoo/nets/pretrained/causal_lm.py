@@ -219,8 +219,9 @@ class PretrainedCausalLM(nn.Module, PyTorchModelHubMixin, pipeline_tag="text-gen
             ValueError: If the model's context ends before the last token, or it has no cache of
                 keys and values.
         """
-        past = 0 if state is None else int(state.get_seq_length())
-        self._check_length(past + tokens.shape[1])
+        if not torch.compiler.is_exporting():  # a graph has no branch for each length
+            past = 0 if state is None else int(state.get_seq_length())
+            self._check_length(past + tokens.shape[1])
         given = self.model(tokens, past_key_values=state, use_cache=True, logits_to_keep=1)
         if getattr(given, "past_key_values", None) is None:
             kind = self.model.config.model_type
