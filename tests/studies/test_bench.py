@@ -415,6 +415,10 @@ def test_a_size_that_a_net_refuses_is_told_and_the_others_stand(zoo: Zoo, brief:
         ("--batch_size", "option --batch_size needs a value"),
         ("--repeats 0", "option repeats is '0'; give a whole number above 0"),
         ("--against", "option --against needs a value"),
+        (
+            "--batch_size 8 --against data.batch_size=4",
+            "data.batch_size=4'; leave it out, or --batch",
+        ),
         ("--against nothing", "option against is 'nothing'; give a file or the name of a"),
         ("--against model.net.norm=grop", "model.net.norm"),
         ("--ckpt_path last", "option --ckpt_path does not belong to bench; leave it out"),

@@ -233,6 +233,8 @@ def test_folders_patterns_and_the_newest_are_found_once(run, zoo, tmp_path) -> N
     assert found(f"{names[3]} runs/test/*") == names[3:]
     assert found(f"runs/m* {names[0]} {tmp_path / names[0]}") == names[:2]
     assert found("--last 2") == names[1:3]
+    Path("runs/mlp/picture.png").touch()
+    assert found(f"runs/mlp/picture.png {names[0]} {names[1]}") == names[:2]
     assert found("runs/mlp --last 1") == [names[1]]
 
 

@@ -1,11 +1,13 @@
-"""What becomes of a sweep that is stopped outside of its runs."""
+"""What becomes of a sweep outside of its runs: stopped there, and told at the end."""
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from zoo.studies import run_sweep
 from zoo.studies.ledger import Ledger
@@ -57,3 +59,17 @@ def test_a_test_of_the_winner_that_comes_to_no_end_is_told(
         assert run_sweep._end(ledger, tmp_path / "mine", []) == code
     finally:
         ledger.close()
+
+
+def test_what_pruning_saves_is_of_each_runs_own_length(capsys: pytest.CaptureFixture[str]) -> None:
+    def trial(state: TrialState, steps: int, planned: int) -> Any:
+        attrs = {"run": "a-run", "steps": steps, "planned": planned, "cell": 0}
+        value = 0.5 if state == TrialState.COMPLETE else None
+        return optuna.create_trial(state=state, value=value, user_attrs=attrs)
+
+    trials = [trial(TrialState.COMPLETE, 40, 40), trial(TrialState.PRUNED, 5, 20)]
+    spec = SimpleNamespace(labels=[], metric="val/acc", content={"mode": "max"})
+    study = SimpleNamespace(user_attrs={})
+    run_sweep._tell_search(SimpleNamespace(spec=spec, study=study, trials=lambda: trials), Path())
+    told = "1 of 2 runs were ended early: 45 of 60 steps were made\n"
+    assert capsys.readouterr().out.endswith(told)

@@ -124,6 +124,11 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         {"vary": {LR: {"uniform": [0, 1]}}, "trials": 2, "seeds": [0], "exclude": [{"lr": 1}]},
         ["a search draws"],
     ),
+    ({"vary": {LR: [float("nan")]}}, ["vary.model.lr is nan", "finite"]),
+    (
+        {"vary": {LR: [0.1, 0.2], "rate": [{"name": "x", "value": {LR: 0.3}}]}},
+        ["vary.rate and vary.model.lr both set model.lr"],
+    ),
     ({"vary": {"seed_everything": [1, 2]}}, ["vary.seed_everything", "give them as seeds"]),
     ({"vary": {"trainer.devices": [1, 2]}}, ["trainer.devices", "--jobs"]),
     ({"options": {"trainer.devices": 2}}, ["trainer.devices is 2", "--jobs"]),

@@ -229,6 +229,16 @@ def test_a_storage_that_cannot_be_used_is_refused(tmp_path: Path, ledger) -> Non
         assert "secret" not in sentence
 
 
+def test_a_folder_belongs_to_one_storage(tmp_path: Path, ledger) -> None:
+    ledger()
+    (tmp_path / "mine" / "study.yaml").touch()
+    url = f"sqlite:///{tmp_path}/shared.db"
+    assert "are of the study in its own study.db" in refusal(lambda: ledger(url=url))
+    ledger(url=f"sqlite:///{tmp_path}/mine/study.db")
+    (tmp_path / "mine" / "study.db").unlink()
+    assert "began with a --storage" in refusal(ledger)
+
+
 def test_another_study_of_that_name_is_refused(tmp_path: Path, ledger) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     ledger(url=url)

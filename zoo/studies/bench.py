@@ -43,6 +43,10 @@ def bench(argv: list[str]) -> int:
         name = " ".join(own.against)
         requests[name if name != request.name else f"{name} again"] = against(request, own.against)
     sizes, repeats = sizes_of(own.batch_size), repeats_of(own.repeats)
+    for word in own.against or () if sizes else ():
+        if word.startswith("data.batch_size="):
+            remedy = "leave it out, or --batch_size, which is of both that are timed"
+            raise refuse("against", word, remedy)
     for each in requests.values():
         check_early(each)
     return request.answer(lambda: _run(requests, sizes, repeats))

@@ -17,6 +17,9 @@ from zoo.studies.bench_run import Measured
 from zoo.studies.drawing import save_picture, set_log
 from zoo.studies.tables import Value, cell, text_table, write_table
 
+#: How far the sum of a step's parts may be from the step without a word.
+_MOST_OFF = 0.05
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -292,8 +295,25 @@ def told(results: Sequence[Measured]) -> str:
         tables = [map(summary_of, own), map(parts_of, _timed(own))]
         texts = [text_table(rows, digits=3) for rows in map(list, tables) if rows]
         parts.append(title + "\n\n".join(texts))
-    said = [*sentences(results), *textwrap.wrap(legend(results), 100)]
+    said = [*sentences(results), *_unsteady(results), *textwrap.wrap(legend(results), 100)]
     return "\n\n".join([*parts, "\n".join(said)]).rstrip()
+
+
+def _unsteady(results: Sequence[Measured]) -> list[str]:
+    """Say where the parts of a step do not add up to it, as on a machine that others use."""
+    off = [
+        each
+        for each in _timed(results)
+        if abs(statistics.median(w.sum_of_parts for w in each.windows) - 1) > _MOST_OFF
+    ]
+    if not off:
+        return []
+    sizes = ", ".join(dict.fromkeys(str(each.batch_size) for each in off))
+    return textwrap.wrap(
+        f"at batch {sizes} the sum of the parts is more than {_MOST_OFF:.0%} off the step: give "
+        "more --repeats, or time it while nothing else runs",
+        100,
+    )
 
 
 def _by_contender(results: Iterable[Measured]) -> dict[str, list[Measured]]:

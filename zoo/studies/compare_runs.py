@@ -99,7 +99,10 @@ def find_runs(places: list[str], last: int | None, root: Path) -> list[Path]:
         UserError: If a place is no run and holds none, or a pattern matches nothing.
     """
     found: dict[Path, Path] = {}
+    folders = {Path(place).parent for place in places if Path(place).is_dir()}
     for place in places or [str(root)]:
+        if Path(place).is_file() and Path(place).parent in folders:
+            continue  # of a shell's pattern, as runs/STUDY/*
         for run in _runs_at(place):
             found.setdefault(run.resolve(), run)
     runs = list(found.values())

@@ -40,12 +40,19 @@ def is_geometric(values: Sequence[float]) -> bool:
 
     >>> is_geometric([1, 2, 4, 16, 64]), is_geometric([0.1, 0.01]), is_geometric([1, 2, 3, 4])
     (True, True, False)
+    >>> is_geometric([32, 64, 128]), is_geometric([32, 64]), is_geometric([2, 3, 4])
+    (True, False, False)
     """
     ordered = sorted(set(values))
-    if len(ordered) < 2 or ordered[0] <= 0 or ordered[-1] < 8 * ordered[0]:
+    if len(ordered) < 2 or ordered[0] <= 0:
         return False
     steps = np.diff(ordered)
     factors = np.diff(np.log(ordered))
+    are_powers = len(ordered) > 2 and bool(np.allclose(np.exp(factors), np.exp(factors).round()))
+    if are_powers and np.ptp(factors) < 1e-9:
+        return True
+    if ordered[-1] < 8 * ordered[0]:
+        return False
     return len(ordered) == 2 or bool(factors.std() / factors.mean() < steps.std() / steps.mean())
 
 

@@ -25,6 +25,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from datamodules.core.errors import refuse
+from datamodules.core.files import nearby
 from zoo.errors import UserError
 from zoo.studies.spec import Cell, Range, Spec, difference_of
 from zoo.studies.tables import Value
@@ -73,9 +74,19 @@ class Ledger:
         warnings.filterwarnings("ignore", message="The reported value is ignored", module="optuna")
         # Puts a trial that was not finished back to those that wait, with all that it knows.
         self._again = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
-        file = None
+        file, own = None, folder / "study.db"
+        began = (folder / "study.yaml").is_file()
         if url is None:
-            file, url = folder / "study.db", f"sqlite:///{folder / 'study.db'}"
+            if began and not own.is_file():
+                raise UserError(
+                    f"the study in {nearby(folder)!r} began with a --storage; give it again, give "
+                    "another trainer.default_root_dir, or remove that folder"
+                )
+            file, url = own, f"sqlite:///{own}"
+        elif began and own.is_file() and url.removeprefix("sqlite:///") != str(own):
+            remedy = "leave it out, or give another trainer.default_root_dir"
+            where = f"the runs in {nearby(folder)!r} are of the study in its own study.db"
+            raise refuse("--storage", _without_password(url), f"{where}: {remedy}")
         elif url.startswith("sqlite:///"):
             file = Path(url.removeprefix("sqlite:///"))
             if not file.parent.is_dir():

@@ -69,8 +69,9 @@ def run_sweep(
         rows = write(ledger, folder)
         if code >= 128:
             done = sum(trial.state in _ENDED for trial in ledger.trials())
+            then = "goes on" if done < ledger.size else "ends it"
             print(
-                f"zoo: stopped with {done} of {ledger.size} runs done; the same command goes on",
+                f"zoo: stopped with {done} of {ledger.size} runs done; the same command {then}",
                 file=sys.stderr,
             )
             return code
@@ -197,11 +198,11 @@ def _tell_search(ledger: Ledger, folder: Path) -> None:
         of = "its" if winner["cell"] == best.user_attrs["cell"] else f"{winner['run']}'s"
         print(f"{of} test, read once: {name} {winner['test'].get(name, float('nan')):.4f}")
     trials = [trial for trial in ledger.trials() if trial.user_attrs.get("steps")]
-    most = max((trial.user_attrs["steps"] for trial in trials), default=0)
+    planned = sum(trial.user_attrs["planned"] for trial in trials)
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     if pruned:
         made = sum(trial.user_attrs["steps"] for trial in trials)
         print(
             f"{len(pruned)} of {len(trials)} runs were ended early: "
-            f"{made:,} of {most * len(trials):,} steps were made"
+            f"{made:,} of {planned:,} steps were made"
         )

@@ -409,6 +409,8 @@ def _choice(key: str, option: str, value: Any) -> Choice:
             raise refuse(f"{key}.name", name, "give a text")
         several = isinstance(value, dict) and value and all("." in str(each) for each in value)
         return Choice(name, value if several else {option: value})
+    if isinstance(value, float) and not math.isfinite(value):
+        raise refuse(key, value, "give numbers that are finite")
     if isinstance(value, list | dict):
         return Choice(json.dumps(value, ensure_ascii=False), {option: value})
     return Choice(as_yaml(value) if value is None or isinstance(value, bool) else value,
@@ -436,8 +438,13 @@ def _check(spec: Spec) -> None:
     """Refuse, before anything runs, options that no class has and values outside of their set."""
     layers = [read_layer(path) for path in (DEFAULTS, *map(find_recipe, spec.base))]
     flags = list(flag_values(list(spec.flags)))
+    setter: dict[str, str] = {}
     for each in spec.varied:
         options = {name for value in _ends(each) for name in each.choice(value).options}
+        for name in sorted(options & setter.keys()):
+            remedy = f" and vary.{setter[name]} both set {name}; leave it out of one of them"
+            raise OptionError(f"vary.{each.option}", remedy)
+        setter |= dict.fromkeys(options, each.option)
         for name in sorted(options & {name for name, _ in flags}):
             raise OptionError(f"--{name}", " is varied by the study; leave it out")
         if "seed_everything" in options:
@@ -488,8 +495,8 @@ def check_folder(spec: Spec, folder: Path) -> None:
     theirs = _compared(was, was.get("base", ()), then)
     if difference := difference_of(theirs, ours):
         raise UserError(
-            f"the study in {nearby(folder)!r} {difference}; give what it began with, or another "
-            "trainer.default_root_dir"
+            f"the study in {nearby(folder)!r} {difference}; give what it began with, another "
+            "trainer.default_root_dir, or remove that folder"
         )
 
 

@@ -38,6 +38,10 @@ class Watch(Callback):
         self.trial, self.metric = trial, metric
         self.pruned = False
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note how many steps the whole training has."""
+        self.trial.set_user_attr("planned", int(trainer.estimated_stepping_batches))
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the figure of an epoch."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
@@ -85,6 +89,8 @@ class Runner:
             trial.set_user_attr("steps", steps_of(path))
         value = finite((summary or {}).get(self.spec.metric))
         if value is None:
+            # The user has called it by its name in a study.
+            error = error and error.replace("option checkpoint.monitor is", "the study's metric is")
             trial.set_user_attr("error", error or f"no {self.spec.metric} that is a number")
             raise TrialFailed
         if watch.pruned:
