@@ -35,6 +35,11 @@ USES = {
         "_cudnn_rnn_backward": "torch._inductor.lowering",
     },
     "zoo/tasks/base.py": {"_trainer": "lightning.pytorch.core.module"},
+    # What has recurrent layers exported as loops, and forgets shapes of an earlier export.
+    "zoo/export/capture.py": {
+        "_patches": "torch.export._patches",
+        "_subclasses": "torch.export._trace",
+    },
     # The arguments that nets record, from which a checkpoint rebuilds them.
     "zoo/nets/protocols.py": {"_hub_mixin_config": "huggingface_hub.hub_mixin"},
     "zoo/nets/pretrained/causal_lm.py": {"_hub_mixin_config": "huggingface_hub.hub_mixin"},
@@ -50,7 +55,8 @@ OVERRIDDEN = {
     "_instantiator": "lightning.pytorch.core.mixins.hparams_mixin",
     "singleton": "wandb.sdk.wandb_setup",  # zoo/run/wandb_logger.py
 }
-DOCUMENTED = {"_make", "_replace", "_asdict", "_fields", "_exit"}  # of named tuples; os._exit
+#: Of named tuples, os and sys.
+DOCUMENTED = {"_make", "_replace", "_asdict", "_fields", "_exit", "_current_frames"}
 
 
 def is_private(name: str) -> bool:
