@@ -385,7 +385,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(zoo: Zoo, monkeypatch: pytest.Mo
 def test_a_lower_rate_is_advised_only_where_it_may_help(zoo: Zoo, monkeypatch, stage: str) -> None:
     """Not before the first step, and not where the weights are sound."""
     small()
-    method = "training_step" if stage == "train" else "evaluate"
+    method = "training_step" if stage == "train" else "add_batch"
     original = getattr(ImageClassifier, method)
 
     def spoilt(self: ImageClassifier, *given: Any) -> Any:
