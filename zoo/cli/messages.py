@@ -36,7 +36,7 @@ _TYPES = {
     "Callable": "the name of a module's class",
 }
 #: Options that a recipe cannot set.
-_NOT_SHOWN = {"config", "trust", "inputs", "quiet"}
+_NOT_SHOWN = {"config", "trust", "inputs", "quiet", "weights"}
 _VALUES = {"bool": ["true", "false"], "NoneType": ["null"]}
 _PACKAGES = {"callbacks": "callbacks", "logger": "loggers", "profiler": "profilers"}
 
