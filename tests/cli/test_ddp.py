@@ -141,7 +141,8 @@ def test_two_processes_equal_one(zoo: Callable[[str], Any], tmp_path: Path, kind
         other = two["test"][name]
         if name == "perplexity":  # the exponential, which enlarges the loss's last digit
             value, other = math.log(value), math.log(other)
-        assert other == pytest.approx(value, abs=1e-6), name
+        # sums of float32 losses in another order
+        assert other == pytest.approx(value, rel=1e-6, abs=1e-6), name
     same_samples(folder_of_two, again.parent)
     names = {path.name for path in folder_of_one.iterdir()}
     assert {path.name for path in folder_of_two.iterdir()} == names
