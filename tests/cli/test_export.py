@@ -151,6 +151,18 @@ data:
     assert generation.eos_token_id == [2]  # <|im_end|>, with which an answer ends
 
 
+def test_weights_by_their_name_come_with_their_figures(zoo):
+    ended = zoo("export --weights mlp-diabetes --to safetensors out")
+    assert ended.code == 0, ended.err
+    card = Path("out/README.md").read_text(encoding="utf-8")
+    assert "On the test split, of mlp-diabetes.safetensors:" in card
+    assert "| r2 | 0.5131 |" in card
+    both = zoo("export --weights mlp-diabetes --ckpt_path x.ckpt --to safetensors other")
+    assert both.err.startswith("zoo: options --ckpt_path and --weights name the same: leave one")
+    none = zoo("export --to safetensors other")
+    assert none.err == "zoo: option --ckpt_path is missing; see `zoo export --help`\n"
+
+
 def test_refusals(fit, zoo, checkpoint, tiny_llama, tmp_path):
     base = shutil.copytree(tiny_llama, tmp_path / "base")
     best = fit(NETS["lora"][0].replace("MODEL", str(base)))

@@ -56,11 +56,17 @@ def export(argv: list[str]) -> int:
         "FOLDER for a base model that lies elsewhere now, or --data.root FOLDER.",
         allow_abbrev=False,
     )
-    parser.add_argument(
+    named = parser.add_mutually_exclusive_group(required=True)
+    named.add_argument(
         "--ckpt_path",
-        required=True,
         metavar="FILE",
         help="what `fit` saved, or last or best of the run begun last",
+    )
+    named.add_argument(
+        "--weights",
+        dest="ckpt_path",
+        metavar="NAME",
+        help="in its place: weights that come with the package (`zoo list weights`)",
     )
     parser.add_argument(
         "--config", action="append", default=[], metavar="RECIPE", help="whose run is meant"

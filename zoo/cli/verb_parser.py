@@ -13,6 +13,9 @@ _SENTENCES = {
     r"^argument (--\w+): expected (at least )?one argument$": r"option \1 needs a value",
     r"^argument (--\w+): expected (\d+) arguments$": r"option \1 needs \2 values",
     r"^the following arguments are required: (--\w+).*$": r"option \1 is missing",
+    r"^one of the arguments (--\w+) .*is required$": r"option \1 is missing",
+    r"^argument (--\w+): not allowed with argument (--\w+)$": r"options \1 and \2 name the same: "
+    "leave one of them out",
     r"^unrecognized arguments: (--[\w.]+).*$": r"option \1 is not known",
     r"^unrecognized arguments: (\S+).*$": r"option names start with two dashes, unlike '\1'",
 }

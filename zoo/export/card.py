@@ -160,10 +160,11 @@ def _origin(source: Source, base: str | None, licence: str | None) -> list[str]:
 
 def _figures(source: Source) -> list[str]:
     summary = source.summary()
-    figures = summary.get("test")
-    if not figures:
+    figures, of = summary.get("test"), Path(str(summary.get("checkpoint"))).name
+    if not figures:  # weights files hold their own
+        figures, of = source.checkpoint.get("test"), Path(source.path).name
+    if not isinstance(figures, dict) or not figures:
         return ["None beside the checkpoint."]
-    of = Path(str(summary.get("checkpoint"))).name
     rows = [f"| {name} | {digits(value)} |" for name, value in figures.items()]
     return [f"On the test split, of {of}:", "", "| figure | value |", "|---|---|", *rows]
 
