@@ -175,6 +175,10 @@ def test_vectors_of_words_go_by_the_word(zoo: Zoo) -> None:
     net = "--model TextClassifier --model.net BagOfEmbeddings"
     assert zoo(f"fit {net} {texts('a.csv', ['good', 'bad', 'dull'])} {SMALL}").code == 0
     first = run_of("unnamed").rename("first")
+    state = read_checkpoint(first / "checkpoints" / "last.ckpt")["state_dict"]
+    size = next(each.shape[1] for key, each in state.items() if "embedding" in key)
+    Path("words.vec").write_text("bad" + " 9" * size + "\n")  # what was learnt comes before it
+    net += " --model.vectors words.vec"
     assert zoo(f"fit {net} {texts('b.csv', ['bad', 'fresh'])} {STILL} --init_from "
                f"{first}/checkpoints/last.ckpt").code == 0  # fmt: skip
     found = json.loads((run_of("unnamed") / "summary.json").read_text())["init_from"]

@@ -24,7 +24,12 @@ CONTENT: dict[str, Any] = {
         "net.mask": torch.tensor([True, False]),
     },
     "hyper_parameters": {"_class_path": "zoo.X", "lr": 0.1, "name": "숫자"},
-    "zoo": {"layout": LAYOUT, "inputs": {"class_path": "datamodules.X"}, "train_sums": {"a": 1}},
+    "zoo": {
+        "layout": LAYOUT,
+        "inputs": {"class_path": "datamodules.X"},
+        "state": [torch.zeros(2)],
+        "train_sums": {"a": 1},
+    },
     "test": {"acc": 0.9},
     "epoch": 3,
     "global_step": 40,

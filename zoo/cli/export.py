@@ -254,7 +254,10 @@ def _in_small_batches(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the data in batches of which a few are enough."""
     init_args = spec.get("init_args", {})
     size = min(init_args.get("batch_size") or 32, 32)
-    return {**spec, "init_args": {**init_args, "batch_size": size, "num_workers": 0}}
+    changed = {"batch_size": size, "num_workers": 0}
+    if init_args.get("resident"):  # its batches are numbers of what lies on the device
+        changed["resident"] = False
+    return {**spec, "init_args": {**init_args, **changed}}
 
 
 def _some(loader: Any, samples: int) -> list[Any]:

@@ -168,10 +168,14 @@ class Model:
             if isinstance(self.answers, Answers):
                 predicted = self.answers.predict(self.net, batch)
                 numbers = sample_numbers(batch)
-                return predicted if numbers is None else {**predicted, "index": numbers}
-            step: Any = self.task.predict_step
-            answered: dict[str, Any] = step(batch, 0)
-            return answered
+                if numbers is not None:
+                    predicted["index"] = numbers
+            else:
+                step: Any = self.task.predict_step
+                predicted = step(batch, 0)
+        # What is kept of all batches stays out of the device's memory.
+        answered: dict[str, Any] = moved(predicted, torch.device("cpu"))
+        return answered
 
     def _prepared(self, data: Any, batch: Any) -> Any:
         """Return a batch on the device, prepared there, in the type of the weights."""

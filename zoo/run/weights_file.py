@@ -28,7 +28,7 @@ KEPT = (
 _HEAD = '{{"crc32": "{}", '
 _HEAD_LENGTH = len(_HEAD.format("0" * 8))
 #: What of the zoo's own part only a training that goes on would need.
-_OF_TRAINING = ("train_sums", "total_steps", "threads")
+_OF_TRAINING = ("train_sums", "total_steps", "threads", "state")
 
 
 class ForeignFileError(ValueError):

@@ -118,6 +118,9 @@ class TextClassifier(Classifier):
             )
         embedding = _embedding(self.net)
         assert embedding is not None
+        taken = {id(value) for name, value in self.named_parameters() if name in self.taken}
+        if any(id(value) in taken for value in embedding.parameters()):
+            return  # of the checkpoint that the training starts from
         try:
             found = load_vectors(
                 self.vectors, data.text_tokenizer.vocabulary(), embedding.embedding_dim
