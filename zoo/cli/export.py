@@ -8,8 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from datamodules.core.errors import refuse
 from datamodules.core.files import nearby
 from zoo.cli.config import dump_yaml, read_layer
@@ -161,12 +159,13 @@ def load_source(path: str, flags: list[str], packages: list[str]) -> Source:
     Raises:
         UserError: If the checkpoint does not say how it was made, or an option does not fit.
     """
-    from zoo.export.card import Source, short
+    from zoo.export.card import Source
     from zoo.run.checkpoint import read_checkpoint
+    from zoo.run.hub import of_run, recipe_of, short
 
     checkpoint = read_checkpoint(path)
     task = load_task(path, checkpoint, flags, packages)
-    recipe = _recipe(Path(path), checkpoint)
+    recipe = of_run(path)[0] or recipe_of(checkpoint)
     return Source(Path(path), checkpoint, task, recipe, dump_yaml(short(recipe)))
 
 
@@ -269,22 +268,6 @@ def _some(loader: Any, samples: int) -> list[Any]:
         if samples <= 0:
             break
     return batches
-
-
-def _recipe(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the run's recipe, or else what the checkpoint holds of it."""
-    file = path.resolve().parent.parent / "recipe.yaml"
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    except (OSError, yaml.YAMLError):
-        pass
-    hparams = dict(checkpoint["hyper_parameters"])
-    model = {"class_path": hparams["_class_path"]}
-    init_args = {name: value for name, value in hparams.items() if not name.startswith("_")}
-    data = (checkpoint.get("zoo") or {}).get("data")
-    return {"model": model | {"init_args": init_args}, "data": data}
 
 
 def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages: list[str]) -> Task:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:  # takes seconds to import
 
     from zoo.tasks.base import Task
 
-_TOO_LONG = 2000  # characters of a value that a card leaves out: a tokenizer, mostly
-
 _CARD = """\
 ---
 {{ card_data }}
@@ -85,15 +83,6 @@ class Source:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
-
-
-def short(node: Any) -> Any:
-    """Return the same without its longest texts, which are in the other files."""
-    if isinstance(node, dict):
-        return {key: short(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [short(value) for value in node]
-    return "..." if isinstance(node, str) and len(node) > _TOO_LONG else node
 
 
 def card(

@@ -248,7 +248,7 @@ def card_of(checkpoint: dict[str, Any], repository: str, recipe: dict[str, Any])
             else ["None."]
         ),
         *("", "## Recipe", "", "```yaml"),
-        yaml.safe_dump(_short(recipe), sort_keys=False, allow_unicode=True).rstrip(),
+        yaml.safe_dump(short(recipe), sort_keys=False, allow_unicode=True).rstrip(),
         "```",
     ]
     return "\n".join(lines) + "\n"
@@ -265,12 +265,12 @@ _PIPELINES = {
 }
 
 
-def _short(node: Any) -> Any:
-    """Return the same without its longest texts, which are in recipe.yaml."""
+def short(node: Any) -> Any:
+    """Return the same without its longest texts, which are in the other files."""
     if isinstance(node, dict):
-        return {key: _short(value) for key, value in node.items()}
+        return {key: short(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_short(value) for value in node]
+        return [short(value) for value in node]
     return "..." if isinstance(node, str) and len(node) > _TOO_LONG else node
 
 
