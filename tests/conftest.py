@@ -67,6 +67,15 @@ def no_bfloat16() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Let a test draw the same numbers each time, alone or behind others in its process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def savefig() -> Iterator[Callable[..., None]]:
     """Write blank pictures: to draw them takes longer than all else of a small run.
