@@ -306,7 +306,8 @@ def test_run_s_own_recipe_tells_what_its_checkpoint_takes(tmp_path: Path) -> Non
 FRAGMENTS = {
     # unknown
     "nonsense: 3": "option nonsense is not known; there are checkpoint, ckpt_path, data, "
-    "init_from, model, seed_everything, trainer, wandb, wandb_checkpoint",
+    "init_from, model, seed_everything, trainer, wandb, wandb_checkpoint, "
+    "wandb_group, wandb_notes, wandb_tags",
     "trainr: {max_epochs: 1}": "option trainr.max_epochs is not known; "
     "did you mean trainer.max_epochs?",
     "trainer: {max_epoch: 1}": "option trainer.max_epoch is not known; "

@@ -62,6 +62,7 @@ from zoo.run.precision import allow_tf32, choose_precision
 from zoo.run.processes import Processes, end_with_children
 from zoo.run.signals import stop
 from zoo.run.threads import settle_threads
+from zoo.run.wandb_filing import Filing, tags_of
 from zoo.run.wandb_logger import WandbMode
 from zoo.tasks.base import Task
 from zoo.tasks.init_from import take_weights
@@ -127,6 +128,25 @@ class ZooCLI(LightningCLI):
             help="Uploads the best checkpoint as an artifact of the W&B run.",
         )
         parser.add_argument(
+            "--wandb_group",
+            type=str | None,
+            default=None,
+            help="The group that the W&B run belongs to; left out: its recipe, or its study.",
+        )
+        parser.add_argument(
+            "--wandb_tags",
+            type=list[str] | str | None,
+            default=None,
+            help="Tags of the W&B run, with commas between them, besides its task, net, data and "
+            "recipe.",
+        )
+        parser.add_argument(
+            "--wandb_notes",
+            type=str | None,
+            default=None,
+            help="What the W&B run's page says about it.",
+        )
+        parser.add_argument(
             "--trust",
             type=list[str],
             default=[],
@@ -169,11 +189,12 @@ class ZooCLI(LightningCLI):
                 parser.link_arguments(f"data.{fact}", f"{owner}.{fact}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and check the seed, which Lightning takes before anything is built."""
+        """Parse, and check what has to be right before anything is built."""
         super().parse_arguments(parser, args)
         seed = self.config["seed_everything"]
         if isinstance(seed, bool) or not 0 <= seed < 2**32:  # true would draw one
             raise refuse("seed_everything", seed, f"give a number from 0 to {2**32 - 1}")
+        tags_of(self.config["wandb_tags"])
 
     def _dump_config(self) -> None:
         if hasattr(self, "config_dump"):
@@ -416,14 +437,28 @@ class ZooCLI(LightningCLI):
         if options["wandb"] == "off" or tried_out or unasked:
             return []
         varied = {"varied": self.request.part.varied} if self.request.part else {}
-        wandb = self.session.start_wandb(
-            options["wandb"], recipe | varied, uploads=options["wandb_checkpoint"]
-        )
+        filing, uploads = self._filing(), options["wandb_checkpoint"]
+        wandb = self.session.start_wandb(options["wandb"], recipe | varied, filing, uploads=uploads)
         if is_first_process():
             wandb.best_in_summary("val/loss", "min")
             if isinstance(self.model, Task) and self.model.monitor != "val/loss":
                 wandb.best_in_summary(self.model.monitor, self.model.mode)
         return [wandb]
+
+    def _filing(self) -> Filing:
+        """Return what the W&B run is filed under."""
+        part, options = self.request.part, self.config_init
+        net = getattr(self.model, "net", self.model)
+        own = (type(each).__name__ for each in (self.model, net, self.datamodule))
+        verb = self.request.verb
+        return Filing(
+            job_type="sweep-trial" if verb == "fit" and part else verb,
+            own_group=part.study if part else self.request.name,
+            own_tags=(*own, self.request.name),
+            group=options["wandb_group"],
+            tags=tuple(tags_of(options["wandb_tags"])),
+            notes=options["wandb_notes"],
+        )
 
     @property
     def folder(self) -> RunFolder:

@@ -17,6 +17,9 @@ _LONGEST_NAME, _LONGEST_VALUE = 80, 24
 ASIDE = {
     "wandb",
     "wandb_checkpoint",
+    "wandb_group",
+    "wandb_notes",
+    "wandb_tags",
     "print_config",
     "data.num_workers",
     "data.resident",

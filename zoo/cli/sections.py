@@ -84,6 +84,19 @@ RUN_OPTIONS = (
         default="false",
     ),
     Option(
+        "wandb_group",
+        "The group that the W&B run belongs to; left out: its recipe, or its study.",
+        ("a text",),
+        default="null",
+    ),
+    Option(
+        "wandb_tags",
+        "Tags of the W&B run, with commas between them, besides its task, net, data and recipe.",
+        ("texts",),
+        default="null",
+    ),
+    Option("wandb_notes", "What the W&B run's page says about it.", ("a text",), default="null"),
+    Option(
         "trust",
         "A package whose classes the recipe may name, besides those it may in any case.",
         ("a text",),
@@ -102,6 +115,9 @@ _ONLY_OF = {
     "inputs": ("predict",),
     "wandb": ("fit", "validate", "test"),
     "wandb_checkpoint": ("fit",),
+    "wandb_group": ("fit", "validate", "test"),
+    "wandb_tags": ("fit", "validate", "test"),
+    "wandb_notes": ("fit", "validate", "test"),
     "ckpt_path": ("fit", "check", "validate", "test", "predict"),
 }
 #: The options that one verb alone has.

@@ -15,9 +15,10 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from datamodules.core import description
 from datamodules.core.files import nearby
 from zoo.errors import NonFiniteLoss
-from zoo.run.folder import RunFolder
+from zoo.run.folder import RunFolder, origin
 from zoo.run.launch import is_first_process
 from zoo.run.processes import Processes
+from zoo.run.wandb_filing import Filing
 from zoo.run.wandb_logger import RunWandb, WandbMode
 
 #: What the system says where a disk or a quota is full, or a file is larger than is allowed.
@@ -78,21 +79,24 @@ class Session:
         self._scratch = tempfile.TemporaryDirectory(prefix="zoo-")
         return self._scratch.name
 
-    def start_wandb(self, asked: WandbMode, recipe: dict[str, Any], *, uploads: bool) -> RunWandb:
+    def start_wandb(
+        self, asked: WandbMode, config: dict[str, Any], filing: Filing, *, uploads: bool
+    ) -> RunWandb:
         """Start a W&B run in the run folder.
 
         Args:
             asked: The option ``wandb``.
-            recipe: The resolved recipe.
+            config: The resolved recipe; versions, commit and machine are added.
+            filing: What the run is filed under.
             uploads: Whether a checkpoint will be uploaded, which may be large.
         """
         assert self.folder is not None
         name = f"{self.folder.recipe}-{self.folder.path.name}"
         upload_s = 600 if uploads else 60
-        self.wandb = RunWandb(self.folder.path, self.folder.id, name, asked, upload_s)
+        self.wandb = RunWandb(self.folder.path, self.folder.id, name, asked, upload_s, filing)
         if is_first_process():
             self.wandb.start()
-            self.wandb.log_hyperparams(recipe)
+            self.wandb.log_hyperparams(config | {"source": origin(self.folder.commit)})
         return self.wandb
 
     @property

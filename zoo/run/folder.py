@@ -171,6 +171,19 @@ def provenance(commit: str | None = None) -> dict[str, Any]:
     Args:
         commit: That of the beginning, where it was noted; else it is looked up.
     """
+    return {
+        **origin(commit),
+        "command": " ".join(["zoo", *sys.argv[1:]]),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def origin(commit: str | None = None) -> dict[str, Any]:
+    """Return versions, commit and the kind of machine.
+
+    Args:
+        commit: That of the beginning, where it was noted; else it is looked up.
+    """
     import torch
 
     packages = ["lightning-zoo", "torch", "lightning", "torchvision", "torchmetrics", "numpy"]
@@ -180,10 +193,8 @@ def provenance(commit: str | None = None) -> dict[str, Any]:
     return {
         "versions": {"python": sys.version.split()[0], **versions},
         "commit": commit or _commit(),
-        "command": " ".join(["zoo", *sys.argv[1:]]),
         "device": device,
         "threads": torch.get_num_threads(),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

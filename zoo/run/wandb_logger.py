@@ -23,6 +23,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from datamodules.core.files import nearby
 from zoo.run.launch import is_first_process
 from zoo.run.metrics_file import read_metrics
+from zoo.run.wandb_filing import Filing, place_of, write_place
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 
@@ -95,15 +96,23 @@ class RunWandb(WandbLogger):
 
     Args:
         folder: The run folder; W&B's files go to ``wandb`` in it.
-        run_id: The id that all loggers of the run share.
+        run_id: The id that all loggers of the run share. The W&B run has another one where
+            ``WANDB_RUN_ID`` says so, as W&B's agent does; a run that goes on keeps its own.
         name: The run's display name.
         asked: ``online``, ``offline``, or ``auto``: what ``WANDB_MODE`` or ``wandb offline`` say,
             else online where this machine is logged in.
         upload_s: Seconds that the end of the run waits for uploads; ``WANDB_FINISH_TIMEOUT`` wins.
+        filing: What the run is filed under.
     """
 
     def __init__(
-        self, folder: Path, run_id: str, name: str, asked: WandbMode, upload_s: float = 60.0
+        self,
+        folder: Path,
+        run_id: str,
+        name: str,
+        asked: WandbMode,
+        upload_s: float = 60.0,
+        filing: Filing | None = None,
     ) -> None:
         self.active = asked != "off"
         self.asked = asked
@@ -113,11 +122,12 @@ class RunWandb(WandbLogger):
         self._stand_in: Any = None
         self._said: set[str] = set()
         self._best: dict[str, Literal["min", "max"]] = {}
-        project = os.environ.get("WANDB_PROJECT", "lightning-zoo")
-        super().__init__(project=project, save_dir=folder, id=run_id, name=name)
+        name = os.environ.get("WANDB_NAME") or name
+        settings = (filing or Filing()).settings()
+        super().__init__(project=settings["project"], save_dir=folder, id=run_id, name=name)
         self._identity: dict[str, Any] = {
-            "project": project,
-            "id": run_id,
+            **settings,
+            "id": place_of(folder).get("id") or os.environ.get("WANDB_RUN_ID") or run_id,
             "name": name,
             "dir": str(folder),
         }
@@ -197,6 +207,7 @@ class RunWandb(WandbLogger):
 
         self._run_mode = mode
         self._run = wandb.init(**self._identity, resume="allow", mode=mode)
+        write_place(Path(str(self.save_dir)), self._run.entity, self._run.project, self._run.id)
         self._run.define_metric("trainer/global_step")
         self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
 

@@ -21,7 +21,14 @@ from zoo.run.metrics_file import read_metrics
 from zoo.run.runs import newest_first, of_training, summary_of
 
 #: Options that only say where a run's files go.
-_ASIDE = ("wandb", "wandb_checkpoint", "trainer.default_root_dir")
+_ASIDE = (
+    "wandb",
+    "wandb_checkpoint",
+    "wandb_group",
+    "wandb_notes",
+    "wandb_tags",
+    "trainer.default_root_dir",
+)
 #: How deep below a folder that is named runs are looked for.
 _DEPTH = 3
 

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from zoo.cli.config import dump_yaml, read_layer, value_of
 from zoo.cli.request import find_recipe
 from zoo.report.pictures import costs_a_line
+from zoo.run.wandb_filing import Filing
 from zoo.run.wandb_logger import RunWandb, WandbMode
 from zoo.studies.drawing import heat_map, lines, save_picture
 from zoo.studies.ledger import Ledger
@@ -120,7 +121,8 @@ def log_to_wandb(ledger: Ledger, folder: Path, rows: Rows) -> None:
     if own is None:
         own = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         ledger.study.set_user_attr("wandb", own)
-    logger = RunWandb(folder, own, f"{spec.name}-summary", asked)
+    filing = Filing(job_type="study", own_group=spec.name, own_tags=(spec.name,))
+    logger = RunWandb(folder, own, f"{spec.name}-summary", asked, filing=filing)
     logger.start()
     header = header_of(rows)
     logger.log_hyperparams({"study": spec.content | {"base": list(spec.base)}})

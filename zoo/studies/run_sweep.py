@@ -54,7 +54,7 @@ def run_sweep(
     is_job = _IS_JOB in os.environ
     ledger = Ledger(spec, folder, storage)
     group = os.environ.get("WANDB_RUN_GROUP")
-    os.environ["WANDB_RUN_GROUP"] = spec.name
+    os.environ["WANDB_RUN_GROUP"] = group or spec.name  # for loggers of others, too
     try:
         if not is_job:
             write_spec(spec, folder)
