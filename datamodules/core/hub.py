@@ -129,7 +129,7 @@ def _has_weights(folder: Path) -> bool:
 
 def _from_hub(repository: str, name: str, option: str) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     reason = hub_unreachable()
     if reason is None:
@@ -139,6 +139,8 @@ def _from_hub(repository: str, name: str, option: str) -> Path:
             _check_files(option, name, names)
             wanted = [file for file in names if file.endswith(_FETCHED)]
             return Path(snapshot_download(repository, allow_patterns=wanted))
+        except UserError:
+            raise
         except GatedRepoError:
             remedy = f"accept its terms at {constants.ENDPOINT}/{repository} and set HF_TOKEN"
             raise refuse(option, name, f"{remedy}, or give {_LOCAL}") from None
@@ -150,8 +152,8 @@ def _from_hub(repository: str, name: str, option: str) -> Path:
                 f"{constants.ENDPOINT}, set HF_TOKEN for a private one, or give {_LOCAL}"
             )
             raise refuse(option, name, remedy) from None
-        except (HfHubHTTPError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
+        except hub_errors() as error:
+            reason = hub_said(error)
     remedy = (
         f"give {_LOCAL}, fetch it elsewhere by `hf download {repository}`, or "
         f"{_wheel_hint(repository)}; it is not in the hub's cache, and as to the hub: {reason}"
@@ -166,6 +168,24 @@ def hub_unreachable() -> str | None:
     if constants.is_offline_mode():
         return "HF_HUB_OFFLINE is set"
     return unreachable(constants.ENDPOINT, PROBE_S)
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """Return what the hub's client raises where the hub breaks off, refuses or answers strangely.
+
+    Errors of its HTTP library are no ``OSError``, and which library that is changes.
+    """
+    from huggingface_hub import errors
+
+    of_xet = getattr(errors, "XetDownloadError", OSError)  # which the first versions lack
+    of_http: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+    return of_http, of_xet, OSError, RuntimeError, ValueError, KeyError
+
+
+def hub_said(error: Exception) -> str:
+    """Return what the hub's client says of an error, on one line and not too long."""
+    text = " ".join(str(error).split())[:200]
+    return text if text and isinstance(error, OSError) else f"{type(error).__name__} {text}".strip()
 
 
 def _wheel_hint(repository: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.core.errors import DataError, nearest, refuse
-from datamodules.core.hub import hub_unreachable
+from datamodules.core.hub import hub_errors, hub_said, hub_unreachable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -342,7 +342,7 @@ def _from_hub(name: str) -> Path:
     if near is not None and "/" not in name:
         raise refuse("tokenizer", name, f"did you mean {near!r}?")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     local = (
         "give 'bpe', 'word', 'char', 'byte', the path of a tokenizer.json, or the name of a model "
@@ -358,8 +358,8 @@ def _from_hub(name: str) -> Path:
     if why is None:
         try:
             return Path(hf_hub_download(name, "tokenizer.json"))
-        except (HfHubHTTPError, OSError) as error:
-            why = " ".join(str(error).split())[:200]
+        except hub_errors() as error:
+            why = hub_said(error)
     raise refuse("tokenizer", name, f"{local}; it is no file, and as to the hub: {why}")
 
 

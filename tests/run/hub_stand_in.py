@@ -23,6 +23,10 @@ class Repositories:
         self.commits: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
         self.objects: dict[str, bytes] = {}
         self.asked: list[str] = []
+        #: What is wrong where a path has a text in it: a status code, or ``drop``, ``hang`` and
+        #: ``garble``.
+        self.faults: dict[str, int | str] = {}
+        self.ended = threading.Event()
 
     def commit(self, name: str, files: dict[str, bytes]) -> str:
         """Add files to a repository; return the commit."""
@@ -64,9 +68,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(401, {"error": "Invalid credentials"})
         return False
 
+    def fails(self) -> bool:
+        """Answer as badly as is asked for."""
+        ours = self.repositories
+        fault = next((ours.faults[part] for part in ours.faults if part in self.path), None)
+        if isinstance(fault, int):
+            self.answer(fault, {"error": "a fault"})
+        elif fault == "garble":
+            self.answer(200, b"<html>Log in to this network</html>")
+        elif fault == "hang":
+            ours.ended.wait(30)
+        self.close_connection = fault is not None
+        return fault is not None
+
     def do_POST(self) -> None:
         ours, body = self.repositories, self.body()
         ours.asked.append(f"POST {self.path}")
+        if self.fails():
+            return None
         if self.path == "/api/validate-yaml":
             return self.answer(200, {"errors": [], "warnings": []})
         if not self.allowed():
@@ -115,6 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         ours = self.repositories
         ours.asked.append(f"{self.command} {self.path}")
+        if self.fails():
+            return None
         path = self.path.partition("?")[0]
         if path == "/":
             return self.answer(200)
@@ -155,6 +176,7 @@ def serving() -> Iterator[tuple[str, Repositories]]:
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}", repositories
     finally:
+        repositories.ended.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -149,6 +149,51 @@ def test_who_may_not_write(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         push_weights(CHECKPOINT, "me/digits")
 
 
+FAULTS: list[tuple[int | str, str]] = [
+    (401, "a token that may read it"),
+    (403, "a token that may read it"),
+    (404, "the hub refused: "),
+    (429, "the hub refused: "),
+    (500, "the hub refused: "),
+    ("drop", "the hub's answer failed: "),
+    ("garble", "the hub's answer failed: "),
+    ("hang", "the hub's answer failed: ReadTimeout"),
+]
+
+
+@pytest.mark.parametrize(("fault", "words"), FAULTS)
+def test_a_hub_that_fails(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, fault: int | str, words: str
+) -> None:
+    monkeypatch.setattr("zoo.run.hub.PROBE_S", 0.2)
+    push_weights(CHECKPOINT, "me/digits")
+    hub.faults = {"/api/models/": fault}
+    refused("hf:me/digits", words)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (401, "a token that may read it"),
+        (404, "the hub's answer failed: "),
+        ("drop", "the hub's answer failed: "),
+        ("garble", "the hub's answer failed: "),
+    ],
+)
+def test_a_download_that_fails(hub: Any, fault: int | str, words: str) -> None:
+    push_weights(CHECKPOINT, "me/digits")
+    hub.faults = {"/resolve/": fault}
+    refused("hf:me/digits", words)
+
+
+@pytest.mark.parametrize("fault", [401, 403, 404, 500, "drop", "garble"])
+def test_a_push_that_fails(hub: Any, fault: int | str) -> None:
+    hub.faults = {"/api/repos/create": fault}
+    with pytest.raises(UserError, match="option to is 'me/digits'; ") as error:
+        push_weights(CHECKPOINT, "me/digits")
+    assert len(str(error.value)) < 400
+
+
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -20,7 +20,7 @@ import yaml
 
 from datamodules.core.download import PROBE_S
 from datamodules.core.errors import OptionError, refuse
-from datamodules.core.hub import hub_unreachable
+from datamodules.core.hub import hub_errors, hub_said, hub_unreachable
 from zoo.run.names import HUB_PREFIX
 from zoo.run.weights_file import write_weights
 
@@ -56,12 +56,13 @@ def fetch_weights(name: str) -> Path:
             f"the hub cannot be reached ({reason}) and its cache lacks them: fetch them where it "
             f"can by `hf download {repository} {FILE}`, and give the file",
         )
+    api = HfApi()
     with _explained("weights", name, repository):
-        api = HfApi()
         info = api.model_info(repository, revision=revision or None, timeout=PROBE_S)
-        files = [file.rfilename for file in info.siblings or []]
-        if FILE not in files:
-            raise _without_weights(name, files)
+    files = [file.rfilename for file in info.siblings or []]
+    if FILE not in files:
+        raise _without_weights(name, files)
+    with _explained("weights", name, repository):
         return Path(api.hf_hub_download(repository, FILE, revision=info.sha))
 
 
@@ -136,15 +137,14 @@ def _explained(option: str, name: str, repository: str) -> Iterator[None]:
         raise refuse(option, name, "log in by `hf auth login`, or set HF_TOKEN") from None
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
-            remedy = "log in by `hf auth login`, or set HF_TOKEN, with a token that may write there"
+            may = "read it" if option == "weights" else "write there"
+            remedy = f"log in by `hf auth login`, or set HF_TOKEN, with a token that may {may}"
             raise refuse(option, name, remedy) from None
-        raise refuse(option, name, f"the hub refused: {_said(error)}") from None
-    except OSError as error:
-        raise refuse(option, name, f"the hub cannot be reached: {_said(error)}") from None
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        remedy = f"the hub refused: {hub_said(error)}"
+        raise refuse(option, name, remedy) from None
+    except hub_errors() as error:
+        remedy = f"try again later, as the hub's answer failed: {hub_said(error)}"
+        raise refuse(option, name, remedy) from None
 
 
 def push_weights(
@@ -178,17 +178,18 @@ def push_weights(
             "to", repository, f"the hub cannot be reached ({reason}): try again where it can"
         )
     whole = recipe or recipe_of(checkpoint)
-    with tempfile.TemporaryDirectory() as folder, _explained("to", repository, repository):
+    with tempfile.TemporaryDirectory() as folder:
         write_weights(checkpoint, Path(folder, FILE))
         text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
         Path(folder, "recipe.yaml").write_text(text, encoding="utf-8")
         card = card_of(checkpoint, repository, whole)
         Path(folder, "README.md").write_text(card, encoding="utf-8")
         api = HfApi()
-        api.create_repo(repository, private=private, exist_ok=True)
-        done = api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Weights of lightning-zoo"
-        )
+        with _explained("to", repository, repository):
+            api.create_repo(repository, private=private, exist_ok=True)
+            done = api.upload_folder(
+                repo_id=repository, folder_path=folder, commit_message="Weights of lightning-zoo"
+            )
     return f"{HUB_PREFIX}{repository}@{done.oid}"
 
 

@@ -162,7 +162,7 @@ FILES = {
 
 
 class _Hub(http.server.BaseHTTPRequestHandler):
-    """Has one model, one that is pickled, and one behind terms."""
+    """Has one model, one that is pickled, one behind terms, and some that it fails to give."""
 
     def _send(self, code: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(code)
@@ -178,6 +178,13 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         sha = "0" * 40
         if path.startswith("/api/models/org/"):
             name = path.split("/")[4]
+            if name == "dropped":
+                self.close_connection = True
+                return None
+            if name == "garbled":
+                return self._send(200, b"<html>Log in to this network</html>")
+            if name.isdigit():
+                return self._send(int(name))
             if name not in ("tiny", "pickled", "gated"):
                 return self._send(404, X_Error_Code="RepoNotFound")
             files = [f for f in FILES if name != "pickled" or "safetensors" not in f]
@@ -214,6 +221,23 @@ def _hub(monkeypatch) -> Iterator[None]:
     yield
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.usefixtures("_hub")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dropped", "as to the hub: RemoteProtocolError"),
+        ("garbled", "as to the hub: JSONDecodeError"),
+        ("401", "as to the hub: .*401"),
+        ("403", "as to the hub: .*403"),
+        ("500", "as to the hub: .*500"),
+    ],
+)
+def test_a_hub_that_fails(name, said):
+    with pytest.raises(UserError, match=f"option model is 'org/{name}'; .*{said}") as caught:
+        find_model(f"org/{name}")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("_hub")
