@@ -53,7 +53,7 @@ OVERRIDDEN = {
     "_dump_config": "lightning.pytorch.cli",  # zoo/cli/cli.py
     "_class_path": "lightning.pytorch.cli",  # zoo/tasks/base.py, as keys of a checkpoint
     "_instantiator": "lightning.pytorch.core.mixins.hparams_mixin",
-    "singleton": "wandb.sdk.wandb_setup",  # zoo/run/wandb_logger.py
+    "singleton": "wandb.sdk.wandb_setup",  # zoo/run/wandb_login.py
 }
 #: Of named tuples, os and sys.
 DOCUMENTED = {"_make", "_replace", "_asdict", "_fields", "_exit", "_current_frames"}

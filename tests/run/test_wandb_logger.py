@@ -21,9 +21,10 @@ import pytest
 import wandb
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-import zoo.run.wandb_logger
+import zoo.run.wandb_login
 from zoo.run.metrics_file import read_metrics
 from zoo.run.wandb_logger import RunWandb
+from zoo.run.wandb_login import mode_of
 
 RECIPE = """
 model:
@@ -537,10 +538,10 @@ def test_mode(
     if host:
         (tmp_path / "netrc").write_text(f"machine {host}\n  login user\n  password {TOKEN}\n")
     set_all(clean, environment)
-    clean.setattr(zoo.run.wandb_logger, "_no_answer", lambda url: None)
+    clean.setattr(zoo.run.wandb_login, "no_answer", lambda url: None)
     logger = RunWandb(tmp_path / "run", "id", "name", asked)
     set_all(clean, logger._environment)
-    assert logger._mode()[0] == mode
+    assert mode_of(logger.asked)[0] == mode
     assert capfd.readouterr() == ("", "")
 
 
@@ -557,7 +558,7 @@ def test_no_network_goes_on_offline(runs: dict[str, Run]) -> None:
 def test_a_server_that_is_silent(
     clean: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    clean.setattr(zoo.run.wandb_logger, "ANSWER_S", 1)
+    clean.setattr(zoo.run.wandb_login, "ANSWER_S", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         set_all(clean, login(f"http://127.0.0.1:{silent.getsockname()[1]}"))
         run = Started(tmp_path / "run")

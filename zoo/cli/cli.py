@@ -63,7 +63,7 @@ from zoo.run.processes import Processes, end_with_children
 from zoo.run.signals import stop
 from zoo.run.threads import settle_threads
 from zoo.run.wandb_filing import Filing, tags_of
-from zoo.run.wandb_logger import WandbMode
+from zoo.run.wandb_login import WandbMode
 from zoo.tasks.base import Task
 from zoo.tasks.init_from import take_weights
 from zoo.tasks.net_spec import builders_fit_data

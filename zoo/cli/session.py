@@ -19,7 +19,8 @@ from zoo.run.folder import RunFolder, origin
 from zoo.run.launch import is_first_process
 from zoo.run.processes import Processes
 from zoo.run.wandb_filing import Filing
-from zoo.run.wandb_logger import RunWandb, WandbMode
+from zoo.run.wandb_logger import RunWandb
+from zoo.run.wandb_login import WandbMode
 
 #: What the system says where a disk or a quota is full, or a file is larger than is allowed.
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}

@@ -5,15 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import ssl
 import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
@@ -24,53 +19,7 @@ from datamodules.core.files import nearby
 from zoo.run.launch import is_first_process
 from zoo.run.metrics_file import read_metrics
 from zoo.run.wandb_filing import Filing, place_of, write_place
-
-WandbMode = Literal["auto", "online", "offline", "off"]
-
-#: Seconds that W&B's server has for a first answer.
-ANSWER_S = 5
-
-_Result = TypeVar("_Result")
-
-
-def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
-    """Do something in a thread, which is left behind where it takes longer.
-
-    Raises:
-        TimeoutError: If it took longer.
-    """
-    future: Future[_Result] = Future()
-
-    def do() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=do, daemon=True).start()
-    return future.result(seconds)
-
-
-def _no_answer(url: str) -> str | None:
-    """Return why a server gives no answer; None where it gives one, whatever it is."""
-    try:
-        # The second limit also holds where looking up the name takes long.
-        _within(2 * ANSWER_S, lambda: urllib.request.urlopen(url, timeout=ANSWER_S).close())
-    except urllib.error.HTTPError:
-        return None
-    except OSError as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(reason, ssl.SSLError):  # W&B looks for certificates elsewhere
-            return None
-        known = reason.strerror if isinstance(reason, OSError) else None
-        text = known or str(reason) or "timed out"
-        return f"{url} does not answer: {text}"
-    return None
-
-
-def _sentence(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+from zoo.run.wandb_login import WandbMode, mode_of, sentence, within
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -155,14 +104,14 @@ class RunWandb(WandbLogger):
         os.environ.update(self._environment)
         try:
             self.upload_s = float(os.environ["WANDB_FINISH_TIMEOUT"]) or 1e6  # 0: no limit
-            mode, why = self._mode()
+            mode, why = mode_of(self.asked)
             if mode == "online":
                 try:
                     self._open(mode)
                     print(f"W&B: {self.experiment.url}")
                     return
                 except Exception as error:
-                    why = f"the server refused: {_sentence(error)}"
+                    why = f"the server refused: {sentence(error)}"
                     self._stop_process()  # it keeps the run's id to itself
             if mode == "disabled":
                 self._end(exit_code=0, seconds=0.0)
@@ -177,30 +126,6 @@ class RunWandb(WandbLogger):
             f"W&B: offline ({why}); {self._sync()} uploads the run"
             f"{hint if why == 'not logged in' else ''}"
         )
-
-    def _mode(self) -> tuple[Literal["online", "offline", "disabled"], str]:
-        """Return how the run is kept, and why not online."""
-        if self.asked == "offline":
-            return "offline", "as asked"
-        import wandb
-        from wandb.sdk import wandb_setup
-
-        settings = wandb_setup.singleton().settings  # environment and files, as W&B reads them
-        if self.asked == "auto" and settings.mode == "disabled":
-            return "disabled", ""
-        if self.asked == "auto" and settings.mode in ("offline", "dryrun"):
-            return "offline", "as WANDB_MODE or `wandb offline` say"
-        settings.mode = "online"  # asked for; else W&B refuses to look for a login
-        try:
-            if not wandb.login(prompt=False, verify=False):
-                return "offline", "not logged in"
-        except wandb.errors.AuthenticationError as error:
-            return "offline", _sentence(error)
-        # Without a network W&B itself takes init_timeout to find out. It may know a proxy that
-        # Python does not.
-        proxied = settings.http_proxy or settings.https_proxy
-        why = None if proxied else _no_answer(settings.base_url)
-        return ("online", "") if why is None else ("offline", why)
 
     def _open(self, mode: Literal["online", "offline"]) -> None:
         import wandb
@@ -225,14 +150,14 @@ class RunWandb(WandbLogger):
         except Exception:
             self.give_up(error)
         else:
-            sentence = f"W&B: something is left out ({_sentence(error)})"
-            if sentence not in self._said:  # every step may fail alike
-                self._said.add(sentence)
-                print(sentence, file=sys.stderr)
+            told = f"W&B: something is left out ({sentence(error)})"
+            if told not in self._said:  # every step may fail alike
+                self._said.add(told)
+                print(told, file=sys.stderr)
 
     def give_up(self, error: Exception) -> None:
         """Go on without W&B, and say so once."""
-        print(f"W&B: failed ({_sentence(error)}); training goes on without it", file=sys.stderr)
+        print(f"W&B: failed ({sentence(error)}); training goes on without it", file=sys.stderr)
         self._end(exit_code=1, seconds=5.0)
         self._put_stand_in()
 
@@ -315,7 +240,7 @@ class RunWandb(WandbLogger):
                 file=sys.stderr,
             )
         elif failure is not None:
-            print(f"W&B: failed at its end ({_sentence(failure)})", file=sys.stderr)
+            print(f"W&B: failed at its end ({sentence(failure)})", file=sys.stderr)
         elif url:
             print(f"W&B: {url}")
 
@@ -325,7 +250,7 @@ class RunWandb(WandbLogger):
         failure = None
         try:
             if self._run is not None:
-                _within(seconds, functools.partial(self._run.finish, exit_code=exit_code))
+                within(seconds, functools.partial(self._run.finish, exit_code=exit_code))
         except Exception as error:
             failure = error
         self._run = None
@@ -343,7 +268,7 @@ class RunWandb(WandbLogger):
         with contextlib.suppress(Exception, SystemExit):
             import wandb
 
-            _within(5, wandb.teardown)
+            within(5, wandb.teardown)
 
 
 def active_wandb(trainer: Trainer) -> list[RunWandb]:

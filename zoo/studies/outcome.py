@@ -12,7 +12,8 @@ from zoo.cli.config import dump_yaml, read_layer, value_of
 from zoo.cli.request import find_recipe
 from zoo.report.pictures import costs_a_line
 from zoo.run.wandb_filing import Filing
-from zoo.run.wandb_logger import RunWandb, WandbMode
+from zoo.run.wandb_logger import RunWandb
+from zoo.run.wandb_login import WandbMode
 from zoo.studies.drawing import heat_map, lines, save_picture
 from zoo.studies.ledger import Ledger
 from zoo.studies.spec import COMMAND, Range, Spec, words_of
