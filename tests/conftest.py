@@ -18,6 +18,8 @@ from PIL import Image
 if TYPE_CHECKING:
     import lightning as L
 
+PROJECT = Path(__file__).resolve().parents[1]
+
 RECIPE = """\
 model:
   class_path: ImageClassifier
@@ -65,6 +67,15 @@ def no_bfloat16() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.cpu.get_capabilities", dict, raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data, if there is one."""
+    root = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no real data: {root} does not exist (ZOO_TEST_DATA)")
+    return root
 
 
 @pytest.fixture(autouse=True)

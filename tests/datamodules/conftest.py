@@ -1,6 +1,5 @@
 """What the tests of datamodules share. They need no network, and a cache of their own."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,6 @@ from torch import nn
 from datamodules.images.base import ImageDataModule
 from datamodules.images.dataset import ArrayImages, ImageBatch
 
-PROJECT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +21,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def real_images() -> Path:
+def real_images(real_data: Path) -> Path:
     """The folder of real images, if there is one."""
-    root = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data")) / "images"
-    if not root.is_dir():
-        pytest.skip(f"no real data: {root} does not exist (ZOO_TEST_DATA)")
-    return root
+    return real_data / "images"
 
 
 class Arrays(ImageDataModule):

@@ -1,7 +1,6 @@
 import csv
 import importlib.util
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -37,12 +36,9 @@ TEXTS = [" ".join(RNG.choice(WORDS, RNG.integers(1, 40))) for _ in range(120)]
 
 
 @pytest.fixture
-def real_texts() -> Path:
+def real_texts(real_data: Path) -> Path:
     """The folder of real texts, if there is one."""
-    root = Path(os.environ.get("ZOO_TEST_DATA", PROJECT.parent / "shared" / "data")) / "text"
-    if not root.is_dir():
-        pytest.skip(f"no real data: {root} does not exist (ZOO_TEST_DATA)")
-    return root
+    return real_data / "text"
 
 
 Rows = list[tuple[str, ...]]
