@@ -18,9 +18,14 @@ class Inputs(ArrayData):
 
     names: list[str]
     """What each input is called; ``batch.index`` numbers them."""
+    of_several: bool = False
+    """Whether one of the inputs holds several: the rows of a table, however many it has."""
 
     def of(self, given: Any) -> tuple[Self, bool]:
         """Return the same preparer for other inputs, and whether there is one alone.
+
+        A list, an array or a table of one is no input alone: how many there are does not change
+        what a program gets.
 
         Args:
             given: What ``inputs`` of the constructor takes, what the class takes of Python's
@@ -33,8 +38,9 @@ class Inputs(ArrayData):
         if not inputs:
             raise DataError(f"there is no input in {_emptiness(given)}; give {self._wanted()}")
         other = copy.copy(self)
+        other.of_several = False
         other._take(inputs)
-        return other, alone and len(other.names) == 1
+        return other, alone and not other.of_several and len(other.names) == 1
 
     def _apart(self, given: Any) -> tuple[list[Any], bool]:
         """Return what was given as a list, and whether it is meant as one input."""

@@ -25,10 +25,14 @@ def is_image_object(given: object) -> bool:
     return type(given).__module__.startswith("PIL.") and hasattr(given, "getexif")
 
 
+def is_batch(given: Any) -> bool:
+    """Return whether it is an array of several images, (N, H, W, C) or (N, C, H, W)."""
+    return isinstance(given, np.ndarray | torch.Tensor) and given.ndim == 4
+
+
 def images_in(given: Any) -> list[Any]:
-    """Return the images of an array of several, (N, H, W, C) or (N, C, H, W), or the only one."""
-    is_array = isinstance(given, np.ndarray | torch.Tensor)
-    return list(given) if is_array and given.ndim == 4 else [given]
+    """Return the images of an array of several, or the only one."""
+    return list(given) if is_batch(given) else [given]
 
 
 def as_pil(given: Any, name: str) -> "Image":

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from datamodules.core.errors import DataError
 from datamodules.core.inputs import Inputs, described
 from datamodules.core.sampling import PositionedLoader
-from datamodules.images.arrays import FORMS, as_pil, images_in, is_image_object
+from datamodules.images.arrays import FORMS, as_pil, images_in, is_batch, is_image_object
 from datamodules.images.dataset import ImageBatch
 from datamodules.images.decode import (
     Resize,
@@ -140,9 +140,11 @@ class ImageInputs(PreparedImages, Inputs):
             self._take(self.inputs)
 
     def _apart(self, given: Any) -> tuple[list[Any], bool]:
-        is_file = not isinstance(given, str | os.PathLike) or not Path(given).expanduser().is_dir()
         inputs, alone = super()._apart(given)
-        return [image for each in inputs for image in images_in(each)], alone and is_file
+        of_several = is_batch(given) or (
+            isinstance(given, str | os.PathLike) and Path(given).expanduser().is_dir()
+        )
+        return [image for each in inputs for image in images_in(each)], alone and not of_several
 
     def _wanted(self) -> str:
         return "image files or folders"

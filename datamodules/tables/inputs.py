@@ -95,6 +95,7 @@ class TableInputs(PreparedTable, Inputs):
         self.names, features = [], []
         for are_files, group in groupby(inputs, lambda each: isinstance(each, str | os.PathLike)):
             if are_files:
+                self.of_several = True
                 features += [self._read(os.fspath(path)) for path in group]
                 continue
             first = len(self.names)

@@ -170,6 +170,7 @@ class TextInputs(PreparedText, Inputs):
         elif not path.is_file():
             raise DataError(f"{given!r} does not exist; give texts or files")
         elif kind(path) in TABLES or is_fasttext(path, self.encoding):
+            self.of_several = True
             table = Table([path], self._layout, "inputs")
             self._tell(f"{given!r} is read as {table.form}")
             for place, texts in table.rows():
@@ -192,6 +193,7 @@ class TextInputs(PreparedText, Inputs):
         if unit == "file":
             self._add_text(given, text)
             return
+        self.of_several = True
         for number, line in filled.items():
             self._add_text(f"{given}:{number}", line.rstrip("\r"))
 

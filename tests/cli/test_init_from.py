@@ -140,6 +140,9 @@ def test_a_run_is_found_by_its_recipe(zoo: Zoo) -> None:
     (second,) = (path for path in Path("runs/r").iterdir() if path.name != first.name)
     recipe = yaml.safe_load((second / "recipe.yaml").read_text())
     assert recipe["init_from"] == f"{first}/checkpoints/best.ckpt"
+    Path("runs").rename("kept")
+    root = "--trainer.default_root_dir kept"
+    assert zoo(f"check r.yaml --init_from r:best {root}").code == 0
 
 
 def test_a_weights_file_named_in_a_recipe(zoo: Zoo, checkpoint: Path) -> None:

@@ -9,6 +9,7 @@ from zoo.cli.config import expand_flags, read_layer
 from zoo.cli.request import DEFAULTS, find_checkpoint, find_recipe, take_apart
 from zoo.cli.run_name import varied
 from zoo.errors import UserError
+from zoo.model.find import find_weights
 from zoo.run.folder import RunFolder, new_run
 from zoo.run.runs import newest_checkpoint, runs_of
 
@@ -109,6 +110,35 @@ def test_verbs_take_the_newest_run(
     path = Path(request.ckpt_path)
     assert (path.parts[-4], path.stem) == (of, which.lstrip("@"))
     assert capsys.readouterr().err == f"checkpoint {nearby(path)}\n"
+
+
+@pytest.mark.parametrize("option", ["--ckpt_path", "--weights"])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("last", "mlp/20261127-101500-0a1b2c/checkpoints/last.ckpt"),
+        ("resnet:best", "resnet/20261126-101500-0a1b2c/checkpoints/best.ckpt"),
+        ("recipes/resnet.yaml:last", "resnet/20261126-101500-0a1b2c/checkpoints/last.ckpt"),
+        (
+            "{root}/resnet/20261126-101500-0a1b2c",
+            "resnet/20261126-101500-0a1b2c/checkpoints/best.ckpt",
+        ),
+        ("{root}/a.ckpt", "a.ckpt"),
+    ],
+)
+def test_one_rule_says_which_weights_a_name_means(
+    option: str, name: str, file: str, tmp_path: Path
+) -> None:
+    """Of either option, of `zoo.load` and wherever runs are kept."""
+    make_run(tmp_path, "resnet/20261126-101500-0a1b2c", "last", "best")
+    make_run(tmp_path, "mlp/20261127-101500-0a1b2c", "last", "best")
+    (tmp_path / "a.ckpt").touch()
+    name = name.format(root=tmp_path)
+    request = take_apart(["test", option, name])
+    request.flags += ["--trainer.default_root_dir", str(tmp_path)]
+    find_checkpoint(request, [read_layer(DEFAULTS)])
+    assert request.ckpt_path == str(tmp_path / file)
+    assert find_weights(name, tmp_path) == tmp_path / file
 
 
 def test_a_recipe_is_found_without_its_ending(

@@ -205,7 +205,13 @@ def test_images_as_python_has_them(train: Train) -> None:
     assert near(model(same), [expected] * len(same))
     assert near(model(same, batch_size=2), [expected] * len(same))
     assert near(model(np.stack([grey] * 3)[..., None]), [expected] * 3)
-    assert near(model([grey]), [expected])
+    several: list[Any] = [[grey], [path], grey[None, ..., None], colour[None]]
+    several += [torch.from_numpy(colour).permute(2, 0, 1)[None]]
+    for given in several:  # as a program gets it, however many there are
+        assert near(model(given), [expected])
+    Path("one").mkdir()
+    Image.open(path).save("one/3.png")
+    assert near(model("one"), [expected])
     assert "<table>" in expected._repr_html_()
 
 
@@ -221,6 +227,10 @@ def test_rows_as_python_has_them(train: Train) -> None:
         assert near(model(given), third)
     assert near(model([row, [3, "b"]]), [third, third])
     assert near(model(pandas.read_csv("t.csv")), every)
+    assert near(model(pandas.read_csv("t.csv")[3:4]), [third])
+    write("one.csv", [("x", "kind"), (3, "b")])
+    for given in ("one.csv", ["one.csv"], [row], [[3, "b"]], np.array([[3, "b"]])):
+        assert near(model(given), [third])
     assert float(third) == third.value
     assert third.name == "y"
 
@@ -232,6 +242,10 @@ def test_texts_as_python_has_them(train: Train) -> None:
     assert isinstance(one, ClassResult)
     assert model({"text": "word1 and 7"}) == one
     assert model(["word1 and 7"]) == [one]
+    write("one.csv", [("text",), ("word1 and 7",)])
+    Path("one.txt").write_text("word1 and 7")
+    assert model("one.csv") == model(["one.txt"]) == [one]
+    assert model("one.txt") == one
 
 
 def test_prompts_are_written_on_from(train: Train) -> None:
@@ -305,7 +319,7 @@ def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("folder").mkdir()
     for name, words in (
         ("nowhere.ckpt", "option ckpt_path is 'nowhere.ckpt'; give a file that is there"),
-        ("folder", "option ckpt_path is 'folder'; it is no run"),
+        ("folder", "option ckpt_path is 'folder'; it is a folder: give a file in it, or the fol"),
         ("best", "there is no run in 'runs'"),
         ("inception:best", "there is no run of 'inception' in 'runs'"),
         ("https://host/x.ckpt", "download the file"),

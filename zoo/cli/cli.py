@@ -161,8 +161,9 @@ class ZooCLI(LightningCLI):
             "--ckpt_path",
             type=str | None,
             default=None,
-            help="A checkpoint to start from: a file, or last or best of the run begun last; "
-            "for fit, last of the one that has not come to its end.",
+            help="A checkpoint to start from: a file, the folder of a run, or last or best of the "
+            "run begun last, as RECIPE:best of a recipe's; for fit, last of the one that has not "
+            "come to its end.",
         )
         parser.add_argument(
             "--weights",

@@ -326,7 +326,8 @@ def build_arguments(request: Request) -> Arguments:
     find_checkpoint(request, [defaults, *read])
     checkpoint, layers, start = None, [defaults], None
     if request.init_from is not None and request.trains and request.ckpt_path is None:
-        request.init_from, start = read_start(request.init_from)
+        root = _root([defaults, *read], request.flags)
+        request.init_from, start = read_start(request.init_from, root)
     if request.ckpt_path is not None:
         checkpoint = read_checkpoint(request.ckpt_path)
         verb = "fit" if request.trains else request.verb
@@ -366,8 +367,13 @@ def _choose_start(request: Request, read: list[Layer]) -> None:
         request.init_from = request.init_from or in_file
 
 
-def _found(option: str, name: str) -> Path:
+def _found(option: str, name: str, root: Path) -> Path:
     """Return the file of weights that an option names.
+
+    Args:
+        option: Its name.
+        name: What it was given.
+        root: Where runs are kept.
 
     Raises:
         OptionError: If there is none.
@@ -375,13 +381,22 @@ def _found(option: str, name: str) -> Path:
     from zoo.model.find import find_weights
 
     try:
-        return find_weights(name)
+        return find_weights(name, root)
     except OptionError as error:
         raise OptionError(option, error.reason, error.near) from error
 
 
-def read_start(name: str) -> tuple[str, dict[str, Any]]:
+def _root(layers: list[Layer], flags: list[str]) -> Path:
+    """Return where runs are kept."""
+    return Path(str(value_of("trainer.default_root_dir", layers, flags)))
+
+
+def read_start(name: str, root: Path) -> tuple[str, dict[str, Any]]:
     """Read the checkpoint whose weights a training starts from.
+
+    Args:
+        name: Of weights, as given.
+        root: Where runs are kept.
 
     Returns:
         The name under which another run finds the same file, and what is in it.
@@ -393,7 +408,7 @@ def read_start(name: str) -> tuple[str, dict[str, Any]]:
     from zoo.run.checkpoint import read_checkpoint
     from zoo.run.hub import pinned
 
-    path = _found("init_from", name)
+    path = _found("init_from", name, root)
     try:
         checkpoint = read_checkpoint(path)
     except OptionError as error:
@@ -473,34 +488,45 @@ def _asks(request: Request) -> bool:
 
 
 def find_checkpoint(request: Request, layers: list[Layer]) -> None:
-    """Replace ``last``, ``best`` and the name of weights by the file that is meant.
+    """Replace the name of a checkpoint, of a run or of weights by the file that is meant.
+
+    A run's folder stands for its best checkpoint, but where training goes on: its last may be meant
+    then.
 
     Raises:
         UserError: If there is none, or a verb lacks its checkpoint.
     """
+    root = _root(layers, request.flags)
+    option, name = "ckpt_path", request.ckpt_path
     if request.weights is not None:
-        request.ckpt_path, request.weights = str(_found("weights", request.weights)), None
-    if request.ckpt_path in NEWEST:
-        which, recipe = NEWEST[request.ckpt_path], request.name if request.recipes else None
-        root = Path(str(value_of("trainer.default_root_dir", layers, request.flags)))
+        option, name, request.weights = "weights", request.weights, None
+    if name in NEWEST:
+        which, recipe = NEWEST[name], request.name if request.recipes else None
         if request.trains and recipe is None:
-            raise refuse("ckpt_path", request.ckpt_path, "give a recipe too, to say whose run")
+            raise refuse("ckpt_path", name, "give a recipe too, to say whose run")
         if request.trains and which == "last":
             from zoo.cli.resume import unfinished_run
 
             path = unfinished_run(root, str(recipe), layers, request.flags)
         else:
             path = newest_checkpoint(which, root, recipe)
-        if request.verb != "fit":  # which says in which folder it goes on
-            print(f"checkpoint {nearby(path)}", file=sys.stderr)
-        request.ckpt_path = str(path)
-    elif request.ckpt_path is not None and not os.path.exists(request.ckpt_path):
+        name = _told(request, path)
+    elif name is not None and not os.path.isfile(name):
         from zoo.model.find import is_elsewhere
 
-        if is_elsewhere(request.ckpt_path):
-            request.ckpt_path = str(_found("ckpt_path", request.ckpt_path))
+        if not request.trains or not os.path.isdir(name):
+            path = _found(option, name, root)
+            name = str(path) if is_elsewhere(name) else _told(request, path)
+    request.ckpt_path = name
     if request.ckpt_path is None and not request.trains and not _asks(request):
         raise UserError(
             f"{request.verb} needs a checkpoint: give --ckpt_path FILE, or last or best of "
             "the run begun last; without one the weights would be random"
         )
+
+
+def _told(request: Request, path: Path) -> str:
+    """Return the file that a name was found to mean, which is said."""
+    if request.verb != "fit":  # which says in which folder it goes on
+        print(f"checkpoint {nearby(path)}", file=sys.stderr)
+    return str(path)

@@ -33,7 +33,8 @@ RUN_OPTIONS = (
     Option(
         "ckpt_path",
         "A checkpoint to start from: a file, or last or best of the run begun last, of the recipe "
-        "where one is given; for fit, last of the one begun last that has not come to its end.",
+        "where one is given (RECIPE:best is the same); the folder of a run, whose best is meant; "
+        "for fit, last of the one begun last that has not come to its end.",
         ("a file",),
         choices=("last", "best"),
         default="null",

@@ -11,7 +11,7 @@ from zoo.run.names import HUB_PREFIX, check_local
 from zoo.run.runs import NEWEST, newest_checkpoint
 
 #: Where runs are kept unless told.
-_RUNS = Path("runs")
+RUNS = Path("runs")
 #: A run's checkpoints, the one that is meant first.
 _OF_RUN = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 
@@ -21,14 +21,15 @@ def is_elsewhere(name: str) -> bool:
     return name.startswith(HUB_PREFIX) or (name in weights_names() and not os.path.exists(name))
 
 
-def find_weights(name: str | os.PathLike[str]) -> Path:
+def find_weights(name: str | os.PathLike[str], root: str | os.PathLike[str] = RUNS) -> Path:
     """Return the file that a name stands for.
 
     Args:
         name: A checkpoint file; the folder of a run, whose best checkpoint is meant; ``last`` or
-            ``best`` of the run under ``runs`` that was begun last, or, as ``RECIPE:best``, of that
-            recipe's; the name of weights that come with the package; or ``hf:owner/name`` of a
-            repository on the hub, perhaps with ``@COMMIT``.
+            ``best`` of the run that was begun last, or, as ``RECIPE:best``, of that recipe's; the
+            name of weights that come with the package; or ``hf:owner/name`` of a repository on the
+            hub, perhaps with ``@COMMIT``.
+        root: Where runs are kept.
 
     Raises:
         OptionError: If there is none.
@@ -44,7 +45,7 @@ def find_weights(name: str | os.PathLike[str]) -> Path:
     if not path.exists():
         recipe, _, which = text.rpartition(":")
         if which in NEWEST:
-            return _newest(text, recipe, NEWEST[which])
+            return _newest(text, recipe, NEWEST[which], Path(root))
         if text in weights_names():
             return weights_path(text)
         if hint := did_you_mean(text, weights_names()):
@@ -53,17 +54,18 @@ def find_weights(name: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _newest(text: str, recipe: str, which: str) -> Path:
+def _newest(text: str, recipe: str, which: str, root: Path) -> Path:
     """Return a checkpoint of the run that was begun last, of a recipe or of all."""
-    name = recipe.replace("/", "-")
-    if name and not any((_RUNS / name).glob("*/recipe.yaml")):
-        where = f"there is no run of {recipe!r} in {str(_RUNS)!r}"
+    name = recipe.removeprefix("recipes/").removesuffix(".yaml").replace("/", "-")
+    if name and not any((root / name).glob("*/recipe.yaml")):
+        where = f"there is no run of {recipe!r} in {str(root)!r}"
         raise refuse("ckpt_path", text, f"{where}: `zoo fit {recipe}` makes one")
-    return newest_checkpoint(which, _RUNS, name or None)
+    return newest_checkpoint(which, root, name or None)
 
 
 def _of_run(folder: Path) -> Path:
     for name in _OF_RUN:
         if (folder / name).is_file():
             return folder / name
-    raise refuse("ckpt_path", str(folder), "it is no run: there is no checkpoints/best.ckpt in it")
+    remedy = "it is a folder: give a file in it, or the folder of a run, which has checkpoints"
+    raise refuse("ckpt_path", str(folder), remedy)

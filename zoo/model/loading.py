@@ -11,14 +11,18 @@ from torch import nn
 
 from datamodules.core.errors import refuse
 from zoo.model.build import answers_of, build_inputs, build_net, build_task, options_of
-from zoo.model.find import find_weights
+from zoo.model.find import RUNS, find_weights
 from zoo.model.model import Model
 from zoo.run.checkpoint import check_weights, read_checkpoint
 from zoo.run.precision import choose_precision
 
 
 def load(
-    name: str | os.PathLike[str], *, device: str | torch.device = "auto", trust: Sequence[str] = ()
+    name: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "auto",
+    trust: Sequence[str] = (),
+    root: str | os.PathLike[str] = RUNS,
 ) -> Model:
     """Return a trained net that takes images, texts, rows or prompts.
 
@@ -27,16 +31,17 @@ def load(
 
     Args:
         name: A checkpoint file; a run's folder, whose best checkpoint is meant; ``last`` or
-            ``best`` of the run under ``runs`` that was begun last, or, as ``RECIPE:best``, of that
-            recipe's; the name of weights that come with the package (``zoo list weights``); or
+            ``best`` of the run that was begun last, or, as ``RECIPE:best``, of that recipe's; the
+            name of weights that come with the package (``zoo list weights``); or
             ``hf:owner/name`` of a repository on the hub, perhaps with ``@COMMIT``.
         device: Where it computes: ``auto`` is the best that this machine has; ``cpu``, ``cuda:1``.
         trust: Packages of yours whose classes the file may name, too.
+        root: Where runs are kept, as ``trainer.default_root_dir`` says.
 
     Raises:
         UserError: If there are no such weights, or they cannot be used.
     """
-    path = find_weights(name)
+    path = find_weights(name, root)
     checkpoint = read_checkpoint(path)
     weights = checkpoint.pop("state_dict")
     facts = checkpoint.get("zoo")

@@ -102,7 +102,8 @@ class Model:
                 be segmented keep their size, and are computed one by one.
 
         Returns:
-            A result, or a list of results where several inputs were given.
+            A result of one input; a list of results of a list, an array of several images, a frame,
+            a file of rows or a folder, however many inputs these hold.
 
         Raises:
             UserError: If there is no input, or one cannot be taken.
