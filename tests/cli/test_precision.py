@@ -9,8 +9,10 @@ import pytest
 import torch
 import yaml
 
+import zoo as package
+from datamodules import Digits
 from zoo import GPT, MLP, GoogLeNet, RNNClassifier
-from zoo.run.precision import allow_tf32, choose_precision, has_bfloat16
+from zoo.run.precision import allow_tf32, choose_precision, computing_in, has_bfloat16
 
 Zoo = Callable[[str], Any]
 FIT = "fit --config r.yaml --wandb off"
@@ -87,6 +89,38 @@ def test_a_gpu_may_take_tf32_where_it_takes_half_precision(
     assert asked == []
     allow_tf32("bf16-mixed", "cuda")
     assert asked == ["high"]
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_it_does_so_within_what_computes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that `zoo predict` and `zoo.load` give the same numbers, and a program keeps its own."""
+    before = torch.get_float32_matmul_precision()
+    for precision, within in (("bf16-mixed", "high"), ("16", "high"), ("32-true", before)):
+        with computing_in(precision, "cuda"):
+            assert torch.get_float32_matmul_precision() == within
+        assert torch.get_float32_matmul_precision() == before
+
+
+def test_half_precision_of_a_cpu_is_bfloat16() -> None:
+    with computing_in("16-mixed", "cpu"):
+        assert torch.nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.bfloat16
+
+
+def test_a_task_evaluates_in_the_precision_of_its_run(
+    zoo: Zoo, processor: Callable[..., None]
+) -> None:
+    """Its figures are those of `zoo test`; in float32 they would be others."""
+    processor("avx512_bf16")
+    assert zoo(FIT).code == 0
+    checkpoint = f"{the_run()[0]}/checkpoints/last.ckpt"
+    ended = zoo(f"test --ckpt_path {checkpoint} --wandb off --json")
+    assert ended.code == 0
+    tested = json.loads(ended.out)["test"]
+    task: Any = package.load(checkpoint, device="cpu").task
+    same = pytest.approx(tested["loss"], rel=1e-6)
+    assert task.evaluate(Digits())["loss"] == same
+    task._trained_in = "32-true"
+    assert task.evaluate(Digits())["loss"] != same
 
 
 def test_a_run_keeps_the_precision_that_it_began_with(

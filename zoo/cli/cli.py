@@ -310,7 +310,6 @@ class ZooCLI(LightningCLI):
         if options["plugins"]:
             raise refuse("trainer.plugins", "given", "leave it out: predict needs no Trainer")
         device, precision = one_device(options), str(self.config["trainer"]["precision"])
-        allow_tf32(precision, device.type)
         assert self.checkpoint is not None
         check_fits(self.checkpoint, self.model, str(self.request.ckpt_path))
         self.model.load_state_dict(self.checkpoint["state_dict"], strict=self.model.strict_loading)

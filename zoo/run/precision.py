@@ -17,6 +17,20 @@ from zoo.nets.protocols import HasAdapter, HasLayerDepths
 
 #: Capabilities of CPUs that multiply in bfloat16 themselves: Intel's and AMD's, then ARM's.
 _BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
+#: Types of weights and inputs by the precision's name; of others they are float32.
+_TRUE_TYPES = {
+    "bf16-true": torch.bfloat16,
+    "16-true": torch.float16,
+    "64-true": torch.float64,
+    "64": torch.float64,
+}
+#: Types that operations are cast to, which gain by it.
+_MIXED_TYPES = {
+    "bf16-mixed": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "16-mixed": torch.float16,
+    "16": torch.float16,
+}
 
 
 def has_bfloat16(device_type: str) -> bool:
@@ -57,8 +71,19 @@ def allow_tf32(precision: str, device_type: str) -> None:
         precision: The Trainer's.
         device_type: ``cpu``, ``cuda`` or another of torch's.
     """
-    if device_type == "cuda" and precision.endswith("-mixed"):
+    if device_type == "cuda" and precision in _MIXED_TYPES:
         torch.set_float32_matmul_precision("high")
+
+
+@contextmanager
+def allowing_tf32(precision: str, device_type: str) -> Iterator[None]:
+    """Do the same within a context alone, as what is around may be another program's."""
+    before = torch.get_float32_matmul_precision()
+    allow_tf32(precision, device_type)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def choose_precision(
@@ -78,20 +103,6 @@ def choose_precision(
     return began_with if goes_on or native or "16" not in began_with else "32-true"
 
 
-#: Types of weights and inputs by the precision's name; of others they are float32.
-_TRUE_TYPES = {
-    "bf16-true": torch.bfloat16,
-    "16-true": torch.float16,
-    "64-true": torch.float64,
-    "64": torch.float64,
-}
-#: Types that operations are cast to, which gain by it.
-_MIXED_TYPES = {
-    "bf16-mixed": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "16-mixed": torch.float16,
-    "16": torch.float16,
-}
 _WHOLE = ("32-true", "32")
 
 
@@ -111,14 +122,17 @@ def weights_type(precision: str) -> torch.dtype:
 
 @contextmanager
 def computing_in(precision: str, device_type: str) -> Iterator[None]:
-    """Compute in a precision, as Lightning's Trainer does.
+    """Compute in a precision, as a run does: as Lightning's Trainer, and with what it allows.
 
     Args:
         precision: Its name.
         device_type: ``cpu``, ``cuda`` or another of torch's.
     """
     if precision in _MIXED_TYPES:
-        with torch.autocast(device_type, dtype=_MIXED_TYPES[precision], cache_enabled=False):
+        # Of a CPU Lightning takes the one half precision for the other.
+        dtype = torch.bfloat16 if device_type == "cpu" else _MIXED_TYPES[precision]
+        cast = torch.autocast(device_type, dtype=dtype, cache_enabled=False)
+        with allowing_tf32(precision, device_type), cast:
             yield
         return
     # What a net makes itself, a mask say, has the type of its weights.

@@ -53,6 +53,7 @@ from zoo.nets.protocols import HasAdapter
 from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively, parameter_groups
 from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
+from zoo.run.precision import allowing_tf32, choose_precision
 from zoo.run.trust import trusting
 from zoo.run.weights_file import is_weights_file
 from zoo.tasks.meters import Meters, TrainSums, exact_type
@@ -226,6 +227,7 @@ class Task(L.LightningModule):
         # goes on from.
         self._total_steps = 0
         self._earlier_total_steps: int | None = None
+        self._trained_in: str | None = None
         self._step_weight: int | Tensor = 0
 
     def __repr__(self) -> str:
@@ -465,10 +467,10 @@ class Task(L.LightningModule):
         self.meters[stage] = Meters(MeanMetric(), metrics, collectors)
 
     def evaluate(self, data: L.LightningDataModule | Iterable[Any]) -> dict[str, float]:
-        """Return the test's figures, without a Trainer of one's own.
+        """Return the test's figures, without a Trainer of one's own: those of ``zoo test``.
 
-        They are computed where the weights lie, in float32. Of a data module the test split is
-        taken.
+        They are computed where the weights lie, in the precision of the training, where the device
+        has it; in float32 without one. Of a data module the test split is taken.
 
         Args:
             data: A data module, or batches as the task takes them, a DataLoader say.
@@ -476,6 +478,10 @@ class Task(L.LightningModule):
         module = data if isinstance(data, L.LightningDataModule) else None
         loader = data if module is None else None
         place, before = self.device, self._trainer
+        began_with = self._trained_in if before is None else before.precision
+        precision: Any = "32-true"
+        if began_with is not None:
+            precision = choose_precision(self.net, place.type, began_with, goes_on=False)
         of_lightning = logging.getLogger("lightning.pytorch")
         level = of_lightning.level
         of_lightning.setLevel(logging.ERROR)  # which devices there are is not of interest here
@@ -483,13 +489,14 @@ class Task(L.LightningModule):
             trainer = L.Trainer(
                 accelerator="auto" if place.type != "cpu" else "cpu",
                 devices=[place.index or 0] if place.type != "cpu" else 1,
+                precision=precision,
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,
             )
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), allowing_tf32(trainer.precision, place.type):
                 warnings.filterwarnings("ignore", message=".*but have no logger configured.*")
                 found = trainer.test(
                     self,
@@ -698,6 +705,7 @@ class Task(L.LightningModule):
         if training:
             self._check_groups(checkpoint)
             self._earlier_total_steps = checkpoint.get("zoo", {}).get("total_steps")
+        self._trained_in = checkpoint.get("zoo", {}).get("precision")
         state = checkpoint.get("zoo", {}).get("train_sums")
         if state is not None:
             self.train_sums = TrainSums(state if self.global_rank == 0 else None)
