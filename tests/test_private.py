@@ -35,6 +35,7 @@ USES = {
         "_cudnn_rnn_backward": "torch._inductor.lowering",
     },
     "zoo/tasks/base.py": {"_trainer": "lightning.pytorch.core.module"},
+    "zoo/run/lone_trainer.py": {"_trainer": "lightning.pytorch.core.module"},
     # What has recurrent layers exported as loops, and forgets shapes of an earlier export.
     "zoo/export/capture.py": {
         "_patches": "torch.export._patches",

@@ -70,6 +70,9 @@ from zoo.tasks.net_spec import builders_fit_data
 
 import_all()
 
+#: Options of the Trainer that predictions might be thought to heed.
+_NOT_OF_PREDICT = ("strategy", "profiler", "deterministic", "benchmark", "detect_anomaly")
+
 
 class ZooCLI(LightningCLI):
     """Builds task, data and Trainer from layers of configuration, around a run folder.
@@ -305,20 +308,33 @@ class ZooCLI(LightningCLI):
         return trainer
 
     def _prepare_prediction(self, options: Any) -> None:
-        """Build the model that predicts, and open the folder of its predictions: no Trainer."""
+        """Build the model that predicts, and open the folder of its predictions.
+
+        It makes a Trainer of its own where callbacks or somebody else's classes wait for one.
+        """
         self._settle_precision(options)
         if options["plugins"]:
             raise refuse("trainer.plugins", "given", "leave it out: predict needs no Trainer")
+        if given := [
+            name for name in _NOT_OF_PREDICT if options[name] not in (None, "auto", False)
+        ]:
+            named = " and ".join(f"trainer.{name}" for name in given)
+            print(f"predict takes no notice of {named}: one device computes, as it can", flush=True)
         device, precision = one_device(options), str(self.config["trainer"]["precision"])
         assert self.checkpoint is not None
+        self.model.on_load_checkpoint(self.checkpoint)
         check_fits(self.checkpoint, self.model, str(self.request.ckpt_path))
         self.model.load_state_dict(self.checkpoint["state_dict"], strict=self.model.strict_loading)
-        self.model.on_load_checkpoint(self.checkpoint)
         self.checkpoint = None
-        if isinstance(self.datamodule, L.LightningDataModule):
+        callbacks = _as_list(options.get("callbacks"))
+        self.predictor = model_of_task(self.model, self.datamodule, device, precision, callbacks)
+        if self.predictor.writes and callbacks:
+            remedy = "leave it out: a language model writes on, and no batches are predicted"
+            raise refuse("trainer.callbacks", "given", remedy)
+        is_module = isinstance(self.datamodule, L.LightningDataModule)
+        if is_module and not self.predictor.needs_trainer(self.datamodule):
             self.datamodule.prepare_data()
             self.datamodule.setup("predict")
-        self.predictor = model_of_task(self.model, self.datamodule, device, precision)
         self.folder.open()
         self.folder.write_recipe(self._recipe_text(self._recipe()))
         write_copies(self.folder, self.datamodule)

@@ -158,16 +158,11 @@ def _predict(cli: ZooCLI) -> int:
     if model.writes:
         write_texts(cli.folder, model, data)
         return 0
-    unread = write_predictions(cli.folder, [*model.batches(data, _limit(cli, data))], data)
+    limit = cli.config["trainer"]["limit_predict_batches"]
+    unread = write_predictions(cli.folder, [*model.batches(data, limit)], data)
     if unread is not None:
         print(f"zoo: {unread}", file=sys.stderr)
     return int(unread is not None)
-
-
-def _limit(cli: ZooCLI, data: Any) -> int | None:
-    """Return how many batches are predicted at most, by the Trainer's option; None for all."""
-    limit = cli.config["trainer"]["limit_predict_batches"]
-    return int(limit * len(data.predict_dataloader())) if isinstance(limit, float) else limit
 
 
 def _run_verb(cli: ZooCLI) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,6 +15,9 @@ from zoo.model.find import RUNS, find_weights
 from zoo.model.model import Model
 from zoo.run.checkpoint import check_weights, read_checkpoint
 from zoo.run.precision import choose_precision
+
+if TYPE_CHECKING:  # which takes as long to import as torch
+    from lightning.pytorch import Callback
 
 
 def load(
@@ -49,7 +52,8 @@ def load(
     options = options_of(checkpoint, str(path))
     answers = answers_of(options, facts)
     net = build_net(options, str(path)) if answers is not None else None
-    task = build_task(options, checkpoint, str(path), None, trust) if net is None else None
+    whole_file = {**checkpoint, "state_dict": weights}
+    task = build_task(options, whole_file, str(path), None, trust) if net is None else None
     whole = nn.ModuleDict({"net": net}) if net is not None else task
     assert whole is not None
     strict = task is None or task.strict_loading
@@ -72,7 +76,13 @@ def load(
     )
 
 
-def model_of_task(task: Any, data: Any, device: torch.device, precision: str) -> Model:
+def model_of_task(
+    task: Any,
+    data: Any,
+    device: torch.device,
+    precision: str,
+    callbacks: Sequence[Callback] = (),
+) -> Model:
     """Return the model of a task that is built and has its weights.
 
     Args:
@@ -80,6 +90,7 @@ def model_of_task(task: Any, data: Any, device: torch.device, precision: str) ->
         data: What prepares what is predicted.
         device: Where it computes.
         precision: In which precision.
+        callbacks: Lightning's, called where batches are predicted.
     """
     how: Any = task
     if hasattr(task, "writing"):
@@ -95,6 +106,7 @@ def model_of_task(task: Any, data: Any, device: torch.device, precision: str) ->
         name=type(task).__name__,
         make_task=lambda: task,
         seed=getattr(task, "seed", 0),
+        callbacks=callbacks,
     )
 
 

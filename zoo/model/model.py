@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from datamodules.core.arrays import ArrayData
 from datamodules.core.errors import DataError, at_least, blamed
+from datamodules.core.inputs import described
 from datamodules.core.protocols import HasClassNames, sample_numbers
 from zoo.errors import UserError
 from zoo.inference.generation import Writing, fitted, pieces
-from zoo.inference.outputs import Answers, ClassAnswers
-from zoo.model.results import Result, TextResult, results_of
+from zoo.inference.outputs import Answers
+from zoo.model.batches import moved
+from zoo.model.results import KINDS, Result, TextResult, kind_of, results_of
 from zoo.nets.protocols import LimitsLength
 from zoo.run.precision import computing_in, weights_type
 
 if TYPE_CHECKING:  # which brings Lightning
-    from lightning.pytorch import LightningModule
+    from lightning.pytorch import Callback, LightningModule
 
 
 class Model:
@@ -37,6 +39,7 @@ class Model:
         name: The task's name.
         make_task: Gives the LightningModule around the net.
         seed: Of what a language model draws.
+        callbacks: Lightning's, which a Trainer calls at predictions.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class Model:
         name: str = "",
         make_task: Callable[[], LightningModule] | None = None,
         seed: int = 0,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self.device, self.precision, self.seed = device, precision, seed
+        self.callbacks = callbacks
         self.answers = answers
         self.data = data
         self.name = name
@@ -151,53 +156,80 @@ class Model:
 
     # ---------------------------------------------------------------- answers
 
-    def batches(self, data: Any, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    def needs_trainer(self, data: Any) -> bool:
+        """Return whether a Trainer predicts: for its callbacks, or hooks of a foreign task or data.
+
+        Args:
+            data: What prepares what is predicted.
+        """
+        ours = isinstance(self.answers, Answers) and type(data).__module__.startswith("datamodules")
+        return bool(self.callbacks) or not ours
+
+    def batches(self, data: Any, limit: float | None = None) -> Iterator[dict[str, Any]]:
         """Yield what is predicted, batch by batch, as the task's ``predict_step`` gives it.
 
         Args:
             data: Has ``predict_dataloader``, and prepares its batches.
-            limit: How many batches are taken at most.
+            limit: How many batches are taken at most, or as a float which share of them.
+
+        Raises:
+            UserError: If it is nothing that a result is made of.
         """
+        if self.needs_trainer(data):
+            from zoo.model.by_trainer import predict_by_trainer
+
+            for predicted in predict_by_trainer(
+                self.task,
+                data,
+                device=self.device,
+                precision=self.precision,
+                limit=limit,
+                callbacks=self.callbacks,
+            ):
+                self._check_predicted(predicted)
+                yield predicted
+            return
         loader = data.predict_dataloader()
-        for batch in islice(loader, limit):
+        most = int(limit * len(loader)) if isinstance(limit, float) else limit
+        for batch in islice(loader, most):
             yield self._answer(data, batch)
+
+    def _check_predicted(self, predicted: Any) -> None:
+        if not isinstance(predicted, Mapping) or not set(KINDS) & set(predicted):
+            raise UserError(
+                f"{self.name}.predict_step gives {described(predicted)}; give a dictionary with "
+                "'probabilities' (B, C), 'prediction' (B,) or 'masks', a list of (H, W)"
+            )
 
     @torch.inference_mode()
     def _answer(self, data: Any, batch: Any) -> dict[str, Any]:
+        assert isinstance(self.answers, Answers)
         batch = self._prepared(data, batch)
         with computing_in(self.precision, self.device.type):
-            if isinstance(self.answers, Answers):
-                predicted = self.answers.predict(self.net, batch)
-                numbers = sample_numbers(batch)
-                if numbers is not None:
-                    predicted["index"] = numbers
-            else:
-                step: Any = self.task.predict_step
-                predicted = step(batch, 0)
+            predicted = self.answers.predict(self.net, batch)
+            numbers = sample_numbers(batch)
+            if numbers is not None:
+                predicted["index"] = numbers
         # What is kept of all batches stays out of the device's memory.
         answered: dict[str, Any] = moved(predicted, torch.device("cpu"))
         return answered
 
     def _prepared(self, data: Any, batch: Any) -> Any:
         """Return a batch on the device, prepared there, in the type of the weights."""
-        before = getattr(data, "on_before_batch_transfer", None)
-        batch = batch if before is None else before(batch, 0)
         batch = data.on_after_batch_transfer(moved(batch, self.device), 0)
         return batch if self.dtype == torch.float32 else moved(batch, self.device, self.dtype)
 
     def _results(self, data: Any) -> Iterator[Result]:
-        several = isinstance(self.answers, ClassAnswers) and self.answers.several
         first = 0
         for predicted in self.batches(data):
             broken = getattr(data, "broken", {})
             if broken:
                 raise DataError(broken[min(broken)])
-            kind = next(name for name in predicted if name != "index")
+            kind = kind_of(predicted)
             values = predicted[kind]
-            values = values.cpu() if isinstance(values, Tensor) else values
             names = data.names[first : first + len(values)]
             first += len(values)
-            yield from results_of(kind, values, names, data, several=several)
+            yield from results_of(kind, values, names, data)
 
     # ---------------------------------------------------------------- writing
 
@@ -266,17 +298,3 @@ def unseen(tokens: Sequence[int], pad_id: int) -> str | None:
     if not count:
         return None
     return f"{count:,} of the prompt's {len(tokens):,} tokens are not in the net's vocabulary"
-
-
-def moved(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
-    """Return a batch on a device; its floats of another type, where one is given."""
-    if isinstance(batch, Tensor):
-        to = dtype if batch.is_floating_point() else None
-        return batch.to(device, to, non_blocking=True)
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(moved(part, device, dtype) for part in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(moved(part, device, dtype) for part in batch)
-    if isinstance(batch, dict):
-        return {name: moved(part, device, dtype) for name, part in batch.items()}
-    return batch.to(device) if hasattr(batch, "to") else batch

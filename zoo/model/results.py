@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from datamodules.core.protocols import HasClassNames, HasLabelKind, HasTargetName
 
 #: Classes that a notebook shows.
 _MOST_SHOWN = 10
@@ -140,34 +142,46 @@ class TextResult:
 Result = ClassResult | LabelsResult | MaskResult | NumberResult | TextResult
 
 
-def results_of(
-    kind: str, predicted: Any, names: list[str], data: Any, *, several: bool
-) -> Iterator[Result]:
+#: What is predicted of a batch, as a task's ``predict_step`` names it.
+KINDS = ("probabilities", "masks", "prediction")
+
+
+def kind_of(predicted: Mapping[str, Any]) -> str:
+    """Return which of ``KINDS`` a batch of predictions holds."""
+    return next(kind for kind in KINDS if kind in predicted)
+
+
+def results_of(kind: str, predicted: Any, names: Sequence[str], data: object) -> Iterator[Result]:
     """Yield a result for each sample of a batch.
 
     Args:
-        kind: What is predicted: ``probabilities``, ``masks`` or ``prediction``.
+        kind: What is predicted, one of ``KINDS``.
         predicted: Of each sample, on the CPU.
         names: What each sample is called.
-        data: What prepared them, which knows the classes' names and the target's.
-        several: Whether a sample has any number of labels.
+        data: What prepared them, which knows the classes' names and the target's, and whether a
+            sample has any number of labels.
     """
+    several = isinstance(data, HasLabelKind) and data.label_kind == "multilabel"
+    target = data.target_name if isinstance(data, HasTargetName) else "prediction"
+    classes = data.class_names if isinstance(data, HasClassNames) else ()
     for name, value in zip(names, predicted, strict=True):
         if kind == "masks":
-            yield _mask(value.to("cpu"), list(data.class_names), name)
+            yield _mask(value, list(classes), name)
         elif kind == "probabilities":
-            values = dict(zip(data.class_names, value.tolist(), strict=True))
+            labels = classes or [*map(str, range(len(value)))]
+            values = dict(zip(labels, value.tolist(), strict=True))
             if several:
                 yield LabelsResult(tuple(k for k, p in values.items() if p > 0.5), values, name)
             else:
                 label = max(values, key=values.__getitem__)
                 yield ClassResult(label, values[label], values, name)
         else:
-            yield NumberResult(float(value), getattr(data, "target_name", "prediction"), name)
+            yield NumberResult(float(value), target, name)
 
 
 def _mask(mask: Any, classes: list[str], name: str) -> MaskResult:
     counts = mask.flatten().bincount(minlength=len(classes))
+    classes = classes or [*map(str, range(len(counts)))]
     shares = (counts.double() / mask.numel()).tolist()
     pixels: npt.NDArray[np.uint8] = mask.numpy().astype(np.uint8)
     return MaskResult(pixels, dict(zip(classes, shares, strict=True)), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,20 @@ from datamodules.core.files import nearby, replaced
 from datamodules.core.protocols import (
     HasBroken,
     HasClassNames,
-    HasLabelKind,
     HasNames,
-    HasTargetName,
     SupportsTexts,
 )
 from zoo.errors import UserError
 from zoo.metrics.classes import dice_of_images, f1
+from zoo.model.results import (
+    ClassResult,
+    LabelsResult,
+    MaskResult,
+    NumberResult,
+    Result,
+    kind_of,
+    results_of,
+)
 from zoo.run.folder import RunFolder
 
 #: Inputs that could not be read that are named, and classes whose probabilities a test writes.
@@ -48,8 +55,8 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
     """
     if not batches:
         raise UserError("nothing was predicted; set trainer.limit_predict_batches to 1 or more")
-    kind = next(name for name in batches[0] if name != "index")
-    predicted = [value.cpu() for batch in batches for value in batch[kind]]
+    kind = kind_of(batches[0])
+    predicted = [value for batch in batches for value in batch[kind]]
     numbers = [int(number) for batch in batches for number in batch.get("index", ())]
     numbers = numbers or list(range(len(predicted)))
     broken = data.broken if isinstance(data, HasBroken) else {}
@@ -60,23 +67,16 @@ def write_predictions(folder: RunFolder, batches: list[dict[str, Any]], data: An
     predicted = [predicted[place] for place in order]
     given = data.names if isinstance(data, HasNames) else None
     names = [given[numbers[place]] if given else str(numbers[place]) for place in order]
-    if kind == "masks":
-        columns, rows, lines = _save_masks(folder, names, predicted, list(data.class_names))
-    elif kind == "probabilities":
-        several = isinstance(data, HasLabelKind) and data.label_kind == "multilabel"
-        columns, rows, lines = _class_rows(predicted, list(data.class_names), several=several)
-    else:
-        columns = [data.target_name if isinstance(data, HasTargetName) else "prediction"]
-        lines = [repr(float(value)) for value in predicted]
-        rows = [[line] for line in lines]
+    results = [*results_of(kind, predicted, names, data)]
+    columns, rows = _table(results, folder)
     width = max(map(len, names))
     path = folder.path / "predictions.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["input", *columns])
-        for name, row, line in zip(names, rows, lines, strict=True):
+        for name, row, result in zip(names, rows, results, strict=True):
             writer.writerow([name, *row])
-            print(f"{name:<{width}}  {line}")
+            print(f"{name:<{width}}  {result}")
     print(f"written to {nearby(path)}", flush=True)
     return _unread(broken, len(numbers)) if broken else None
 
@@ -89,48 +89,47 @@ def _unread(broken: Mapping[int, str], count: int) -> str:
     return f"{len(whys)} of {count} inputs cannot be read and are left out:\n  {named}"
 
 
-#: The columns and rows of the file, and what is printed of each row.
-_Table = tuple[list[str], list[list[str]], list[str]]
+def _table(results: Sequence[Result], folder: RunFolder) -> tuple[list[str], list[list[str]]]:
+    """Return the file's columns and rows; masks are saved in the folder."""
+    first = results[0]
+    files = _mask_files([result.input for result in results if isinstance(result, MaskResult)])
+    rows = []
+    for result in results:
+        match result:
+            case ClassResult():
+                own, shares = [result.label, f"{result.probability:.6f}"], result.probabilities
+            case LabelsResult():
+                own, shares = ["; ".join(result.labels)], result.probabilities
+            case MaskResult():
+                own, shares = [next(files)], result.shares
+                path = folder.path / own[0]
+                path.parent.mkdir(exist_ok=True)
+                result.save(path)
+            case _:
+                own, shares = [str(result)], {}
+        rows.append([*own, *(f"{share:.6f}" for share in shares.values())])
+    match first:
+        case ClassResult() | LabelsResult():
+            columns = ["prediction", *(["probability"] if isinstance(first, ClassResult) else [])]
+            columns += [f"p({name})" for name in first.probabilities]
+        case MaskResult():
+            columns = ["mask", *(f"share({name})" for name in first.shares)]
+        case NumberResult():
+            columns = [first.name]
+        case _:
+            columns = ["text"]
+    return columns, rows
 
 
-def _class_rows(probabilities: list[torch.Tensor], classes: list[str], *, several: bool) -> _Table:
-    columns = ["prediction", *([] if several else ["probability"])]
-    columns += [f"p({name})" for name in classes]
-    rows, lines = [], []
-    for values in (row.tolist() for row in probabilities):
-        top = max(values)
-        own = [classes[values.index(top)], f"{top:.6f}"]
-        if several:  # all labels that are more likely there than not
-            there = [(name, p) for name, p in zip(classes, values, strict=True) if p > 0.5]
-            own = ["; ".join(name for name, _ in there)]
-            lines.append("  ".join(f"{name} {p:.4f}" for name, p in there) or "none")
-        else:
-            lines.append(f"{own[0]}  {top:.4f}")
-        rows.append([*own, *(f"{value:.6f}" for value in values)])
-    return columns, rows, lines
-
-
-def _save_masks(
-    folder: RunFolder, names: list[str], masks: list[torch.Tensor], classes: list[str]
-) -> _Table:
-    from datamodules.core.plot import write_mask
-
-    rows, lines = [], []
+def _mask_files(names: Sequence[str]) -> Iterator[str]:
+    """Yield a file's name for each mask; no two are the same."""
     taken: set[str] = set()
-    for name, mask in zip(names, masks, strict=True):
+    for name in names:
         stem, number = Path(name).stem, 1
         while (file := f"{stem}_{number}.png" if number > 1 else f"{stem}.png") in taken:
             number += 1
         taken.add(file)
-        path = folder.path / "masks" / file
-        path.parent.mkdir(exist_ok=True)
-        write_mask(path, mask.to(torch.uint8).numpy())
-        counts = torch.bincount(mask.flatten(), minlength=len(classes))
-        shares = counts.double() / mask.numel()
-        rows.append([f"masks/{file}", *(f"{share:.6f}" for share in shares.tolist())])
-        shown = zip(classes, shares.tolist(), strict=True)
-        lines.append("  ".join(f"{each} {share:.1%}" for each, share in shown))
-    return ["mask", *(f"share({name})" for name in classes)], rows, lines
+        yield f"masks/{file}"
 
 
 # ---------------------------------------------------------------- of a test

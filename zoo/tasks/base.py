@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import io
-import logging
 import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -53,7 +51,8 @@ from zoo.nets.protocols import HasAdapter
 from zoo.optim.optimizers import OptimizerName, build_optimizer, clip_adaptively, parameter_groups
 from zoo.optim.schedules import ScheduleName, lr_factor, restore_hyperparameters
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
-from zoo.run.precision import allowing_tf32, choose_precision
+from zoo.run.lone_trainer import lone_trainer
+from zoo.run.precision import choose_precision
 from zoo.run.trust import trusting
 from zoo.run.weights_file import is_weights_file
 from zoo.tasks.meters import Meters, TrainSums, exact_type
@@ -477,38 +476,19 @@ class Task(L.LightningModule):
         """
         module = data if isinstance(data, L.LightningDataModule) else None
         loader = data if module is None else None
-        place, before = self.device, self._trainer
-        began_with = self._trained_in if before is None else before.precision
-        precision: Any = "32-true"
+        place = self.device
+        began_with = self._trained_in if self._trainer is None else str(self.trainer.precision)
+        precision = "32-true"
         if began_with is not None:
             precision = choose_precision(self.net, place.type, began_with, goes_on=False)
-        of_lightning = logging.getLogger("lightning.pytorch")
-        level = of_lightning.level
-        of_lightning.setLevel(logging.ERROR)  # which devices there are is not of interest here
-        try:
-            trainer = L.Trainer(
-                accelerator="auto" if place.type != "cpu" else "cpu",
-                devices=[place.index or 0] if place.type != "cpu" else 1,
-                precision=precision,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,
+        with lone_trainer(self, place, precision) as trainer:
+            found = trainer.test(
+                self,
+                datamodule=module,
+                # a list would be one of loaders
+                dataloaders=iter(data) if isinstance(data, list | tuple) else loader,
+                verbose=False,
             )
-            with warnings.catch_warnings(), allowing_tf32(trainer.precision, place.type):
-                warnings.filterwarnings("ignore", message=".*but have no logger configured.*")
-                found = trainer.test(
-                    self,
-                    datamodule=module,
-                    # a list would be one of loaders
-                    dataloaders=iter(data) if isinstance(data, list | tuple) else loader,
-                    verbose=False,
-                )
-        finally:
-            of_lightning.setLevel(level)
-            self._trainer = before
-            self.to(place)
         return {name.removeprefix("test/"): value for name, value in found[0].items()}
 
     def add_batch(self, stage: Stage, batch: Any) -> Any:
