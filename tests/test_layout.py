@@ -35,6 +35,7 @@ FLOORS = {
         {"model"},
         {"report"},
         {"export"},
+        {"explain"},
         {"cli"},
         {"studies"},
         {"dispatch"},

@@ -1,0 +1,1 @@
+"""A page in which a trained net runs and shows what happens inside it."""
