@@ -346,6 +346,11 @@ def test_checkpoints_that_say_too_little_or_something_else(
     net = {**options["net"], "init_args": {**options["net"]["init_args"], "colour": 3}}
     facts = whole["zoo"]
     inputs = {**facts["inputs"], "class_path": "os.system"}
+
+    def with_fact(**changed: Any) -> dict[str, Any]:
+        spec = facts["inputs"]
+        return {**spec, "init_args": {**spec["init_args"], **changed}}
+
     for changed, words in (
         ({"hyper_parameters": {}}, "it does not say which task it is of"),
         ({"hyper_parameters": {**options, "net": None}}, "does not record how it was made"),
@@ -354,6 +359,14 @@ def test_checkpoints_that_say_too_little_or_something_else(
         ({"state_dict": longer}, rf"{last} is \(3,\) there"),
         ({"zoo": {**facts, "inputs": inputs}}, "of its inputs does not fit"),
         ({"zoo": {**facts, "layout": 1}}, "layout differs"),
+        ({"zoo": []}, "its part zoo is no mapping"),
+        ({"zoo": {**facts, "inputs": 3}}, "its part zoo.inputs is no mapping"),
+        ({"zoo": {**facts, "precision": 3}}, "its part zoo.precision is no text"),
+        ({"zoo": {**facts, "temperature": "x"}}, r"does not fit \(temperature is 'x'\)"),
+        ({"zoo": {**facts, "inputs": with_fact(mean=["x"])}}, r"fit \(mean is \['x'\]\)"),
+        ({"zoo": {**facts, "inputs": with_fact(class_names=["x"])}}, "names 1 classes, and its ne"),
+        ({"hyper_parameters": 3}, "its part hyper_parameters is no mapping"),
+        ({"hyper_parameters": {**options, "net": {"init_args": 3}}}, "record how it was made"),
     ):
         with pytest.raises(UserError, match=words):
             package.load(saved(**changed), device="cpu")

@@ -28,6 +28,7 @@ from zoo.inference.outputs import (
     TextClassAnswers,
 )
 from zoo.nets.pretrained.builders import build_torchvision
+from zoo.run.typed import check_arguments
 
 if TYPE_CHECKING:  # which brings Lightning
     from zoo.tasks.base import Task
@@ -57,7 +58,8 @@ def options_of(checkpoint: Mapping[str, Any], path: str) -> dict[str, Any]:
     options = checkpoint.get("hyper_parameters")
     if not isinstance(options, dict) or not isinstance(options.get("_class_path"), str):
         raise refuse("ckpt_path", path, f"it does not say which task it is of: {_SAVED}")
-    if not isinstance(options.get("net"), dict):
+    net = options.get("net")
+    if not isinstance(net, dict) or not isinstance(net.get("init_args") or {}, dict):
         remedy = (
             "it was saved around a net that does not record how it was made: build that net again "
             "and pass it to the task's load_from_checkpoint(path, net=...)"
@@ -66,20 +68,40 @@ def options_of(checkpoint: Mapping[str, Any], path: str) -> dict[str, Any]:
     return options
 
 
-def answers_of(options: Mapping[str, Any], facts: Mapping[str, Any]) -> Answers | Writing | None:
+def answers_of(
+    options: dict[str, Any], facts: dict[str, Any], path: str
+) -> Answers | Writing | None:
     """Return what a task of the zoo makes of logits; None of another task.
 
     Args:
         options: The task's arguments.
         facts: What training found out.
+        path: The checkpoint, for the message.
+
+    Raises:
+        OptionError: If one of them is of another type than it should be.
     """
     name = _zoo_name(options["_class_path"])
     if name in _ANSWERS:
-        return _ANSWERS[name].of_options(options, facts)
+        return _ANSWERS[name].of_options(_typed(_ANSWERS[name], {**options, **facts}, path), {})
     if name in _WRITING:
+        given = _typed(Writing, options, path)
         known = inspect.signature(Writing).parameters
-        return Writing(**{option: options[option] for option in known if option in options})
+        return Writing(**{option: given[option] for option in known if option in given})
     return None
+
+
+def _typed(target: Any, given: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return arguments that are of the types which are declared.
+
+    Raises:
+        OptionError: If one is not.
+    """
+    try:
+        check_arguments(target, given)
+    except TypeError as error:
+        raise refuse("ckpt_path", path, f"what it says does not fit ({error}): {_SAVED}") from error
+    return given
 
 
 def _zoo_name(class_path: str) -> str:
@@ -108,6 +130,7 @@ def build_net(options: Mapping[str, Any], path: str) -> nn.Module | None:
     try:
         with torch.random.fork_rng(devices=[]):
             if name in nets.__all__:
+                check_arguments(getattr(nets, name), given)
                 net: nn.Module = getattr(nets, name)(**given)
             elif class_path.startswith(_TORCHVISION):
                 found = _torchvision(class_path, given | dict(spec.get("dict_kwargs") or {}))
@@ -118,10 +141,11 @@ def build_net(options: Mapping[str, Any], path: str) -> nn.Module | None:
                 return None
     except OptionError as error:
         raise error.inside("model.net") from error
-    except (TypeError, ValueError) as error:
+    except (MemoryError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise refuse("ckpt_path", path, f"its net cannot be built ({error}): {_SAVED}") from error
+        why = str(error).partition("\n")[0][:200]
+        raise refuse("ckpt_path", path, f"its net cannot be built ({why}): {_SAVED}") from error
     if _zoo_name(options["_class_path"]) in _OF_IMAGES and options.get("channels_last", True):
         net.to(memory_format=torch.channels_last)
     return net
@@ -164,9 +188,9 @@ def build_inputs(facts: Mapping[str, Any], path: str) -> Inputs | None:
         name = str(spec["class_path"]).removeprefix("datamodules.")
         if name not in _INPUTS:
             raise ValueError(f"there is no {name}")
-        inputs: Inputs = getattr(importlib.import_module("datamodules"), name)(
-            inputs=None, **spec["init_args"]
-        )
+        kind = getattr(importlib.import_module("datamodules"), name)
+        check_arguments(kind, spec["init_args"])
+        inputs: Inputs = kind(inputs=None, **spec["init_args"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         remedy = f"what it says of its inputs does not fit ({error}): {_SAVED}"
         raise refuse("ckpt_path", path, remedy) from error

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from datamodules.core.errors import refuse
+from datamodules.core.protocols import HasClassNames
 from zoo.model.build import answers_of, build_inputs, build_net, build_task, options_of
 from zoo.model.find import RUNS, find_weights
 from zoo.model.model import Model
+from zoo.nets.protocols import Classifies
 from zoo.run.checkpoint import check_weights, read_checkpoint
 from zoo.run.precision import choose_precision
 
@@ -47,10 +49,9 @@ def load(
     path = find_weights(name, root)
     checkpoint = read_checkpoint(path)
     weights = checkpoint.pop("state_dict")
-    facts = checkpoint.get("zoo")
-    facts = facts if isinstance(facts, dict) else {}
+    facts = checkpoint.get("zoo") or {}
     options = options_of(checkpoint, str(path))
-    answers = answers_of(options, facts)
+    answers = answers_of(options, facts, str(path))
     net = build_net(options, str(path)) if answers is not None else None
     whole_file = {**checkpoint, "state_dict": weights}
     task = build_task(options, whole_file, str(path), None, trust) if net is None else None
@@ -63,17 +64,33 @@ def load(
     assert net is not None
     how = answers or task
     assert how is not None  # a task without answers is built whole
+    data = build_inputs(facts, str(path))
+    _check_classes(data, net, str(path))
     place = choose_device(device)
     precision = choose_precision(net, place.type, facts.get("precision"), goes_on=False)
     return Model(
         net,
-        build_inputs(facts, str(path)),
+        data,
         how,
         device=place,
         precision=precision,
         name=str(options["_class_path"]).rpartition(".")[2],
         make_task=lambda: task or build_task(options, checkpoint, str(path), net, trust),
     )
+
+
+def _check_classes(data: object, net: nn.Module, path: str) -> None:
+    """Refuse names of classes that are not those of a net's outputs.
+
+    Raises:
+        OptionError: If there are more or fewer.
+    """
+    ours = type(net).__module__.startswith("zoo.")
+    if ours and isinstance(data, HasClassNames) and isinstance(net, Classifies):
+        named, given = len(data.class_names), net.num_classes
+        if named and named != given:
+            why = f"it names {named} classes, and its net has {given}: give a file that `fit` saved"
+            raise refuse("ckpt_path", path, why)
 
 
 def model_of_task(

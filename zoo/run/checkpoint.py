@@ -28,6 +28,27 @@ LAYOUT = 2
 
 _SAVED = "give a file that `fit` saved"
 
+_KINDS = {dict: "mapping", str: "text", int: "number"}
+#: Of which type parts of a checkpoint are, where they are there.
+_PARTS: dict[str, type] = {
+    "hyper_parameters": dict,
+    "test": dict,
+    "card": dict,
+    "zoo": dict,
+    "zoo.version": str,
+    "zoo.precision": str,
+    "zoo.threads": int,
+    "zoo.total_steps": int,
+    "zoo.train_sums": dict,
+    "zoo.data_marks": dict,
+    "zoo.data": dict,
+    "zoo.data.class_path": str,
+    "zoo.data.init_args": dict,
+    "zoo.inputs": dict,
+    "zoo.inputs.class_path": str,
+    "zoo.inputs.init_args": dict,
+}
+
 #: How torch says that a file names a class or function that it does not know to be harmless.
 _OBJECTS = re.compile(r"unsupported (global|class)|not an allowed global|instantiate", re.I)
 
@@ -124,12 +145,28 @@ def _check_layout(checkpoint: dict[str, Any], path: str) -> None:
     Raises:
         OptionError: If this version cannot read the checkpoint.
     """
+    _check_types(checkpoint, path)
     facts = checkpoint.get("zoo")
-    if not isinstance(facts, dict) or facts.get("layout") == LAYOUT:
+    if facts is None or facts.get("layout") == LAYOUT:
         return  # Lightning's own, or as written here
     maker = facts.get("version", "0.1.0")  # the first did not say
     remedy = "use it with that version, or train again with its run's recipe.yaml"
     raise _unfit(path, f"it was made by lightning-zoo {maker}, whose layout differs: {remedy}")
+
+
+def _check_types(checkpoint: dict[str, Any], path: str) -> None:
+    """Refuse parts of other types than those that are written.
+
+    Raises:
+        OptionError: If there is one.
+    """
+    for name, kind in _PARTS.items():
+        part: Any = checkpoint
+        for step in name.split("."):
+            part = part.get(step) if isinstance(part, dict) else None
+        if part is not None and not isinstance(part, kind):
+            remedy = f"its part {name} is no {_KINDS[kind]}: {_SAVED}"
+            raise _unfit(path, remedy)
 
 
 def check_complete(checkpoint: dict[str, Any], path: str, verb: str) -> None:
