@@ -33,7 +33,7 @@ FLOORS = {
         {"callbacks"},
         {"tasks"},
         {"model"},
-        {"report"},
+        {"report", "demo"},
         {"export"},
         {"explain"},
         {"cli"},

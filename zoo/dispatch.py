@@ -48,6 +48,10 @@ def run_verb(argv: list[str]) -> int:
         from zoo.cli.export import export
 
         return export(rest)
+    if verb == "demo":
+        from zoo.cli.demo import demo
+
+        return demo(rest)
     if verb == "push":
         from zoo.cli.push import push
 

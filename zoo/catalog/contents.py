@@ -32,6 +32,7 @@ VERBS = {
 #: The others, which build neither.
 OTHER_VERBS = {
     "compare": "Show runs beside each other: what differs in their recipes, and what came of it.",
+    "demo": "Serve a page in the browser that asks a trained net.",
     "export": "Write a checkpoint in the form that other programs read.",
     "help": "Show all about a thing, or an option.",
     "list": "Show what there is.",

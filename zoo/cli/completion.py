@@ -67,6 +67,12 @@ def parser_of(line: str) -> argparse.ArgumentParser:
             _option(of_verb, "to", _names(["hf", "onnx", "safetensors", "torch"]), nargs=2)
             _option(of_verb, "inputs", FilesCompleter(), nargs="+")
             _option(of_verb, "quantize", _names(["int8"]))
+        elif verb == "demo":
+            _positional(of_verb, "recipe", _or_files(recipe_names(), ("yaml",)))
+            _option(of_verb, "ckpt_path", _or_files(["last", "best"], ("ckpt", "safetensors")))
+            _option(of_verb, "weights", _names(weights_names()))
+            for name in ("host", "port", "examples"):
+                _option(of_verb, name, _names([]))
         elif verb == "push":
             named = [*weights_names(), "last", "best"]
             _positional(of_verb, "name", _or_files(named, ("ckpt", "safetensors")))

@@ -177,7 +177,7 @@ def load_inputs(source: Source, inputs: Sequence[str]) -> Any:
     return data.of([*inputs])[0]
 
 
-def _build(spec: dict[str, Any], flags: Sequence[str] = ()) -> Any:
+def build_data(spec: dict[str, Any], flags: Sequence[str] = ()) -> Any:
     """Return data by class path and arguments, and options that differ.
 
     Raises:
@@ -231,16 +231,16 @@ def real_inputs(
         return Real(data, Samples(batches, "inputs"), batches if quantizes else [])
     spec = source.checkpoint["zoo"].get("data")
     try:
-        data = _build(_in_small_batches(spec or {}), flags)
+        data = build_data(in_small_batches(spec or {}), flags)
         data.prepare_data()
         if hasattr(data, "fit_channels"):
             data.fit_channels(source.task.net)
         data.setup("test")
-        samples = _some(data.test_dataloader(), _TESTED if quantizes else _COMPARED)
+        samples = first_batches(data.test_dataloader(), _TESTED if quantizes else _COMPARED)
         calibration: list[Any] = []
         if quantizes:
             data.setup("validate")
-            calibration = _some(data.val_dataloader(), _CALIBRATED)
+            calibration = first_batches(data.val_dataloader(), _CALIBRATED)
     except (UserError, OSError) as error:
         raise UserError(
             f"the run's data cannot be read ({error}): say where they are by --data.OPTION, or "
@@ -249,7 +249,7 @@ def real_inputs(
     return Real(data, Samples(samples, "test samples"), calibration, labelled=True)
 
 
-def _in_small_batches(spec: dict[str, Any]) -> dict[str, Any]:
+def in_small_batches(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the data in batches of which a few are enough."""
     init_args = spec.get("init_args", {})
     size = min(init_args.get("batch_size") or 32, 32)
@@ -259,7 +259,7 @@ def _in_small_batches(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "init_args": {**init_args, **changed}}
 
 
-def _some(loader: Any, samples: int) -> list[Any]:
+def first_batches(loader: Any, samples: int) -> list[Any]:
     """Return the first batches that hold so many samples."""
     batches: list[Any] = []
     for batch in loader:
