@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -138,6 +139,7 @@ def _from_hub(repository: str, name: str, option: str) -> Path:
             names = [file.rfilename for file in files if "/" not in file.rfilename]
             _check_files(option, name, names)
             wanted = [file for file in names if file.endswith(_FETCHED)]
+            print(f"{name} is fetched from {constants.ENDPOINT}", file=sys.stderr, flush=True)
             return Path(snapshot_download(repository, allow_patterns=wanted))
         except UserError:
             raise

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import zoo as package
+from zoo.__main__ import main
 from zoo.errors import UserError
 from zoo.inference.outputs import (
     ImageClassAnswers,
@@ -92,6 +93,33 @@ def test_a_net_of_a_package_that_is_trusted(own: Any) -> None:
     assert task.net is model.net
     with pytest.raises(UserError, match=r"it lacks net\.layer\.weight"):
         package.load(own({"class_path": "own_net.Net"}, {}), trust=["own_net"])
+
+
+@pytest.mark.parametrize(
+    ("class_path", "arguments", "words"),
+    [
+        ("zoo.GoogLeNet", {"in_channels": 3, "weights": "IMAGENET1K_V1"}, "it lacks net."),
+        ("torchvision.models.squeezenet1_1", {"weights": "IMAGENET1K_V1"}, "it lacks net."),
+        ("timm.create_model", {"model_name": "resnet10t", "pretrained": True}, "it lacks net."),
+        ("zoo.PretrainedEncoder", {"name": "org/tiny"}, "names the model 'org/tiny', and not its"),
+        ("zoo.PretrainedCausalLM", {"model": "org/tiny"}, "names the model 'org/tiny', and not it"),
+    ],
+)
+def test_a_file_makes_nothing_be_downloaded(
+    own: Any, monkeypatch: pytest.MonkeyPatch, class_path: str, arguments: Any, words: str
+) -> None:
+    """Neither here nor by the command line: the net's own weights follow."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        pytest.fail("asked the network")
+
+    monkeypatch.setattr("socket.create_connection", fail)
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", fail)
+    path = own({"class_path": class_path, "init_args": arguments}, {})
+    with pytest.raises(UserError, match=words):
+        package.load(path, device="cpu")
+    assert main(["predict", "--ckpt_path", path, "--inputs", "x.png"]) == 2
 
 
 def test_a_net_of_torchvision() -> None:

@@ -28,6 +28,16 @@ LAYOUT = 2
 
 _SAVED = "give a file that `fit` saved"
 
+#: Options that name weights, and what they are where none are wanted.
+_PRETRAINED = {
+    "weights": None,
+    "weights_backbone": None,
+    "pretrained": False,
+    "checkpoint_path": None,
+    "pretrained_cfg_overlay": None,
+}
+#: Nets whose layers a model's name would have to be looked up for.
+_OF_TRANSFORMERS = ("zoo.PretrainedEncoder", "zoo.PretrainedCausalLM")
 _KINDS = {dict: "mapping", str: "text", int: "number"}
 #: Of which type parts of a checkpoint are, where they are there.
 _PARTS: dict[str, type] = {
@@ -146,12 +156,38 @@ def _check_layout(checkpoint: dict[str, Any], path: str) -> None:
         OptionError: If this version cannot read the checkpoint.
     """
     _check_types(checkpoint, path)
+    _take_no_other_weights((checkpoint.get("hyper_parameters") or {}).get("net"), path)
     facts = checkpoint.get("zoo")
     if facts is None or facts.get("layout") == LAYOUT:
         return  # Lightning's own, or as written here
     maker = facts.get("version", "0.1.0")  # the first did not say
     remedy = "use it with that version, or train again with its run's recipe.yaml"
     raise _unfit(path, f"it was made by lightning-zoo {maker}, whose layout differs: {remedy}")
+
+
+def _take_no_other_weights(spec: Any, path: str) -> None:
+    """Have a net built without pretrained weights: its own follow, and nothing is downloaded.
+
+    Our own files name none; one of somebody else's might.
+
+    Raises:
+        OptionError: If the net cannot be built without them.
+    """
+    if not isinstance(spec, dict):
+        return
+    known = str(spec.get("class_path")).startswith(("zoo.", "torchvision.", "timm."))
+    for part in ("init_args", "dict_kwargs"):
+        given = spec.get(part)
+        if not isinstance(given, dict):
+            continue
+        given.update({name: _PRETRAINED[name] for name in _PRETRAINED if known and name in given})
+        if spec.get("class_path") in _OF_TRANSFORMERS and part == "init_args":
+            named = given.get("name", given.get("model"))
+            if given.get("architecture") is None and not given.get("lora"):
+                why = f"it names the model {named!r}, and not its architecture: {_SAVED}"
+                raise _unfit(path, why)
+        for value in given.values():
+            _take_no_other_weights(value, path)
 
 
 def _check_types(checkpoint: dict[str, Any], path: str) -> None:
