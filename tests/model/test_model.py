@@ -258,6 +258,22 @@ def test_prompts_are_written_on_from(train: Train) -> None:
     assert model(messages) == whole  # which texts that are no chats are joined to
 
 
+def test_of_a_long_chat_the_oldest_is_forgotten(train: Train) -> None:
+    """What is read and what is written fit what the net was trained on: rows of 16 tokens."""
+    checkpoint, _ = train(prompts)
+    model = package.load(checkpoint, device="cpu")
+    system = {"role": "system", "content": "1"}
+    chat = [system]
+    for number in range(30):
+        chat = model.remembered(model.data, [*chat, {"role": "user", "content": f"{number}"}])
+        assert (chat[0], chat[-1]["content"]) == (system, f"{number}")
+        assert len(model.tokens_of(model.data, chat)) <= 16 - 5
+        assert len(chat) < 12
+        chat.append({"role": "assistant", "content": "is"})
+    assert len(chat) > 3
+    assert model.remembered(model.data, chat[:2]) == chat[:2]
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -81,6 +81,36 @@ def test_what_is_pushed_comes_back(hub: Any) -> None:
     assert yaml.safe_load(files["recipe.yaml"]) == recipe
 
 
+def test_no_place_of_the_machine_is_pushed(hub: Any) -> None:
+    data = {
+        "class_path": "datamodules.ImageFolder",
+        "init_args": {
+            "root": "/home/me/pictures/cats",
+            "cache": "~/.cache/zoo/",
+            "path": "data/near.csv",
+            "class_names": ["/m/01", "~"],
+            "partition": {"train": {"source": "C:\\\\me\\\\cats", "count": 3}},
+        },
+    }
+    recipe = {"model": {}, "data": data, "trainer": {"default_root_dir": "/home/me/runs"}}
+    facts = {**CHECKPOINT["zoo"], "data": data}
+    name = push_weights({**CHECKPOINT, "zoo": facts}, "me/digits", recipe=recipe)
+    files = hub.commits["me/digits"][0][1]
+    for content in files.values():
+        assert b"/home" not in content
+        assert b"me\\\\" not in content
+        assert b"/.cache" not in content
+    found = yaml.safe_load(files["recipe.yaml"])
+    assert found["data"]["init_args"]["root"] == "cats"
+    assert found["data"]["init_args"]["path"] == "data/near.csv"
+    assert found["data"]["init_args"]["class_names"] == ["/m/01", "~"]
+    said = "Of paths only the last part is kept: data.root, data.cache, "
+    assert said in files["README.md"].decode()
+    assert said in files["recipe.yaml"].decode()
+    kept = read_checkpoint(fetch_weights(name))["zoo"]["data"]["init_args"]
+    assert (kept["root"], kept["partition"]["train"]["source"]) == ("cats", "cats")
+
+
 def test_the_card_has_figures_and_recipe(hub: Any) -> None:
     push_weights(CHECKPOINT, "me/digits")
     card = ModelCard(hub.commits["me/digits"][0][1]["README.md"].decode())

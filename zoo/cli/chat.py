@@ -30,6 +30,7 @@ def write_texts(folder: RunFolder, model: Model, data: Any) -> None:
     for prompt in data.prompts or _lines(asks):
         if data.is_chat:
             history.append({"role": "user", "content": prompt})
+            history = model.remembered(data, history)
         tokens = model.tokens_of(data, history if data.is_chat else prompt)
         for said in (
             cut(len(tokens), len(fitted(model.net, tokens))),
@@ -41,7 +42,8 @@ def write_texts(folder: RunFolder, model: Model, data: Any) -> None:
         if not asks:
             print(f"> {prompt}" if data.is_chat else prompt, end="\n" if data.is_chat else "")
         text = _stream(new, data)
-        history.append({"role": "assistant", "content": text})
+        if data.is_chat:
+            history.append({"role": "assistant", "content": text})
         rows.append([prompt, text])
     if not rows:
         raise UserError("nothing was given to write on from; give --inputs, or lines of input")

@@ -234,25 +234,35 @@ class Model:
     # ---------------------------------------------------------------- writing
 
     def tokens_of(self, data: Any, prompt: Any) -> list[int]:
-        """Return the tokens that a net goes on from.
-
-        Of a chat without the oldest messages, where they are more than the net's context holds; its
-        system's message is kept.
+        """Return the tokens that a net goes on from, of a chat those of :meth:`remembered`.
 
         Args:
             data: What prepares prompts.
             prompt: A text, or messages.
         """
-        longest = self.net.max_length if isinstance(self.net, LimitsLength) else None
-        tokens: list[int] = data.encode_prompt(prompt)
-        if isinstance(prompt, str) or longest is None:
-            return tokens
-        first = int(prompt[0]["role"] == "system")
-        messages = list(prompt)
-        while len(tokens) >= longest and len(messages) - first >= 3:
-            del messages[first : first + 2]  # a message and its answer
-            tokens = data.encode_prompt(messages)
+        asked = prompt if isinstance(prompt, str) else self.remembered(data, prompt)
+        tokens: list[int] = data.encode_prompt(asked)
         return tokens
+
+    def remembered(self, data: Any, messages: Sequence[Any]) -> list[Any]:
+        """Return a chat's messages without the oldest, where its net could not read them all.
+
+        What it reads and what it writes fit its context together, or, of a net without one, the
+        longest row of its training. The system's message is kept, and the last.
+
+        Args:
+            data: What prepares prompts.
+            messages: The chat so far.
+        """
+        assert isinstance(self.answers, Writing)
+        own = self.net.max_length if isinstance(self.net, LimitsLength) else None
+        longest: int = own or data.max_length
+        most = longest - min(self.answers.sample_tokens, longest // 2)
+        kept = list(messages)
+        first = int(kept[0]["role"] == "system")
+        while len(kept) - first >= 3 and len(data.encode_prompt(kept)) > most:
+            del kept[first : first + 2]  # a message and its answer
+        return kept
 
     def write(self, tokens: Sequence[int], stop_ids: Sequence[int]) -> Iterator[int]:
         """Return the tokens that follow some, up to one of ``stop_ids``.

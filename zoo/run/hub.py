@@ -29,6 +29,10 @@ FILE = "model.safetensors"
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,94}/[A-Za-z0-9][\w.-]{0,94}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+#: A path that starts at a disk's root or in somebody's home, or a file's URL.
+_PLACE = re.compile(r"(/|~|\\\\|[A-Za-z]:[\\/]|file:)")
+#: What is written of the data, and is no path however it starts.
+_NO_PLACES = ("class_names", "categories", "tokenizer", "chat_template", "end_token")
 _TOO_LONG = 2000  # characters of a value that a card leaves out: a tokenizer, mostly
 
 
@@ -177,12 +181,17 @@ def push_weights(
         raise refuse(
             "to", repository, f"the hub cannot be reached ({reason}): try again where it can"
         )
-    whole = recipe or recipe_of(checkpoint)
+    places: list[str] = []
+    whole = without_places(recipe or recipe_of(checkpoint), places)
+    parts = {name: without_places(checkpoint.get(name), []) for name in ("hyper_parameters", "zoo")}
+    pushed = {**checkpoint, **parts}
+    note = f"Of paths only the last part is kept: {', '.join(dict.fromkeys(places))}."
     with tempfile.TemporaryDirectory() as folder:
-        write_weights(checkpoint, Path(folder, FILE))
+        write_weights(pushed, Path(folder, FILE))
         text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+        text = f"# {note}\n{text}" if places else text
         Path(folder, "recipe.yaml").write_text(text, encoding="utf-8")
-        card = card_of(checkpoint, repository, whole)
+        card = card_of(pushed, repository, whole) + (f"\n{note}\n" if places else "")
         Path(folder, "README.md").write_text(card, encoding="utf-8")
         api = HfApi()
         with _explained("to", repository, repository):
@@ -191,6 +200,29 @@ def push_weights(
                 repo_id=repository, folder_path=folder, commit_message="Weights of lightning-zoo"
             )
     return f"{HUB_PREFIX}{repository}@{done.oid}"
+
+
+def without_places(node: Any, found: list[str], name: str = "") -> Any:
+    """Return plain data with the last part alone of paths that name places on this machine.
+
+    Args:
+        node: A recipe, or a part of a checkpoint.
+        found: Gets the names of the options that had one.
+        name: That of the node, dotted.
+    """
+    if isinstance(node, dict):
+        return {
+            key: value
+            if key in _NO_PLACES
+            else without_places(value, found, f"{name}.{key}".lstrip("."))
+            for key, value in node.items()
+        }
+    if isinstance(node, list | tuple):
+        return [without_places(each, found, name) for each in node]
+    if isinstance(node, str) and _PLACE.match(node) and "\n" not in node:
+        found.append(name.replace(".init_args", ""))
+        return re.split(r"[\\/]", node.rstrip("\\/"))[-1]
+    return node
 
 
 def recipe_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
