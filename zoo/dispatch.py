@@ -52,6 +52,10 @@ def run_verb(argv: list[str]) -> int:
         from zoo.cli.demo import demo
 
         return demo(rest)
+    if verb == "explain":
+        from zoo.cli.explain import explain
+
+        return explain(rest)
     if verb == "push":
         from zoo.cli.push import push
 

@@ -33,6 +33,7 @@ VERBS = {
 OTHER_VERBS = {
     "compare": "Show runs beside each other: what differs in their recipes, and what came of it.",
     "demo": "Serve a page in the browser that asks a trained net.",
+    "explain": "Write a page in which a trained net runs and is looked into.",
     "export": "Write a checkpoint in the form that other programs read.",
     "help": "Show all about a thing, or an option.",
     "list": "Show what there is.",

@@ -105,7 +105,7 @@ def export(argv: list[str]) -> int:
     from zoo.export.transformers_folder import to_hf
 
     check_free(Path(out))
-    of_data, others = _of_data(flags)
+    data_flags, others = of_data(flags)
     source = load_source(str(request.ckpt_path), others, options.trust)
     if kind == "hf":
         prompts = source.spec.get("class_path") == "datamodules.PromptInputs"
@@ -114,13 +114,13 @@ def export(argv: list[str]) -> int:
         export_weights(source, Path(out))
     else:
         quantizes = options.quantize is not None
-        real = real_inputs(source, options.inputs, of_data, quantizes=quantizes)
+        real = real_inputs(source, options.inputs, data_flags, quantizes=quantizes)
         export_graph(source, kind, Path(out), real, int8=quantizes)
     print(f"written to {nearby(out)}", flush=True)
     return 0
 
 
-def _of_data(flags: list[str]) -> tuple[list[str], list[str]]:
+def of_data(flags: list[str]) -> tuple[list[str], list[str]]:
     """Return the options of the data, with their values, and all others."""
     parts: tuple[list[str], list[str]] = [], []
     chosen = parts[1]
@@ -169,12 +169,16 @@ def load_source(path: str, flags: list[str], packages: list[str]) -> Source:
     return Source(Path(path), checkpoint, task, recipe, dump_yaml(short(recipe)))
 
 
-def load_inputs(source: Source, inputs: Sequence[str]) -> Any:
-    """Return what prepares inputs as the run's data were prepared, with some."""
+def load_data(source: Source) -> Any:
+    """Return what prepares inputs as the run's data were prepared."""
     from zoo.model.build import build_inputs
 
-    data: Any = build_inputs(source.checkpoint["zoo"], str(source.path))
-    return data.of([*inputs])[0]
+    return build_inputs(source.checkpoint["zoo"], str(source.path))
+
+
+def load_inputs(source: Source, inputs: Sequence[str]) -> Any:
+    """Return the same, with some inputs."""
+    return load_data(source).of([*inputs])[0]
 
 
 def build_data(spec: dict[str, Any], flags: Sequence[str] = ()) -> Any:

@@ -51,6 +51,7 @@ class Tap:
         outputs: Names of the outputs, in the order of ``parts`` where there are parts.
         parts: What the parts are called.
         channels: How many channels each output has in truth, where it is a map.
+        heads: How many heads, of attention.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Tap:
     outputs: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     channels: list[int] = field(default_factory=list)
+    heads: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -174,6 +176,7 @@ class _Watch(TorchFunctionMode):
         if channels:
             outputs = [each[:, :CHANNELS] for each in outputs]
         tap = Tap(kind, name, type(module).__name__, parts=[*parts], channels=channels)
+        tap.heads = outputs[0].shape[1] if kind == "attention" else 0
         self.found.append((tap, outputs))
 
     def _called(self, part: Tensor) -> str:
@@ -280,11 +283,13 @@ class Tapped(nn.Module):
 
 
 def _without_doubles(found: list[tuple[Tap, list[Tensor]]]) -> list[tuple[Tap, list[Tensor]]]:
-    """Leave out maps that a concatenation or a sum of their block shows already."""
-    joined = {tap.module for tap, _ in found if tap.kind in ("concat", "sum") and tap.module}
+    """Leave out maps that their block's own, or what it joins or adds, shows already."""
+    joined = {tap.module for tap, _ in found if tap.kind in ("concat", "sum")}
+    shown = joined | {tap.module for tap, _ in found if tap.kind == "map"}
 
     def is_seen(tap: Tap) -> bool:
-        return tap.module in joined or tap.module.rpartition(".")[0] in joined
+        block = tap.module.rpartition(".")[0]
+        return tap.module in joined or (block != "" and block in shown)
 
     return [each for each in found if each[0].kind != "map" or not is_seen(each[0])]
 

@@ -140,6 +140,8 @@ def save_onnx(whole: Whole, program: ExportedProgram, path: Path, facts: dict[st
     assert made is not None
     made.model.metadata_props[FACTS] = json.dumps(facts, ensure_ascii=False)
     _name_axes(whole, made.model)
+    for node in made.model.graph:
+        node.metadata_props.clear()  # stack traces, larger than a small net
     size = sum(p.numel() * p.element_size() for p in whole.module.parameters())
     made.save(str(path), external_data=size > _LARGEST)
 
