@@ -307,7 +307,7 @@ FRAGMENTS = {
     # unknown
     "nonsense: 3": "option nonsense is not known; there are checkpoint, ckpt_path, data, "
     "init_from, model, seed_everything, trainer, wandb, wandb_checkpoint, "
-    "wandb_group, wandb_notes, wandb_tags",
+    "wandb_group, wandb_notes, wandb_tags, wandb_watch",
     "trainr: {max_epochs: 1}": "option trainr.max_epochs is not known; "
     "did you mean trainer.max_epochs?",
     "trainer: {max_epoch: 1}": "option trainer.max_epoch is not known; "

@@ -122,7 +122,7 @@ def test_only_numbered_masks_have_the_names_of_files(
         mask_plots, "draw_masks", lambda drawn, _: titles.extend(each.title for each in drawn)
     )
     data = SimpleNamespace(names=["a/one.png", "a/two.png"])
-    trainer: Any = SimpleNamespace(default_root_dir=tmp_path, datamodule=data)
+    trainer: Any = SimpleNamespace(default_root_dir=tmp_path, datamodule=data, loggers=[])
     module: Any = SimpleNamespace(num_classes=2)
     pixels = torch.rand(1, 4, 4), torch.zeros(4, 4), torch.zeros(4, 4)
     shown = [ShownMask(dice, n, *pixels) for dice, n in ((0.5, 0), (0.25, -1), (math.nan, 1))]

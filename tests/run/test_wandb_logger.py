@@ -404,7 +404,8 @@ def test_pictures_and_their_steps(records: list[dict[str, Any]], runs: dict[str,
 
 def test_table_of_wrong_predictions(records: list[dict[str, Any]], runs: dict[str, Run]) -> None:
     artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
-    (artifact,) = [artifact for artifact in artifacts if artifact["type"] == "run_table"]
+    tables = [artifact for artifact in artifacts if artifact["type"] == "run_table"]
+    (artifact,) = [each for each in tables if each["name"].endswith("-wrong_predictions")]
     files = {entry["path"]: entry["local_path"] for entry in artifact["manifest"]["contents"]}
     assert all(Path(path).is_relative_to(runs["whole"].path) for path in files.values())
     table = json.loads(Path(files["wrong_predictions.table.json"]).read_text())
@@ -421,7 +422,12 @@ def test_table_of_wrong_predictions(records: list[dict[str, Any]], runs: dict[st
 def test_checkpoint_is_an_artifact(records: list[dict[str, Any]], runs: dict[str, Run]) -> None:
     artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
     (model,) = [artifact for artifact in artifacts if artifact["type"] == "model"]
-    assert "best" in model["aliases"]
+    figure = next(row["test/acc"] for row in history(records) if "test/acc" in row)
+    assert set(model["aliases"]) == {"latest", "best", f"test-acc-{figure:.4f}"}
+    metadata = json.loads(model["metadata"])
+    assert metadata["recipe"] == "small"
+    assert metadata["test"]["acc"] == pytest.approx(figure)
+    assert metadata["chosen"]["by"] == "val/acc"
     (entry,) = model["manifest"]["contents"]
     assert entry["path"] == "best.ckpt"
     assert Path(entry["local_path"]).is_relative_to(runs["whole"].path)

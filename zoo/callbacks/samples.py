@@ -16,6 +16,8 @@ from datamodules.core.protocols import SupportsPrompts, data_of
 from zoo.run.wandb_logger import active_wandb
 
 _COLUMNS = ["step", "prompt", "text"]
+#: Rows of the table that W&B shows.
+_MOST_ROWS = 1000
 
 
 @runtime_checkable
@@ -34,8 +36,9 @@ class Samples(Callback):
     """Lets a language model write on from fixed prompts, at each validation and at the test.
 
     The texts are printed, added to ``samples.csv`` in the run folder, and logged to W&B as a
-    table. Of a pretrained net, what it wrote before training stands beside what it writes now. The
-    draws are the same each time, and training's own randomness is left alone.
+    table, behind those of earlier steps. Of a pretrained net, what it wrote before training stands
+    beside what it writes now. The draws are the same each time, and training's own randomness is
+    left alone.
     """
 
     def __init__(self) -> None:
@@ -89,8 +92,13 @@ class Samples(Callback):
         rows = [[trainer.global_step, prompt, text] for prompt, text in texts]
         with path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([*([_COLUMNS] if is_new else []), *rows])
-        for logger in active_wandb(trainer):
-            logger.log_rows("samples", _COLUMNS, rows, trainer.global_step)
+        if loggers := active_wandb(trainer):
+            with path.open(newline="", encoding="utf-8") as file:
+                _, *written = csv.reader(file)
+            # All of them each time: W&B shows the last table, and so they stand side by side.
+            table = [[int(step), *texts] for step, *texts in written[-_MOST_ROWS:]]
+            for logger in loggers:
+                logger.log_rows("samples", _COLUMNS, table, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was written before training."""

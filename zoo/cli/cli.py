@@ -30,6 +30,7 @@ from datamodules.core.protocols import (
     HasUsualLength,
 )
 from zoo.callbacks.checkpoints import Checkpoints
+from zoo.callbacks.layer_norms import LayerNorms
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.train_log import TrainLog
 from zoo.catalog.contents import VERBS, import_all
@@ -148,6 +149,12 @@ class ZooCLI(LightningCLI):
             type=str | None,
             default=None,
             help="What the W&B run's page says about it.",
+        )
+        parser.add_argument(
+            "--wandb_watch",
+            type=bool,
+            default=False,
+            help="Logs the norm of each layer's gradient and weights to W&B, at log points.",
         )
         parser.add_argument(
             "--trust",
@@ -269,6 +276,7 @@ class ZooCLI(LightningCLI):
                 self.telling,
                 *([self.trial] if self.request.verb == "check" else []),
                 TrainLog(),
+                *([LayerNorms()] if self.config["wandb_watch"] else []),
                 *([Progress()] if options["enable_progress_bar"] is not False and not bars else []),
                 *callbacks,
                 *(self.request.part.callbacks if self.request.part else []),

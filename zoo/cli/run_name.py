@@ -20,6 +20,7 @@ ASIDE = {
     "wandb_group",
     "wandb_notes",
     "wandb_tags",
+    "wandb_watch",
     "print_config",
     "data.num_workers",
     "data.resident",

@@ -98,6 +98,12 @@ RUN_OPTIONS = (
     ),
     Option("wandb_notes", "What the W&B run's page says about it.", ("a text",), default="null"),
     Option(
+        "wandb_watch",
+        "Logs the norm of each layer's gradient and weights to W&B, at log points.",
+        choices=("true", "false"),
+        default="false",
+    ),
+    Option(
         "trust",
         "A package whose classes the recipe may name, besides those it may in any case.",
         ("a text",),
@@ -119,6 +125,7 @@ _ONLY_OF = {
     "wandb_group": ("fit", "validate", "test"),
     "wandb_tags": ("fit", "validate", "test"),
     "wandb_notes": ("fit", "validate", "test"),
+    "wandb_watch": ("fit",),
     "ckpt_path": ("fit", "check", "validate", "test", "predict"),
 }
 #: The options that one verb alone has.

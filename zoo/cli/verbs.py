@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from zoo.report.json_output import document_of
 from zoo.report.pictures import Pictures, costs_a_line
 from zoo.report.predictions import worst_images, write_outcomes, write_predictions
 from zoo.report.summary import data_mark, test_figures, write_report
+from zoo.report.wandb_test import log_test
 from zoo.run.launch import is_first_process, is_only_process
 from zoo.run.processes import Processes, end_with_parent
 from zoo.run.signals import say, stop
@@ -66,26 +68,25 @@ def _fit(cli: ZooCLI) -> None:
         if best and tests and not cli.config["trainer"]["fast_dev_run"]:
             cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, verbose=False)
             figures = test_figures(cli.trainer)
+        chosen = {
+            "by": saved.monitor,
+            "value": saved.best_model_score,
+            "epoch": saved.best_epoch,
+            "step": saved.best_step,
+        }
         _report(
             cli,
             {
                 "test": figures,
                 "checkpoint": best,
                 saved.monitor or "monitor": saved.best_model_score,
-                "chosen": {
-                    "by": saved.monitor,
-                    "value": saved.best_model_score,
-                    "epoch": saved.best_epoch,
-                    "step": saved.best_step,
-                },
+                "chosen": chosen,
                 "fit_seconds": round(log.seconds, 1),
             },
         )
     finally:
         _draw(cli)
-    wandb = cli.session.wandb
-    if wandb is not None and cli.config["wandb_checkpoint"] and best and is_first_process():
-        wandb.log_checkpoint(Path(best), {"test": figures})
+    _upload(cli, Path(best) if best else None, {"test": figures, "chosen": chosen})
 
 
 def _evaluate(cli: ZooCLI) -> None:
@@ -103,6 +104,7 @@ def _evaluate(cli: ZooCLI) -> None:
         },
     )
     _draw(cli)
+    _upload(cli)
 
 
 def _check(cli: ZooCLI) -> int:
@@ -144,6 +146,34 @@ def _draw(cli: ZooCLI) -> None:
         if cli.request.verb == "fit":
             pictures.draw_training()
         pictures.draw_test()
+        log_test(cli.trainer, cli.model)
+
+
+def _upload(
+    cli: ZooCLI, best: Path | None = None, metadata: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Give W&B what stands for the data, the test's predictions, and the best checkpoint.
+
+    Args:
+        cli: What was run.
+        best: The checkpoint, uploaded where that is asked for.
+        metadata: What is known of it; of the test's figures one names it.
+    """
+    wandb = cli.session.wandb
+    if wandb is None or not is_first_process():
+        return
+    if mark := data_mark(cli.datamodule):
+        understood = cli.telling.understood.plain() if cli.telling.understood else {}
+        wandb.log_data(type(cli.datamodule).__name__, {"mark": mark, **understood.get("data", {})})
+    predictions = cli.folder.path / "predictions.csv"
+    if predictions.is_file():
+        wandb.log_predictions(predictions)
+    if best is not None and cli.config["wandb_checkpoint"]:
+        monitor = str((metadata.get("chosen") or {}).get("by") or "")
+        name = monitor.partition("/")[2]
+        value = (metadata.get("test") or {}).get(name)
+        alias = None if value is None else f"test-{name}-{value:.4f}"
+        wandb.log_checkpoint(best, {"recipe": cli.request.name, **metadata}, alias)
 
 
 def _predict(cli: ZooCLI) -> int:

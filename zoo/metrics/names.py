@@ -56,3 +56,13 @@ Names:
     reward_accuracy: The share of pairs whose chosen answer has more reward.
     reward_margin: How much more reward the chosen answers have, the mean.
 """
+
+#: Those that say how far a classifier's probabilities can be trusted.
+CALIBRATION: tuple[FigureName, ...] = (
+    "ece",
+    "entropy",
+    "temperature",
+    "ece_scaled",
+    "nll_scaled",
+    "entropy_scaled",
+)

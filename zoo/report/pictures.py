@@ -30,6 +30,7 @@ from zoo.report.fonts import Fonts
 from zoo.run.loggers import log_picture
 from zoo.run.metrics_file import read_metrics
 from zoo.run.wandb_logger import active_wandb
+from zoo.run.wandb_media import Masked
 from zoo.tasks.base import Task
 from zoo.tasks.image_segmenter import ShownMask
 
@@ -182,7 +183,16 @@ class Pictures:
             title = f"{name}: {dice}"
             masks = [each.numpy().astype("uint8") for each in (sample.mask, sample.predicted)]
             drawn.append(MaskPicture(title, image, *masks))
-        return draw_masks(drawn, self._class_names()) if drawn else None
+        names_of_classes = self._class_names()
+        for logger in active_wandb(self.trainer):
+            laid = [Masked(e.image, e.truth, e.predicted, names_of_classes) for e in drawn]
+            rows: list[list[Any]] = [
+                [each.title.partition(":")[0], None if math.isnan(sample.dice) else sample.dice]
+                for each, sample in zip(drawn, samples, strict=True)
+            ]
+            step = self.trainer.global_step
+            logger.log_gallery("wrong_masks", laid, ["name", "dice"], rows, step)
+        return draw_masks(drawn, names_of_classes) if drawn else None
 
     def _wrong(self, found: dict[str, Tensor]) -> Figure | None:
         from datamodules.core.plot import draw_images

@@ -156,6 +156,22 @@ def draw_labels(counts: NDArray[Any], names: Sequence[str]) -> Figure:
     return figure
 
 
+def worst_curves(
+    scores: NDArray[Any], found: NDArray[np.bool_]
+) -> tuple[list[int], dict[int, float], list[int]]:
+    """Return the classes that have a curve, the areas under their ROC curves, and the worst 8.
+
+    Args:
+        scores: ``(N, C)``.
+        found: Whether each sample is of each class, ``(N, C)``.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    some = [c for c in range(found.shape[1]) if 0 < found[:, c].sum() < len(found)]
+    areas = {c: float(roc_auc_score(found[:, c], scores[:, c])) for c in some}
+    return some, areas, sorted(some, key=areas.__getitem__)[:_MOST_CURVES]
+
+
 def draw_roc(scores: NDArray[Any], found: NDArray[np.bool_], names: Sequence[str]) -> Figure | None:
     """Return curves of ROC and of precision over recall, of each class against the rest.
 
@@ -170,18 +186,11 @@ def draw_roc(scores: NDArray[Any], found: NDArray[np.bool_], names: Sequence[str
     Returns:
         The figure; None where there is no curve.
     """
-    from sklearn.metrics import (
-        average_precision_score,
-        precision_recall_curve,
-        roc_auc_score,
-        roc_curve,
-    )
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
-    some = [c for c in range(found.shape[1]) if 0 < found[:, c].sum() < len(found)]
+    some, areas, worst = worst_curves(scores, found)
     if not some:
         return None
-    areas = {c: roc_auc_score(found[:, c], scores[:, c]) for c in some}
-    worst = sorted(some, key=areas.__getitem__)[:_MOST_CURVES]
     figure = new_figure(10, 4.8)
     roc, pr = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     for c in [*[c for c in some if c not in worst][:_MOST_LABELS], *sorted(worst)]:

@@ -209,7 +209,7 @@ _Rows = tuple[list[str], Iterable[Sequence[str]]]
 
 def _classes(of_samples: Mapping[str, Tensor], data: object) -> _Rows:
     probabilities, labels = of_samples["probabilities"], of_samples["label"]
-    classes = _class_names(data, probabilities.shape[1])
+    classes = class_names_of(data, probabilities.shape[1])
     several = labels.ndim == 2
     shown = classes if several or len(classes) <= _MOST_CLASSES else []
     columns = ["truth", "prediction"] + ([] if several else ["probability"])
@@ -232,7 +232,7 @@ def _classes(of_samples: Mapping[str, Tensor], data: object) -> _Rows:
 def _images(of_images: Mapping[str, Tensor], data: object) -> _Rows:
     hits, predicted, true = of_images["counts"].unbind(1)
     dice = f1(hits, predicted, true)  # (N, C)
-    classes = _class_names(data, dice.shape[1])
+    classes = class_names_of(data, dice.shape[1])
     means = dice_of_images(of_images["counts"])
     columns = ["dice", *(f"dice({name})" for name in classes), "loss"]
     table = torch.cat([means[:, None], dice, of_images["loss"][:, None].double()], dim=1)
@@ -240,7 +240,7 @@ def _images(of_images: Mapping[str, Tensor], data: object) -> _Rows:
     return columns, shown
 
 
-def _class_names(data: object, classes: int) -> list[str]:
+def class_names_of(data: object, classes: int) -> list[str]:
     """Return the data's class names, or numbers where it has none."""
     names = data.class_names if isinstance(data, HasClassNames) else ()
     return list(names or map(str, range(classes)))

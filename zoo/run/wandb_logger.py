@@ -16,10 +16,14 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.core.files import nearby
+from zoo.run import wandb_media as media
 from zoo.run.launch import is_first_process
 from zoo.run.metrics_file import read_metrics
 from zoo.run.wandb_filing import Filing, place_of, write_place
 from zoo.run.wandb_login import WandbMode, mode_of, sentence, within
+
+#: Seconds that the server has to answer that the data are an input of the run.
+_INPUT_S = 20
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -196,10 +200,16 @@ class RunWandb(WandbLogger):
     def log_gallery(
         self, key: str, images: Sequence[Any], columns: list[str], rows: list[list[Any]], step: int
     ) -> None:
-        """Log a table with an image, ``(H, W)`` or ``(H, W, C)``, at the start of each row."""
-        import wandb
+        """Log a table with an image at the start of each row.
 
-        data = [[wandb.Image(image), *row] for image, row in zip(images, rows, strict=True)]
+        Args:
+            key: The table's name.
+            images: Of each row ``(H, W)`` or ``(H, W, C)``, or an image with its masks.
+            columns: The names of the other columns.
+            rows: Their values.
+            step: The optimiser step that they are of.
+        """
+        data = [[media.image(each), *row] for each, row in zip(images, rows, strict=True)]
         super().log_table(key, columns=["image", *columns], data=data, step=step)
 
     @_guarded
@@ -208,13 +218,42 @@ class RunWandb(WandbLogger):
         super().log_table(key, columns=columns, data=rows, step=step)
 
     @_guarded
-    def log_checkpoint(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Upload a checkpoint as the run's model artifact."""
-        import wandb
+    def log_chart(self, key: str, chart: media.Chart, step: int) -> None:
+        """Log a chart that W&B draws."""
+        super().log_metrics({key: media.drawn(chart)}, step=step)
 
-        artifact = wandb.Artifact(f"model-{self.experiment.id}", type="model", metadata=metadata)
-        artifact.add_file(str(path), name=path.name, skip_cache=True)
-        self.experiment.log_artifact(artifact, aliases=["best"])
+    @_guarded
+    def log_checkpoint(
+        self, path: Path, metadata: dict[str, Any], figure: str | None = None
+    ) -> None:
+        """Upload a checkpoint as the run's model artifact, ``best``.
+
+        Args:
+            path: Its file.
+            metadata: What is known of it.
+            figure: A second alias, such as ``test-acc-0.9823``.
+        """
+        artifact = media.model(self.experiment.id, path, metadata)
+        self.experiment.log_artifact(artifact, aliases=["best", *([figure] if figure else [])])
+
+    @_guarded
+    def log_predictions(self, path: Path) -> None:
+        """Upload the predictions of a test, a csv file."""
+        self.experiment.log_artifact(media.predictions(self.experiment.id, path))
+
+    @_guarded
+    def log_data(self, name: str, facts: dict[str, Any]) -> None:
+        """Note the data as what the run was made from; none of them are uploaded.
+
+        Args:
+            name: The data module's.
+            facts: What tells the data from others, as plain data.
+        """
+        artifact = media.data(name, facts)
+        if self._run_mode == "online":
+            within(_INPUT_S, functools.partial(self.experiment.use_artifact, artifact))
+        else:  # only the server knows inputs of a run
+            self.experiment.log_artifact(artifact)
 
     def save(self) -> None:
         """Nothing to do: W&B writes by itself."""

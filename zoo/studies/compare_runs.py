@@ -27,6 +27,7 @@ _ASIDE = (
     "wandb_group",
     "wandb_notes",
     "wandb_tags",
+    "wandb_watch",
     "trainer.default_root_dir",
 )
 #: How deep below a folder that is named runs are looked for.

@@ -55,6 +55,7 @@ from zoo.run.lone_trainer import lone_trainer
 from zoo.run.precision import choose_precision
 from zoo.run.trust import trusting
 from zoo.run.weights_file import is_weights_file
+from zoo.tasks.logged import Logged
 from zoo.tasks.meters import Meters, TrainSums, exact_type
 from zoo.tasks.net_spec import (
     HEAD_NAMES,
@@ -128,6 +129,8 @@ class Task(L.LightningModule):
     mode: ClassVar[Literal["min", "max"]] = "min"
     #: Whether a compiled net expects other shapes than the first's; None: from the second one on.
     has_dynamic_shapes: ClassVar[bool | None] = None
+    #: What its runs log.
+    logged: ClassVar[Logged] = Logged()
     #: Names of the validation's figures that :meth:`derived_metrics` gives.
     derived_names: tuple[str, ...] = ()
 

@@ -25,9 +25,11 @@ from zoo.metrics.calibration import (
 from zoo.metrics.classes import confusion_counts, f1, mean_over_classes, recall
 from zoo.metrics.collectors import Collected, auc_and_accuracy, in_order
 from zoo.metrics.intervals import Intervals, intervals
+from zoo.metrics.names import CALIBRATION
 from zoo.metrics.resampled import classification
 from zoo.nets.outputs import main_logits
 from zoo.tasks.base import Stage, Task, given_weights, numbered, numbers_of, weights_of_data
+from zoo.tasks.logged import Logged
 from zoo.tasks.net_spec import known_classes
 
 
@@ -70,6 +72,14 @@ class Classifier(Task):
 
     monitor: ClassVar[str] = "val/acc"
     mode: ClassVar[Literal["min", "max"]] = "max"
+    logged: ClassVar[Logged] = Logged(
+        train=("loss", "acc"),
+        val=("loss", "acc", "balanced_acc", "f1", "top5"),
+        test=("loss", "acc", "balanced_acc", "f1", "top5", "auroc", *CALIBRATION),
+        pictures=("curves", "confusion", "roc", "reliability"),
+        charts=("confusion", "roc", "pr"),
+        tables=("classes",),
+    )
 
     def __init__(
         self,

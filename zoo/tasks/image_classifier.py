@@ -16,6 +16,7 @@ from zoo.nets.outputs import auxiliary_logits
 from zoo.nets.protocols import Whitens
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier
+from zoo.tasks.logged import Logged
 
 
 class ImageClassifier(Classifier):
@@ -44,6 +45,10 @@ class ImageClassifier(Classifier):
     """
 
     has_dynamic_shapes: ClassVar[bool | None] = False
+    logged: ClassVar[Logged] = Classifier.logged._replace(
+        pictures=("batch", *Classifier.logged.pictures, "wrong"),
+        tables=(*Classifier.logged.tables, "wrong_predictions"),
+    )
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ from zoo.metrics.intervals import Intervals, intervals
 from zoo.metrics.resampled import masks as masks_of_resamples
 from zoo.nets.outputs import main_logits
 from zoo.tasks.base import Stage, Task, given_weights, numbered, numbers_of, weights_of_data
+from zoo.tasks.logged import Logged
 from zoo.tasks.net_spec import known_classes
 
 _MOST_PICTURES = 6
@@ -92,6 +93,12 @@ class ImageSegmenter(Task):
     derived_names = ("acc", "dice", "iou")
     mode: ClassVar[Literal["min", "max"]] = "max"
 
+    logged: ClassVar[Logged] = Logged(
+        val=("loss", "acc", "dice", "iou"),
+        test=("loss", "acc", "dice", "iou", "dice_of_images"),
+        pictures=("batch", "curves", "confusion", "masks"),
+        tables=("classes", "wrong_masks"),
+    )
     has_dynamic_shapes: ClassVar[bool | None] = False
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -37,6 +37,7 @@ from zoo.nets.protocols import (
     Steps,
 )
 from zoo.tasks.base import Stage, Task, numbers_of
+from zoo.tasks.logged import Logged
 from zoo.tasks.net_spec import repeated_blocks
 
 _SIZES = ("byte", "char")
@@ -81,6 +82,12 @@ class LanguageModel(Task):
     """
 
     derived_names: tuple[str, ...] = ("perplexity", "bits_per_byte", "bits_per_char")
+    logged: ClassVar[Logged] = Logged(
+        val=("loss", "perplexity", "bits_per_byte", "bits_per_char"),
+        test=("loss", "perplexity", "bits_per_byte", "bits_per_char"),
+        time=("tokens_per_s", "tflops_per_s"),
+        tables=("samples",),
+    )
 
     def __init__(
         self,

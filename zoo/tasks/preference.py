@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from zoo.metrics.resampled import preferences
 from zoo.nets.protocols import HasAdapter
 from zoo.tasks.base import Stage, numbers_of
 from zoo.tasks.language_model import LanguageModel
+from zoo.tasks.logged import Logged
 
 PreferenceLoss = Literal["sigmoid", "ipo"]
 """Losses of pairs of answers.
@@ -75,6 +76,13 @@ class PreferenceTuning(LanguageModel):
     """
 
     derived_names = ("reward_accuracy", "reward_margin")
+    logged: ClassVar[Logged] = Logged(
+        train=("loss", "reward_accuracy", "reward_margin"),
+        val=("loss", "reward_accuracy", "reward_margin"),
+        test=("loss", "reward_accuracy", "reward_margin"),
+        time=("pairs_per_s",),
+        tables=("samples",),
+    )
 
     def __init__(
         self, net: nn.Module, *, beta: float = 0.1, loss: PreferenceLoss = "sigmoid", **kwargs: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch.plugins.precision import HalfPrecision
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from zoo.metrics.intervals import Interval, Intervals, intervals
 from zoo.metrics.regression import regression_figures
 from zoo.metrics.resampled import regression
 from zoo.tasks.base import Stage, Task, numbered, numbers_of
+from zoo.tasks.logged import Logged
 
 
 class Regressor(Task):
@@ -46,6 +47,12 @@ class Regressor(Task):
     """
 
     derived_names = ("mse", "mae", "r2", "pearson")
+    logged: ClassVar[Logged] = Logged(
+        val=("loss", "mse", "mae", "r2", "pearson"),
+        test=("loss", "mse", "mae", "r2", "pearson"),
+        pictures=("curves", "scatter"),
+        tables=("wrong_numbers",),
+    )
 
     def __init__(
         self,

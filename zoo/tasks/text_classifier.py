@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -17,6 +17,7 @@ from zoo.nets.layers.pooling import Pooling
 from zoo.nets.protocols import HasLayerDepths, ShowsAttention
 from zoo.tasks.base import Stage
 from zoo.tasks.classifier import Classifier
+from zoo.tasks.logged import Logged
 
 _LENGTH_SHOWN, _TEXTS_SHOWN = 40, 6
 
@@ -41,6 +42,10 @@ class TextClassifier(Classifier):
     Raises:
         OptionError: If an option lies outside what it may be.
     """
+
+    logged: ClassVar[Logged] = Classifier.logged._replace(
+        tables=(*Classifier.logged.tables, "wrong_texts")
+    )
 
     def __init__(
         self,
