@@ -38,6 +38,7 @@ FLOORS = {
         {"explain"},
         {"cli"},
         {"studies"},
+        {"dashboards"},
         {"dispatch"},
         {"__init__"},
         {"__main__"},

@@ -34,6 +34,13 @@ USES = {
         "_cudnn_rnn": "torch._meta_registrations",
         "_cudnn_rnn_backward": "torch._inductor.lowering",
     },
+    # Which saved view is written anew: the library finds one by its address alone.
+    "zoo/dashboards/server.py": {
+        "_graphql": "wandb_workspaces.workspaces.internal",
+        "_internal_id": "wandb_workspaces.workspaces.interface",
+        "_internal_name": "wandb_workspaces.workspaces.interface",
+        "_to_model": "wandb_workspaces.workspaces.interface",
+    },
     "zoo/tasks/base.py": {"_trainer": "lightning.pytorch.core.module"},
     "zoo/run/lone_trainer.py": {"_trainer": "lightning.pytorch.core.module"},
     # What has recurrent layers exported as loops, and forgets shapes of an earlier export.

@@ -68,6 +68,10 @@ def run_verb(argv: list[str]) -> int:
         from zoo.studies.compare import compare
 
         return compare(rest)
+    if verb == "dashboard":
+        from zoo.dashboards.dashboard import dashboard
+
+        return dashboard(rest)
     if verb == "sweep":
         from zoo.studies.sweep import sweep
 

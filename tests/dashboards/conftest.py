@@ -1,16 +1,18 @@
 """Real runs of each kind, kept offline by W&B, and what lies in its files."""
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import wandb
 
 #: By kind: a recipe that runs anywhere, and what makes its training small.
 RUNS = {
@@ -67,6 +69,41 @@ class Recorded(NamedTuple):
         ]
         content = json.loads(Path(files[-1]).read_text())
         return content["columns"], content["data"]
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> Any:
+    """The module of the server's stand-in."""
+    path = Path(__file__).with_name("views_stand_in.py")
+    spec = importlib.util.spec_from_file_location("views_stand_in", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def logged_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """No login, and W&B as if just imported."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    wandb.teardown()
+    yield monkeypatch
+    wandb.teardown()
+
+
+@pytest.fixture
+def server(logged_out: pytest.MonkeyPatch, stand_in: Any) -> Iterator[Any]:
+    """A stand-in of the server, at which this process is logged in."""
+    found = stand_in.Server()
+    logged_out.setenv("WANDB_API_KEY", "0123456789" * 4)
+    logged_out.setenv("WANDB_BASE_URL", found.url)
+    yield found
+    found.shutdown()
+    found.server_close()
 
 
 @pytest.fixture(scope="session")

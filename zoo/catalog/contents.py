@@ -32,6 +32,7 @@ VERBS = {
 #: The others, which build neither.
 OTHER_VERBS = {
     "compare": "Show runs beside each other: what differs in their recipes, and what came of it.",
+    "dashboard": "Make a dashboard of W&B for the runs of a kind, or the report of a sweep.",
     "demo": "Serve a page in the browser that asks a trained net.",
     "explain": "Write a page in which a trained net runs and is looked into.",
     "export": "Write a checkpoint in the form that other programs read.",

@@ -86,6 +86,17 @@ def parser_of(line: str) -> argparse.ArgumentParser:
             _option(of_verb, "x", _names(["step", "epoch", "time"]))
             for name in ("last", "sort", "picture"):
                 _option(of_verb, name, FilesCompleter(()))
+        elif verb == "dashboard":
+            _positional(of_verb, "study", FilesCompleter(()))
+            _option(
+                of_verb,
+                "kind",
+                _names(["vision", "segmentation", "text", "lm", "table", "study"]),
+            )
+            _option(of_verb, "recipe", _names(recipe_names()))
+            for name in ("project", "entity", "seed"):
+                _option(of_verb, name, _names([]))
+            _option(of_verb, "to", FilesCompleter(("json",)))
         elif verb == "sweep":
             studies = _or_files(study_names(), ("yaml",))
             _positional(of_verb, "study", studies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,23 @@ from zoo.run.wandb_media import Chart
 
 #: Points of a curve, and classes of a confusion: W&B shows 10,000 rows of a chart's table.
 _MOST_POINTS, _MOST_CLASSES = 100, 100
+
+
+def _curve(title: str, x: str, y: str) -> Chart:
+    fields, strings = {"class": "class", "x": x, "y": y}, {"x-axis-title": x, "y-axis-title": y}
+    return Chart("wandb/area-under-curve/v0", title, fields, strings=strings)
+
+
+#: The charts without their rows, by name.
+FORMS = {
+    "confusion": Chart(
+        "wandb/confusion_matrix/v1",
+        "confusion",
+        {name: name for name in ("Actual", "Predicted", "nPredictions")},
+    ),
+    "roc": _curve("ROC", "false positive rate", "true positive rate"),
+    "pr": _curve("precision and recall", "recall", "precision"),
+}
 
 
 def confusion_chart(counts: NDArray[Any], names: Sequence[str]) -> Chart | None:
@@ -32,8 +50,7 @@ def confusion_chart(counts: NDArray[Any], names: Sequence[str]) -> Chart | None:
         for true in range(len(counts))
         for predicted in range(len(counts))
     ]
-    fields = {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"}
-    return Chart("wandb/confusion_matrix/v1", "confusion", fields, rows)
+    return replace(FORMS["confusion"], rows=rows)
 
 
 def curve_charts(
@@ -63,15 +80,7 @@ def curve_charts(
         pr += [[names[c], *point] for point in _thinned(sensitivity, precision)]
     if not worst:
         return {}
-    return {
-        "roc": _curve("ROC", "false positive rate", "true positive rate", roc),
-        "pr": _curve("precision and recall", "recall", "precision", pr),
-    }
-
-
-def _curve(title: str, x: str, y: str, rows: list[list[Any]]) -> Chart:
-    fields, strings = {"class": "class", "x": x, "y": y}, {"x-axis-title": x, "y-axis-title": y}
-    return Chart("wandb/area-under-curve/v0", title, fields, rows, strings)
+    return {"roc": replace(FORMS["roc"], rows=roc), "pr": replace(FORMS["pr"], rows=pr)}
 
 
 def _thinned(x: NDArray[Any], y: NDArray[Any]) -> list[list[float]]:

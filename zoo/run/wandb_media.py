@@ -45,7 +45,7 @@ class Chart:
     spec: str
     title: str
     fields: dict[str, str]
-    rows: list[list[Any]]
+    rows: list[list[Any]] = field(default_factory=list)
     strings: dict[str, str] = field(default_factory=dict)
 
     @property
