@@ -64,7 +64,9 @@ def _error(whole: Whole, row: Any) -> float:
 
 def _row(batch: Any, number: int) -> Any:
     """Return one sample of a batch as a batch."""
-    return type(batch)(*(part if part is None else part[number : number + 1] for part in batch))
+    # of a language model some parts are of the batch, no tensors
+    parts = (part[number : number + 1] if isinstance(part, Tensor) else part for part in batch)
+    return type(batch)(*parts)
 
 
 def page_data(title: str, task: Task, whole: Whole, data: Any, some: Some) -> dict[str, Any]:

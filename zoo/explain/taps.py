@@ -308,4 +308,11 @@ def tapped(whole: Whole) -> Whole:
         tap.outputs = [f"tap_{number}_{each}" for each in range(count)]
         names += tap.outputs
     taps = [tap.facts() for tap in module.taps]
-    return replace(whole, module=module, outputs=names, facts=whole.facts | {"taps": taps})
+    # all inputs are one argument, that of a language model's step too
+    return replace(
+        whole,
+        module=module,
+        outputs=names,
+        dynamic=(tuple(whole.axes),),
+        facts=whole.facts | {"taps": taps},
+    )
