@@ -214,3 +214,23 @@ def test_a_net_in_python(checkpoint: Path) -> None:
     assert torch.equal(task.net.fc.weight, saved["state_dict"]["net.fc.weight"])
     with pytest.raises(ValueError, match="none of its 0 tensors fits GoogLeNet"):
         take_weights(task, {"state_dict": {}}, "mine.ckpt", Digits())
+
+
+def test_vectors_of_a_vocabulary_that_is_filled_up_go_by_the_word_too() -> None:
+    from tokenizers import Tokenizer, models
+    from torch import nn
+
+    from zoo.tasks.init_from import _token_rows
+
+    def tokenizer(*words: str) -> str:
+        text: str = Tokenizer(models.WordLevel({w: n for n, w in enumerate(words)}, "?")).to_str()
+        return text
+
+    before, after = tokenizer("?", "bad", "film"), tokenizer("?", "film", "fresh", "bad")
+    net = nn.ModuleDict(
+        {"tokens": nn.Embedding(8, 2), "positions": nn.Embedding(8, 2), "far": nn.Embedding(999, 2)}
+    )
+    rows = _token_rows(net, set(), "net.", before, after)
+    assert list(rows) == ["net.tokens.weight"]
+    ours, theirs = rows["net.tokens.weight"]
+    assert (ours.tolist(), theirs.tolist()) == ([0, 1, 3], [0, 2, 1])

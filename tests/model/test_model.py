@@ -408,3 +408,13 @@ def test_a_mask_is_a_picture(tmp_path: Path) -> None:
     assert result._repr_png_().startswith(b"\x89PNG")
     result.save(tmp_path / "m.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "m.png")), mask)
+
+
+def test_every_result_shows_in_a_notebook() -> None:
+    number = NumberResult(3.25, "price", "a<b.csv:2")._repr_html_()
+    assert ("price" in number, "3.25" in number, "a&lt;b.csv:2" in number) == (True, True, True)
+    text = TextResult("two\n<lines>", "prompt")._repr_html_()
+    assert "two\n&lt;lines&gt;</td>" in text
+    assert "prompt" in text
+    several = LabelsResult(("a",), {"a": 0.75, "b": 0.25})._repr_html_()
+    assert several.count("<tr>") == 2

@@ -120,6 +120,9 @@ class NumberResult:
         """Return the number."""
         return self.value
 
+    def _repr_html_(self) -> str:
+        return _pair(self.input, self.name, f"{self.value:.6g}")
+
 
 @dataclass(frozen=True)
 class TextResult:
@@ -136,6 +139,9 @@ class TextResult:
     def __str__(self) -> str:
         """Return the text."""
         return self.text
+
+    def _repr_html_(self) -> str:
+        return _pair("", self.input, self.text)
 
 
 #: What a call of a model gives for an input.
@@ -185,6 +191,14 @@ def _mask(mask: Any, classes: list[str], name: str) -> MaskResult:
     shares = (counts.double() / mask.numel()).tolist()
     pixels: npt.NDArray[np.uint8] = mask.numpy().astype(np.uint8)
     return MaskResult(pixels, dict(zip(classes, shares, strict=True)), name)
+
+
+def _pair(caption: str, name: str, text: str) -> str:
+    """Return a table of one row; line breaks of the text stay."""
+    above = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    style = "text-align:left;white-space:pre-wrap"
+    cells = "".join(f"<td style='{style}'>{html.escape(each)}</td>" for each in (name, text))
+    return f"<table>{above}<tr>{cells}</tr></table>"
 
 
 def _bars(name: str, probabilities: dict[str, float]) -> str:

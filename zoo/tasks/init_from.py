@@ -16,6 +16,8 @@ from zoo.tasks.base import Task
 from zoo.tasks.net_spec import head_parameters
 
 _NET = "net."
+#: A vocabulary is filled up to a multiple of this at most, for a matrix that is faster so.
+_MOST_PADDED = 128
 #: What of the data gives the outputs of a net their meaning.
 _MEANINGS = ("class_names", "label_kind", "target_name")
 
@@ -92,6 +94,7 @@ def take_weights(
     renewed = any(then.get(name) != now.get(name) for name in _MEANINGS)
     head = {prefix + name for name in head_parameters(net)}
     rows = _token_rows(net, head, prefix, then.get("tokenizer"), now.get("tokenizer"))
+    now_known = _vocabulary(now["tokenizer"]) if rows else {}
     state: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     afresh: dict[str, list[str]] = {}
@@ -102,12 +105,13 @@ def take_weights(
             why = "the checkpoint has none"
         elif name in head and renewed:
             why = f"the last layer, whose outputs mean something else{_outputs(then, now)}"
-        elif name in rows and found.shape[1:] == own.shape[1:]:
+        elif name in rows and found.shape[1:] == own.shape[1:] and _has(found, rows[name][1]):
             ours, theirs = rows[name]
             state[name] = own.clone()
             state[name][ours] = found[theirs].to(own.dtype)
             counts[name] = state[name][ours].numel()
-            partly[name] = f"the rows of {len(ours):,} of {many(len(own), 'token')}, known to both"
+            known = len(now_known)
+            partly[name] = f"the rows of {len(ours):,} of {many(known, 'token')}, known to both"
         elif found.shape != own.shape:
             why = f"{tuple(found.shape)} there, {tuple(own.shape)} here"
         else:
@@ -188,8 +192,22 @@ def _token_rows(
         if isinstance(module, nn.Embedding)
     }
     sizes = {prefix + name: len(value) for name, value in net.named_parameters() if value.ndim}
-    of_tokens = [n for n, size in sizes.items() if n in vectors | head and size == len(after)]
+    of_tokens = [
+        name
+        for name, size in sizes.items()
+        if name in vectors | head and _is_of(size, len(after), name)
+    ]
     return dict.fromkeys(of_tokens, rows)
+
+
+def _is_of(rows: int, tokens: int, name: str) -> bool:
+    """Return whether a tensor has a row for each token, or a few more, up to a multiple of 8."""
+    padded = rows % 8 == 0 and 0 < rows - tokens < _MOST_PADDED and "pos" not in name
+    return rows == tokens or padded
+
+
+def _has(found: Tensor, rows: Tensor) -> bool:
+    return not len(rows) or len(found) > int(rows.max())
 
 
 def _vocabulary(text: str) -> dict[str, int]:
