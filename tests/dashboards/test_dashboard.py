@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 from zoo.run.wandb_filing import write_place
 
@@ -233,6 +234,7 @@ def test_the_report_of_a_sweep(zoo: Any, server: Any, logged_out: pytest.MonkeyP
     ended = zoo("dashboard runs/tries")  # the sweep's runs were kept offline, and so is this
     assert "not sent (as WANDB_MODE or `wandb offline` say)" in ended.out
     logged_out.delenv("WANDB_MODE")
+    wandb.teardown()  # which has read the environment
     for _ in range(2):
         assert zoo("dashboard runs/tries").code == 0
     (report,) = server.views.values()

@@ -69,9 +69,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             edges = [{"node": view} for view in views if view["projectName"] == given["name"]]
             return {"project": {"allViews": {"edges": edges}} if known else None}
         if "models(" in query or "Projects" in query:  # whether a report's project is there
-            nodes = [
-                {"id": name, "name": name, "entityName": "me"} for name in self.server.projects
-            ]
+            more = {"entityName": "me", "createdAt": "2026-11-27T10:00:00Z"}
+            more |= {"isBenchmark": False, "user": None}
+            nodes = [{"id": name, "name": name, **more} for name in self.server.projects]
             page = {"endCursor": None, "hasNextPage": False}
             edges = [{"node": each, "cursor": ""} for each in nodes]
             return {"models": {"edges": edges, "pageInfo": page}}
