@@ -88,7 +88,7 @@ class TextTokenizer:
     What stands for a special token in a text is ordinary text: "[PAD]" in a review pads nothing. A
     vocabulary without a padding or an unknown token gets [PAD] or [UNK] as one more. The special
     tokens that a pretrained tokenizer puts around a text are kept apart, as ``prefix`` and
-    ``suffix``, so that a text may be cut without losing them.
+    ``suffix``, so that a text may be cut without losing them; ``between`` are those of a pair.
 
     Args:
         text: The content of a tokenizer.json.
@@ -108,7 +108,7 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self.vocab_size: int = tokenizer.get_vocab_size()
         self.prefix, self.suffix = self._around()
-        self._between = self._middle()
+        self.between = self._middle()
 
     def _filling(self, tokenizer: "Tokenizer") -> tuple[int, int]:
         """Return the padding and the unknown token; one that is absent is added."""
@@ -147,8 +147,7 @@ class TextTokenizer:
             rows = [one.ids or [self.unk_id] for one in encoded[0]]
         else:
             rows = [
-                a.ids + self._between + b.ids or [self.unk_id]
-                for a, b in zip(*encoded, strict=True)
+                a.ids + self.between + b.ids or [self.unk_id] for a, b in zip(*encoded, strict=True)
             ]
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         tokens = np.fromiter(chain.from_iterable(rows), dtype=np.uint32, count=int(lengths.sum()))

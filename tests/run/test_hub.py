@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import ModelCard, constants
 
 from zoo.errors import UserError
+from zoo.run.card import known_of
 from zoo.run.checkpoint import LAYOUT, read_checkpoint
 from zoo.run.hub import fetch_weights, push_weights
 
@@ -68,7 +69,8 @@ def refused(name: str, *words: str) -> None:
 
 def test_what_is_pushed_comes_back(hub: Any) -> None:
     recipe = {"model": {"class_path": "zoo.ImageClassifier"}, "data": {"class_path": "Digits"}}
-    name = push_weights(CHECKPOINT, "me/digits", recipe=recipe)
+    known = known_of(CHECKPOINT)._replace(recipe=recipe)
+    name = push_weights(CHECKPOINT, "me/digits", known=known)
     ((commit, files),) = hub.commits["me/digits"]
     assert name == f"hf:me/digits@{commit}"
     assert files.keys() == {"model.safetensors", "recipe.yaml", "README.md"}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from torch.export import ExportedProgram
 
     from zoo.explain.data import Some
-    from zoo.export.card import Source
+    from zoo.export.source import Source
     from zoo.export.whole import Whole
 
 #: Megabytes that a page's weights may have unless told.

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.core.errors import refuse
 from datamodules.core.files import nearby
-from zoo.cli.config import dump_yaml, read_layer
+from zoo.cli.config import read_layer
 from zoo.cli.request import DEFAULTS, Request, find_checkpoint, find_recipe, names_of_recipes
 from zoo.cli.verb_parser import VerbParser
 from zoo.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from zoo.export.card import Source
     from zoo.export.folder import Real
-    from zoo.tasks.base import Task
+    from zoo.export.source import Source
 
 #: The forms that ``--to`` knows.
 KINDS = {
@@ -159,14 +157,21 @@ def load_source(path: str, flags: list[str], packages: list[str]) -> Source:
     Raises:
         UserError: If the checkpoint does not say how it was made, or an option does not fit.
     """
-    from zoo.export.card import Source
+    from zoo.cli.session import quiet
+    from zoo.export.source import Source
+    from zoo.model.build import load_task, options_of
+    from zoo.run.card import known_of
     from zoo.run.checkpoint import read_checkpoint
-    from zoo.run.hub import of_run, recipe_of, short
+    from zoo.run.trust import trust
 
+    quiet()
+    trust(packages)
     checkpoint = read_checkpoint(path)
-    task = load_task(path, checkpoint, flags, packages)
-    recipe = of_run(path)[0] or recipe_of(checkpoint)
-    return Source(Path(path), checkpoint, task, recipe, dump_yaml(short(recipe)))
+    options = options_of(checkpoint, path)
+    if flags:
+        options = _changed(options, flags)
+    task = load_task(options, checkpoint, path, packages)
+    return Source(Path(path), checkpoint, task, known_of(checkpoint, path))
 
 
 def load_data(source: Source) -> Any:
@@ -229,7 +234,10 @@ def real_inputs(
         )
     if inputs:
         data = load_inputs(source, inputs)
-        batches = [*islice(data.predict_dataloader(), _COMPARED)]
+        loader = data.predict_dataloader()
+        writes = source.spec["class_path"] == "datamodules.PromptInputs"
+        given = _prompts(source, data, loader) if writes else loader
+        batches = first_batches(given, _CALIBRATED if quantizes else _COMPARED)
         if getattr(data, "broken", None):
             raise UserError(f"an input cannot be read; {next(iter(data.broken.values()))}")
         return Real(data, Samples(batches, "inputs"), batches if quantizes else [])
@@ -253,6 +261,23 @@ def real_inputs(
     return Real(data, Samples(samples, "test samples"), calibration, labelled=True)
 
 
+def _prompts(source: Source, data: Any, loader: Any) -> Iterator[Any]:
+    """Yield prompts as a language model is asked: the tokens of one that its context holds.
+
+    Raises:
+        UserError: If one has no tokens.
+    """
+    import torch
+
+    from zoo.export.check import Prompt
+    from zoo.inference.generation import fitted
+
+    for name, prompt in zip(data.names, loader.dataset, strict=True):
+        if not prompt:
+            raise refuse("inputs", name, "give a prompt of at least one token")
+        yield Prompt(torch.tensor([fitted(source.task.net, prompt)]))
+
+
 def in_small_batches(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the data in batches of which a few are enough."""
     init_args = spec.get("init_args", {})
@@ -274,43 +299,23 @@ def first_batches(loader: Any, samples: int) -> list[Any]:
     return batches
 
 
-def load_task(path: str, checkpoint: dict[str, Any], flags: list[str], packages: list[str]) -> Task:
-    """Return the task of a checkpoint with its net and weights, without data or Trainer.
+def _changed(options: dict[str, Any], flags: list[str]) -> dict[str, Any]:
+    """Return the arguments of a task, some of them changed by options of the command line.
 
     Raises:
-        UserError: If the checkpoint does not say how it was made, or an option does not fit.
+        UserError: If an option does not fit.
     """
     import lightning as L
 
     from zoo.cli.config import classes_first, expand_flags, refuse_deep
     from zoo.cli.parser import LayerAction, ZooParser
-    from zoo.cli.session import quiet
-    from zoo.run.trust import trust
 
-    quiet()
     refuse_deep(flags)
-    trust(packages)
-    hparams = dict(checkpoint.get("hyper_parameters") or {})
-    class_path = hparams.get("_class_path")
-    if class_path is None or "net" not in hparams:
-        raise refuse(
-            "ckpt_path", path, "it does not say which net it holds: give a file that `fit` saved"
-        )
-    given = {name: value for name, value in hparams.items() if not name.startswith("_")}
+    given = {name: value for name, value in options.items() if not name.startswith("_")}
     parser = ZooParser()
     parser.add_argument("--config", action=LayerAction)
     parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
-    layer = {"model": {"class_path": class_path, "init_args": given}}
+    layer = {"model": {"class_path": options["_class_path"], "init_args": given}}
     config = parser.parse_args(["--config", json.dumps(layer), *classes_first(expand_flags(flags))])
-    try:
-        task: Task = parser.instantiate_classes(config).model
-    except (ValueError, OSError) as error:
-        from zoo.cli.messages import refusal
-
-        raise refusal(error, config) from error
-    from zoo.run.checkpoint import check_fits
-
-    check_fits(checkpoint, task, path)
-    task.load_state_dict(checkpoint["state_dict"])
-    task.on_load_checkpoint(checkpoint)
-    return task
+    made = config.model.as_dict()
+    return {**made["init_args"], "_class_path": made["class_path"]}

@@ -34,16 +34,15 @@ def push(argv: list[str]) -> int:
     parser.add_argument("--private", action="store_true", help="make a private repository")
     options = parser.parse_args(argv)
     from zoo.model.find import find_weights
+    from zoo.run.card import known_of
     from zoo.run.checkpoint import read_checkpoint
-    from zoo.run.hub import of_run, push_weights
+    from zoo.run.hub import push_weights
 
     path = find_weights(options.name)
     checkpoint = read_checkpoint(path)
-    recipe, figures = of_run(path)
-    if figures is not None:
-        checkpoint["test"] = figures
+    known = known_of(checkpoint, path)
     try:
-        name = push_weights(checkpoint, options.repository, recipe=recipe, private=options.private)
+        name = push_weights(checkpoint, options.repository, known=known, private=options.private)
     except OptionError as error:
         raise UserError(f"owner/name{error.reason}") from error  # which is no option here
     print(f"pushed as {name}")

@@ -35,6 +35,16 @@ class Samples(NamedTuple):
     source: str
 
 
+class Prompt(NamedTuple):
+    """What a language model goes on from, as a batch of one.
+
+    Attributes:
+        tokens: Int64 (1, T).
+    """
+
+    tokens: torch.Tensor
+
+
 def open_onnx(path: Path) -> Runner:
     """Return what runs an ONNX file, on the CPU and as many threads as torch has.
 
@@ -95,13 +105,13 @@ def largest_difference(whole: Whole, run: Runner, samples: Samples) -> float:
         with torch.inference_mode():
             expected = whole.expected(batch).numpy()
         feed = whole.feed(batch)
-        found = run(feed)[whole.compared]
+        found = _shown(whole, run(feed)[whole.compared], expected)
         if found.shape != expected.shape:
             raise UserError(
                 f"the exported file gives {found.shape} where the net gives {expected.shape}: "
                 "export it --to torch"
             )
-        alone = run(first(whole, feed, 1))[whole.compared]
+        alone = _shown(whole, run(first(whole, feed, 1))[whole.compared], expected)
         for ours, theirs in ((found, expected), (alone, expected[:1])):
             # NaN is no number below the tolerance
             difference = np.abs(ours.astype(np.float64) - theirs).max(initial=0.0) / whole.unit
@@ -112,6 +122,11 @@ def largest_difference(whole: Whole, run: Runner, samples: Samples) -> float:
             f"than {TOLERANCE:g}: nothing is written; export it --to torch"
         )
     return largest
+
+
+def _shown(whole: Whole, found: Array, expected: Array) -> Array:
+    """Return an output without what lies beyond the expected one."""
+    return found[..., : expected.shape[-2], : expected.shape[-1]] if whole.padded else found
 
 
 def first(whole: Whole, feed: Feed, samples: int) -> Feed:

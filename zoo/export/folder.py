@@ -13,25 +13,16 @@ from datamodules.core.errors import refuse
 from datamodules.core.files import replaced
 from zoo.errors import UserError
 from zoo.export.capture import capture, save_onnx, save_torch
-from zoo.export.card import Source, card
 from zoo.export.check import OPENERS, Kind, Samples, count, first, largest_difference, milliseconds
 from zoo.export.quantize import figure, is_static, quantize
-from zoo.export.usage import usage
+from zoo.export.source import Source
+from zoo.export.usage import is_joined, usage
 from zoo.export.whole import Whole, whole
 from zoo.run.weights_file import write_weights
-from zoo.tasks import ImageClassifier, ImageSegmenter, LanguageModel, Regressor, TextClassifier
-from zoo.tasks.base import Task
 
 _FILES: dict[Kind, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
 _QUANTIZED = "model_int8.onnx"
 _LIBRARIES: dict[Kind, str] = {"onnx": "onnxruntime", "torch": "pytorch"}
-_PIPELINES: dict[type[Task], str] = {
-    ImageClassifier: "image-classification",
-    TextClassifier: "text-classification",
-    Regressor: "tabular-regression",
-    ImageSegmenter: "image-segmentation",
-    LanguageModel: "text-generation",
-}
 #: Samples that speed is measured by at once.
 _TIMED = 32
 
@@ -52,11 +43,6 @@ class Real:
     samples: Samples
     calibration: list[Any]
     labelled: bool = False
-
-
-def pipeline_of(task: Task) -> str | None:
-    """Return what a task does, as the hub calls it; None of somebody else's."""
-    return next((name for kind, name in _PIPELINES.items() if isinstance(task, kind)), None)
 
 
 def check_free(out: Path) -> None:
@@ -122,13 +108,8 @@ def export_graph(source: Source, kind: Kind, out: Path, real: Real, *, int8: boo
             told += _quantized(made, folder, real)
         lines = "\n".join(f"- {line}" for line in told)
         text = usage(kind, _QUANTIZED if int8 else _FILES[kind], made.facts)
-        card(
-            source,
-            type(source.task.net).__name__,
-            library=_LIBRARIES[kind],
-            pipeline=pipeline_of(source.task),
-            usage=f"{text}\n\n{lines}\n",
-        ).save(folder / "README.md")
+        made_card = source.card(f"{text}\n\n{lines}\n", library=_LIBRARIES[kind])
+        made_card.save(folder / "README.md")
     print(*told, sep="\n", flush=True)
 
 
@@ -159,18 +140,11 @@ def export_weights(source: Source, out: Path) -> None:
     Raises:
         UserError: If it cannot be written.
     """
-    figures = source.summary().get("test")
+    figures = source.known.figures
     known = {"test": figures} if figures else {}
     with fresh_folder(out) as folder:
         write_weights(source.checkpoint | known, folder / "model.safetensors")
-        made = card(
-            source,
-            type(source.task.net).__name__,
-            library="lightning-zoo",
-            pipeline=pipeline_of(source.task),
-            usage=_USE_WEIGHTS,
-        )
-        made.save(folder / "README.md")
+        source.card(_USE_WEIGHTS).save(folder / "README.md")
 
 
 def _megabytes(path: Path) -> str:
@@ -215,7 +189,14 @@ def _write_beside(folder: Path, made: Whole, spec: dict[str, Any], data: Any) ->
         raise UserError("the data have no tokenizer, without which the export could not be used")
     tokenizer = Tokenizer.from_str(known.json)
     tokenizer.no_padding()
-    if made.facts["inputs"] == "texts":
+    if made.facts["inputs"] == "texts" and is_joined(made.facts):
+        made.facts |= {
+            "prefix": known.prefix,
+            "between": known.between,
+            "suffix": known.suffix,
+            "unknown": known.unk_id,
+        }
+    elif made.facts["inputs"] == "texts":
         tokenizer.enable_padding(pad_id=known.pad_id, pad_token=known.token(known.pad_id))
         direction = "left" if spec["truncate"] == "tail" else "right"
         tokenizer.enable_truncation(spec["max_length"], direction=direction)

@@ -98,7 +98,9 @@ def figure(whole: Whole, run: Runner, batches: list[Any]) -> tuple[str, float]:
     if task == "language modelling":
         logits = torch.cat(outputs)
         labels = torch.cat([batch.labels[:, -1] for batch in batches])
-        return "loss", float(torch.nn.functional.cross_entropy(logits, labels))
+        return "loss of each row's last token", float(
+            torch.nn.functional.cross_entropy(logits, labels)
+        )
     answers, truth = torch.cat(outputs), torch.cat([batch[1] for batch in batches])
     if task == "regression":
         return "mae", float((answers - truth).abs().mean())

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.core.errors import refuse
 from zoo.errors import UserError
-from zoo.export.card import Source, card
 from zoo.export.folder import fresh_folder
+from zoo.export.source import Source
 from zoo.nets.protocols import LimitsLength
 
 if TYPE_CHECKING:  # takes seconds to import
@@ -46,13 +46,10 @@ def to_hf(source: Source, data: Any, out: Path) -> None:
         _fast(data, longest).save_pretrained(folder, save_jinja_files=False)
         _rename_tokenizer(folder / "tokenizer_config.json")
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        card(
-            source,
-            type(model).__name__,
-            library="transformers",
-            pipeline="text-generation",
-            parameters=parameters,
-        ).save(folder / "README.md")
+        made = source.card(
+            "", library="transformers", net=type(model).__name__, parameters=parameters
+        )
+        made.save(folder / "README.md")
 
 
 def to_transformers_model(task: Task) -> PreTrainedModel:

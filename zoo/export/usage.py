@@ -38,10 +38,16 @@ _WAYS: dict[Kind, _Way] = {
     ),
 }
 
+#: How an image of another shape is brought to the net's size, as the training's data brought it.
 _FITS = {
-    "crop": "ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)",
-    "pad": "ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)",
-    "squash": "image.resize((width, height), Image.Resampling.BILINEAR)",
+    "crop": ["image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)"],
+    "pad": [
+        "ratio = max(image.width / width, image.height / height)",
+        "inner = [max(1, round(side / ratio)) for side in image.size]",
+        "small, image = image.resize(inner, 2), Image.new(image.mode, (width, height))",
+        "image.paste(small, ((width - inner[0]) // 2, (height - inner[1]) // 2))",
+    ],
+    "squash": ["image = image.resize((width, height), Image.Resampling.BILINEAR)"],
 }
 
 
@@ -104,25 +110,42 @@ def _plain(kind: Kind, facts: dict[str, Any], call: str) -> list[str]:
     ]
 
 
-def _open_image(facts: dict[str, Any]) -> str:
+def _open_image(facts: dict[str, Any]) -> list[str]:
+    """Return what opens an image; PIL itself would clip more than 8 bits at 255."""
     mode = "L" if facts["channels"] == 1 else "RGB"
-    return f'image = ImageOps.exif_transpose(Image.open("image.png")).convert("{mode}")'
+    lines = ['image = ImageOps.exif_transpose(Image.open("image.png"))']
+    if facts.get("window"):
+        lines += [
+            'low, high = np.percentile(np.array(image), facts["window"])',
+            "grey = (np.array(image, float) - low) * (255 / (high - low))",
+            'if image.mode[0] in "IF": image = Image.fromarray('
+            "grey.round().clip(0, 255).astype(np.uint8))",
+        ]
+    else:
+        lines.append(
+            'if image.mode[0] == "I": image = Image.fromarray('
+            "((np.array(image).astype(np.int64) + 128) // 257).astype(np.uint8))"
+        )
+    return [*lines, f'image = image.convert("{mode}")']
+
+
+#: The pixels of one image as a batch.
+_FIRST = "pixels.transpose(2, 0, 1)[None].copy()"
 
 
 def _images(kind: Kind, facts: dict[str, Any]) -> _Made:
-    lines = _Lines(["from PIL import Image, ImageOps"], [_open_image(facts)])
+    lines = _Lines(["from PIL import Image, ImageOps"], _open_image(facts))
     shape = f"height, width, {facts['channels']}"
     deep = "Images are uint8 (batch, channels, height, width); normalisation is inside."
     if facts.get("window"):
         deep += f" Of more than 8 bits the percentiles {facts['window']} become 0 and 255."
     if facts["task"] != "segmentation":
-        fit = _FITS[facts["resize"]]
         lines.body.extend(
             [
                 'height, width = facts["image_size"]',
-                f"pixels = np.array({fit}, np.uint8).reshape({shape})",
-                "images = pixels.transpose(2, 0, 1)[None]",
-                *_plain(kind, facts, _call(kind, {"images": "images.copy()"})),
+                *_FITS[facts["resize"]],
+                f"pixels = np.array(image, np.uint8).reshape({shape})",
+                *_plain(kind, facts, _call(kind, {"images": _FIRST})),
             ]
         )
         return lines, ["pillow"], deep
@@ -137,11 +160,18 @@ def _images(kind: Kind, facts: dict[str, Any]) -> _Made:
             [
                 'step, least = facts["multiple_of"], facts["smallest"]',
                 "below, right = (max(-(-n // step) * step, least) - n for n in (height, width))",
-                'pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect")',
+                'mode = "reflect" if below < height and right < width else "edge"',
+                "pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode=mode)",
             ]
         )
         deep += f" Height and width are multiples of {facts['multiple_of']}."
-    call = _call(kind, {"images": "pixels.transpose(2, 0, 1)[None].copy()"})
+    else:
+        height, width = facts["image_size"]
+        deep += (
+            f" They have {height} x {width} pixels, as this net does not say how it shrinks them: "
+            "cut larger ones into such."
+        )
+    call = _call(kind, {"images": _FIRST})
     lines.body.extend(
         [
             f"mask = {call}[0]" if kind == "onnx" else f"mask = {call}[0][0].numpy()",
@@ -153,23 +183,48 @@ def _images(kind: Kind, facts: dict[str, Any]) -> _Made:
     return lines, ["pillow"], deep + " A mask holds the classes' numbers."
 
 
+def is_joined(facts: dict[str, Any]) -> bool:
+    """Whether texts are cut by lines of their own, as no tokenizer cuts them as the zoo does.
+
+    A pair is one row, which is cut as a whole, and both ends of a text may be kept.
+    """
+    return not isinstance(facts["text_column"], str) or facts["truncate"] == "both"
+
+
+#: Which of a row's tokens are kept.
+_KEPT = {
+    "head": "ids[:room]",
+    "tail": "ids[-room:]",
+    "both": "ids if len(ids) <= room else ids[: (room + 1) // 2] + ids[len(ids) - room // 2 :]",
+}
+
+
 def _texts(kind: Kind, facts: dict[str, Any]) -> _Made:
-    pairs = not isinstance(facts["text_column"], str)
-    example = '[("one text", "and another")]' if pairs else '["a text of your own"]'
     body = [
         'tokenizer = Tokenizer.from_file("tokenizer.json")',
         "tokenizer.encode_special_tokens = True",
-        f"texts = tokenizer.encode_batch({example})",
-        "tokens = np.array([text.ids for text in texts], np.int64)",
-        "lengths = np.array([sum(text.attention_mask) for text in texts], np.int64)",
-        *_plain(kind, facts, _call(kind, {"tokens": "tokens", "lengths": "lengths"})),
     ]
+    if is_joined(facts):
+        pairs = not isinstance(facts["text_column"], str)
+        texts = '["one text", "and another"]' if pairs else '["a text of your own"]'
+        joined = 'parts[0] + facts["between"] + parts[1]' if pairs else "parts[0]"
+        body += [
+            "tokenizer.no_truncation()",
+            f"texts = {texts}",
+            "parts = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]",
+            f'ids = {joined} or [facts["unknown"]]',
+            'room = facts["max_length"] - len(facts["prefix"] + facts["suffix"])',
+            f'ids = facts["prefix"] + ({_KEPT[facts["truncate"]]}) + facts["suffix"]',
+            "tokens, lengths = np.array([ids], np.int64), np.array([len(ids)], np.int64)",
+        ]
+    else:
+        body += [
+            'texts = tokenizer.encode_batch(["a text of your own"])',
+            "tokens = np.array([text.ids for text in texts], np.int64)",
+            "lengths = np.array([sum(text.attention_mask) for text in texts], np.int64)",
+        ]
+    body += _plain(kind, facts, _call(kind, {"tokens": "tokens", "lengths": "lengths"}))
     words = "Lengths are tokens without padding; how far a text is padded changes nothing."
-    if facts["truncate"] == "both":
-        words += (
-            f" Of a text of more than {facts['max_length']} tokens keep both ends yourself: "
-            "tokenizer.json keeps the head."
-        )
     return _Lines(["from tokenizers import Tokenizer"], body), ["tokenizers"], words
 
 

@@ -42,6 +42,7 @@ class Whole:
         expected: What the task itself gives for such a batch, to compare with ``compared``.
         compared: Which output is compared.
         unit: What a difference is divided by, so that it is on the net's own scale.
+        padded: Whether outputs may reach beyond what is compared, on the right and at the bottom.
     """
 
     module: nn.Module
@@ -54,6 +55,7 @@ class Whole:
     expected: Callable[[Any], Tensor]
     compared: int = 0
     unit: float = 1.0
+    padded: bool = False
 
     @property
     def axes(self) -> list[dict[int, Any]]:
@@ -293,7 +295,8 @@ def _sides(size: int | list[int]) -> tuple[int, int]:
 
 def _segmenter(task: ImageSegmenter, spec: dict[str, Any], data: Any) -> Whole:
     net, channels = task.net, spec["in_channels"]
-    # Multiples of what the pools halve away: a graph has no branch for a border that is padded.
+    # Multiples of what the pools halve away: a graph has no branch for a border that is padded. Of
+    # a net that does not say what that is, the one size that it was trained on.
     step = net.downsampling if isinstance(net, KnowsItsReach) else 0
     sides = tuple(2 * step for _ in range(2)) if step else _sides(spec["image_size"])
     axes: dict[int, Any] = {0: _batch()}
@@ -306,19 +309,21 @@ def _segmenter(task: ImageSegmenter, spec: dict[str, Any], data: Any) -> Whole:
     def answer(logits: Tensor) -> Feed:
         return logits.argmax(dim=1).to(torch.uint8), logits.softmax(dim=1)
 
-    def padded(images: Tensor) -> Tensor:
-        """Continue images to the next multiple, as the README's lines do."""
+    def fitted(images: Tensor) -> Tensor:
+        """Continue images to the next multiple, or to the one size, as the README's lines do."""
+        if not step:
+            images = images[:, :, : sides[0], : sides[1]]
         wanted = [max(-(-side // step), 2) * step for side in images.shape[2:]] if step else sides
         below, right = (want - side for want, side in zip(wanted, images.shape[2:], strict=True))
-        if not step:
-            return images[:, :, : sides[0], : sides[1]].contiguous()
         mode = "reflect" if below < images.shape[2] and right < images.shape[3] else "replicate"
         return nn.functional.pad(images.float(), (0, right, 0, below), mode=mode).to(torch.uint8)
 
     def expected(batch: Any) -> Tensor:
-        whole_images = batch._replace(image=padded(batch.image))
-        prepared = data.prepare_batch(whole_images, training=False, epoch=0)
-        return ask(prepared.image).softmax(dim=1)
+        """Return what predict gives: of the images as they are, where they may have any size."""
+        given = batch if step else batch._replace(image=fitted(batch.image))
+        prepared = data.prepare_batch(given, training=False, epoch=0)
+        logits: Tensor = task(prepared.image)
+        return logits.softmax(dim=1)
 
     return Whole(
         _Answers(net, _Normalised(spec["mean"], spec["std"]), ask, answer),
@@ -334,9 +339,10 @@ def _segmenter(task: ImageSegmenter, spec: dict[str, Any], data: Any) -> Whole:
             "window": spec.get("window"),
             **({"multiple_of": step, "smallest": 2 * step} if step else {"image_size": sides}),
         },
-        lambda batch: (padded(batch.image).contiguous(),),
+        lambda batch: (fitted(batch.image).contiguous(),),
         expected,
         compared=1,
+        padded=True,
     )
 
 

@@ -28,6 +28,7 @@ from zoo.inference.outputs import (
     TextClassAnswers,
 )
 from zoo.nets.pretrained.builders import build_torchvision
+from zoo.run.checkpoint import check_weights
 from zoo.run.typed import check_arguments
 
 if TYPE_CHECKING:  # which brings Lightning
@@ -214,7 +215,7 @@ def build_task(
         trust: Packages whose classes it may name besides those that every file may.
 
     Raises:
-        UserError: If the file names what is not trusted.
+        UserError: If the file names what is not trusted, or arguments that do not fit.
     """
     from zoo import tasks
     from zoo.tasks.base import task_of_hyperparameters
@@ -222,8 +223,38 @@ def build_task(
     name = _zoo_name(options["_class_path"])
     if net is not None and name in tasks.__all__:
         given = {k: v for k, v in options.items() if not k.startswith("_") and k != "net"}
-        task: Task = getattr(tasks, name)(net=net, **given)
+        try:
+            task: Task = getattr(tasks, name)(net=net, **given)
+        except OptionError as error:
+            raise error.inside("model") from error
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            why = str(error).partition("\n")[0][:200]
+            remedy = f"its task cannot be built ({why}): {_SAVED}"
+            raise refuse("ckpt_path", path, remedy) from error
     else:
         task = task_of_hyperparameters(options, path, trust)
     task.on_load_checkpoint(dict(checkpoint))
     return task.eval()
+
+
+def load_task(
+    options: dict[str, Any], checkpoint: dict[str, Any], path: str, trust: Sequence[str] = ()
+) -> Task:
+    """Return a checkpoint's task with its net and weights, without data or Trainer.
+
+    Args:
+        options: The task's arguments, as the checkpoint has them or changed.
+        checkpoint: All that the file holds.
+        path: The file, for the message.
+        trust: Packages whose classes it may name besides those that every file may.
+
+    Raises:
+        UserError: If they cannot be built, or the weights do not fit.
+    """
+    task = build_task(options, checkpoint, path, build_net(options, path), trust)
+    weights = checkpoint["state_dict"]
+    check_weights(weights, task.state_dict(), path, strict=task.strict_loading)
+    task.load_state_dict(weights, strict=task.strict_loading)
+    return task

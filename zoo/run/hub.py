@@ -7,8 +7,6 @@ everything is read of that one.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import yaml
 from datamodules.core.download import PROBE_S
 from datamodules.core.errors import OptionError, refuse
 from datamodules.core.hub import hub_errors, hub_said, hub_unreachable
+from zoo.run.card import Known, known_of, model_card
 from zoo.run.names import HUB_PREFIX
 from zoo.run.weights_file import write_weights
 
@@ -33,7 +32,13 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PLACE = re.compile(r"(/|~|\\\\|[A-Za-z]:[\\/]|file:)")
 #: What is written of the data, and is no path however it starts.
 _NO_PLACES = ("class_names", "categories", "tokenizer", "chat_template", "end_token")
-_TOO_LONG = 2000  # characters of a value that a card leaves out: a tokenizer, mostly
+_USE = """\
+```python
+import zoo
+
+model = zoo.load("{name}")
+```
+"""
 
 
 def fetch_weights(name: str) -> Path:
@@ -155,16 +160,15 @@ def push_weights(
     checkpoint: dict[str, Any],
     repository: str,
     *,
-    recipe: dict[str, Any] | None = None,
+    known: Known | None = None,
     private: bool = False,
 ) -> str:
     """Put weights into a repository, in one commit: the file, the recipe, and a card.
 
     Args:
-        checkpoint: As :func:`~zoo.run.checkpoint.read_checkpoint` gives it; ``test`` may hold the
-            figures of its test.
+        checkpoint: As :func:`~zoo.run.checkpoint.read_checkpoint` gives it.
         repository: ``owner/name``, which is made if it is not there.
-        recipe: The run's, resolved; else what the checkpoint holds of it.
+        known: What is known of its training; by default what the checkpoint holds.
         private: Whether a repository that is made is private.
 
     Returns:
@@ -181,17 +185,23 @@ def push_weights(
         raise refuse(
             "to", repository, f"the hub cannot be reached ({reason}): try again where it can"
         )
+    known = known or known_of(checkpoint)
     places: list[str] = []
-    whole = without_places(recipe or recipe_of(checkpoint), places)
+    whole = without_places(known.recipe, places)
     parts = {name: without_places(checkpoint.get(name), []) for name in ("hyper_parameters", "zoo")}
     pushed = {**checkpoint, **parts}
+    if known.figures:
+        pushed["test"] = known.figures
     note = f"Of paths only the last part is kept: {', '.join(dict.fromkeys(places))}."
+    usage = _USE.format(name=f"{HUB_PREFIX}{repository}")
     with tempfile.TemporaryDirectory() as folder:
         write_weights(pushed, Path(folder, FILE))
         text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
         text = f"# {note}\n{text}" if places else text
         Path(folder, "recipe.yaml").write_text(text, encoding="utf-8")
-        card = card_of(pushed, repository, whole) + (f"\n{note}\n" if places else "")
+        known = known._replace(recipe=whole)
+        card = str(model_card(pushed, known, repository.rpartition("/")[2], usage))
+        card += f"\n{note}\n" if places else ""
         Path(folder, "README.md").write_text(card, encoding="utf-8")
         api = HfApi()
         with _explained("to", repository, repository):
@@ -223,103 +233,3 @@ def without_places(node: Any, found: list[str], name: str = "") -> Any:
         found.append(name.replace(".init_args", ""))
         return re.split(r"[\\/]", node.rstrip("\\/"))[-1]
     return node
-
-
-def recipe_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint holds of its recipe: task, net and data."""
-    hparams = dict(checkpoint.get("hyper_parameters") or {})
-    model = {"class_path": hparams.get("_class_path")}
-    init_args = {name: value for name, value in hparams.items() if not name.startswith("_")}
-    data = (checkpoint.get("zoo") or {}).get("data")
-    return {"model": model | {"init_args": init_args}, "data": data}
-
-
-def card_of(checkpoint: dict[str, Any], repository: str, recipe: dict[str, Any]) -> str:
-    """Return the card of a repository: what it is, its figures, how it is used, its recipe."""
-    from huggingface_hub import EvalResult, ModelCardData
-
-    hparams = checkpoint.get("hyper_parameters") or {}
-    task = str(hparams.get("_class_path")).rpartition(".")[2]
-    net = str((hparams.get("net") or {}).get("class_path")).rpartition(".")[2]
-    data = str((recipe.get("data") or {}).get("class_path", "unknown")).rpartition(".")[2]
-    figures: dict[str, float] = checkpoint.get("test") or {}
-    name = repository.rpartition("/")[2]
-    results = [
-        EvalResult(
-            task_type=_PIPELINES.get(task, "other"),
-            dataset_type=data,
-            dataset_name=data,
-            metric_type=figure,
-            metric_value=value,
-            dataset_split="test",
-        )
-        for figure, value in figures.items()
-    ]
-    facts = ModelCardData(
-        library_name="lightning-zoo",
-        pipeline_tag=_PIPELINES.get(task),
-        tags=["lightning-zoo"],
-        model_name=name if results else None,
-        eval_results=results or None,
-    )
-    table = [f"| {figure} | {value:.4g} |" for figure, value in figures.items()]
-    lines = [
-        *("---", facts.to_yaml(), "---", "", f"# {name}", ""),
-        f"A {net} of the task {task}, trained on {data} by lightning-zoo.",
-        *(
-            "",
-            "```python",
-            "import zoo",
-            "",
-            f'model = zoo.load("{HUB_PREFIX}{repository}")',
-            "```",
-        ),
-        *("", "## Figures", ""),
-        *(
-            ["On the test split:", "", "| figure | value |", "|---|---|", *table]
-            if table
-            else ["None."]
-        ),
-        *("", "## Recipe", "", "```yaml"),
-        yaml.safe_dump(short(recipe), sort_keys=False, allow_unicode=True).rstrip(),
-        "```",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-#: What the hub calls what a task does.
-_PIPELINES = {
-    "ImageClassifier": "image-classification",
-    "ImageSegmenter": "image-segmentation",
-    "LanguageModel": "text-generation",
-    "PreferenceTuning": "text-generation",
-    "Regressor": "tabular-regression",
-    "TextClassifier": "text-classification",
-}
-
-
-def short(node: Any) -> Any:
-    """Return the same without its longest texts, which are in the other files."""
-    if isinstance(node, dict):
-        return {key: short(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [short(value) for value in node]
-    return "..." if isinstance(node, str) and len(node) > _TOO_LONG else node
-
-
-def of_run(path: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, dict[str, float] | None]:
-    """Return the recipe and the test's figures that lie beside a run's checkpoint.
-
-    The figures are of one checkpoint alone, the one that was tested.
-    """
-    file = Path(path).resolve()
-    recipe, figures = None, None
-    try:
-        found = yaml.safe_load((file.parents[1] / "recipe.yaml").read_text(encoding="utf-8"))
-        recipe = found if isinstance(found, dict) else None
-        summary = json.loads((file.parents[1] / "summary.json").read_text(encoding="utf-8"))
-        if Path(str(summary.get("checkpoint"))).name == file.name:
-            figures = summary.get("test")
-    except (OSError, ValueError, yaml.YAMLError):
-        pass
-    return recipe, figures

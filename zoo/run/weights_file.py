@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.core.files import replaced
+from zoo.errors import UserError
 from zoo.run.plain import check_plain
 
 #: How the name of a weights file ends.
@@ -54,6 +55,7 @@ def write_weights(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> N
     Raises:
         OSError: If it cannot be written.
         TypeError: If a part that is kept is no plain data.
+        UserError: If something among the weights is no tensor.
     """
     from safetensors.torch import save_file
 
@@ -62,7 +64,10 @@ def write_weights(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> N
     names: dict[tuple[Any, ...], str] = {}
     for name, value in checkpoint["state_dict"].items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is no tensor")
+            raise UserError(
+                f"the weights hold {name}, a {type(value).__name__}, and a weights file tensors "
+                "alone: keep the checkpoint as it is, or save what is no tensor elsewhere"
+            )
         place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
         first = names.setdefault(place, name) if value.numel() else name
         if first != name:
