@@ -213,7 +213,7 @@ def as_predicted(path: Path, inputs: list[str]) -> Any:
 QUICK = {("labels", "onnx"), ("labels", "torch"), ("table", "onnx"), ("table", "torch")}
 QUICK |= {("textcnn", "onnx"), ("lstm", "torch")}
 #: How many test samples there are, or are taken: whole batches of 32, 100 samples at least.
-COMPARED = dict.fromkeys(MAKERS, 8) | {"images": 128, "labels": 128, "table": 18}
+COMPARED = dict.fromkeys(MAKERS, 8) | {"images": 128, "labels": 128, "table": 18, "masks": 6}
 CASES = [(kind, to) for kind in MAKERS for to in ("onnx", "torch")]
 
 
@@ -477,6 +477,16 @@ def test_an_images_pixels_are_those_of_the_zoo(resize, bits, tmp_path, monkeypat
         np.testing.assert_array_equal(names["pixels"], expected)
 
 
+def test_of_a_net_that_keeps_one_size_the_corner_is_taken_and_said(tmp_path, monkeypatch):
+    facts = image_facts(task="segmentation")
+    code = usage("onnx", "model.onnx", facts)
+    assert "They have 13 x 18 pixels" in code
+    picture = np.random.default_rng(0).integers(0, 256, (40, 25), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "image.png")
+    names = made_by(code, tmp_path, monkeypatch, facts=facts)
+    np.testing.assert_array_equal(names["pixels"][..., 0], picture[:13, :18])
+
+
 @pytest.mark.parametrize("truncate", ["head", "tail", "both"])
 @pytest.mark.parametrize("long", [(3, 4), (20, 3), (3, 20), (20, 21)])
 def test_a_pair_is_cut_as_the_zoo_cuts_it(truncate, long, tmp_path, monkeypatch):
@@ -569,7 +579,7 @@ def test_only_the_checkpoint_that_was_tested_has_its_figures(untrained, zoo):
         assert ended.code == 0, ended.err
         weights = Path(name, "model.safetensors")
         assert read_checkpoint(weights).get("test") == figures
-        assert ("| mae | 1.25 |" in Path(name, "README.md").read_text()) == (figures is not None)
+        assert ("| mae | 1.2500 |" in Path(name, "README.md").read_text()) == (figures is not None)
     # what a weights file says of itself goes before the run that it lies in
     (run / "checkpoints/copy.safetensors").write_bytes(Path("best/model.safetensors").read_bytes())
     tested["test"], tested["checkpoint"] = {"mae": 9.0}, "copy.safetensors"

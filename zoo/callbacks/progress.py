@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm import tqdm
 
 from zoo.callbacks.train_log import train_log
+from zoo.run.figures import digits
 
 #: Columns of a terminal that a line fits into.
 _WIDTH = 100
@@ -110,12 +111,3 @@ def _epoch(trainer: Trainer) -> str:
 def _of_the_epoch(latest: dict[str, float]) -> dict[str, float]:
     """Return the training's figures over a whole epoch, under the names of single log points."""
     return {k.removesuffix("_epoch"): v for k, v in latest.items() if k.endswith("_epoch")}
-
-
-def digits(value: float) -> str:
-    """Return a figure with four decimals, or where it is very small or large with four digits.
-
-    >>> [digits(value) for value in (0.98461, 0.0, 3.14159e-12, 2.5e9)]
-    ['0.9846', '0.0000', '3.142e-12', '2.500e+09']
-    """
-    return f"{value:.3e}" if 0 < abs(value) < 1e-3 or abs(value) >= 1e6 else f"{value:.4f}"

@@ -149,6 +149,8 @@ def _images(kind: Kind, facts: dict[str, Any]) -> _Made:
             ]
         )
         return lines, ["pillow"], deep
+    if "multiple_of" not in facts:
+        lines.body.append('image = image.crop((0, 0, *facts["image_size"][::-1]))')
     lines.body.extend(
         [
             "width, height = image.size",
@@ -169,7 +171,7 @@ def _images(kind: Kind, facts: dict[str, Any]) -> _Made:
         height, width = facts["image_size"]
         deep += (
             f" They have {height} x {width} pixels, as this net does not say how it shrinks them: "
-            "cut larger ones into such."
+            "the lines take the top left corner of a larger one."
         )
     call = _call(kind, {"images": _FIRST})
     lines.body.extend(

@@ -12,9 +12,9 @@ import lightning as L
 from datamodules.core.copies import Copy
 from datamodules.core.files import nearby
 from datamodules.core.protocols import SupportsCopies, SupportsMarks
-from zoo.callbacks.progress import digits
 from zoo.metrics.intervals import LEVEL, Intervals
 from zoo.nets.cost import Cost
+from zoo.run.figures import digits
 from zoo.run.folder import RunFolder, provenance
 from zoo.tasks.base import Task
 

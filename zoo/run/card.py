@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from zoo.run.figures import digits
+
 if TYPE_CHECKING:  # takes seconds to import
     from huggingface_hub import ModelCard
 
@@ -207,8 +209,8 @@ def _origin(
 
 def _table(figures: dict[str, float]) -> str:
     if not figures:
-        return "None: these weights have not been tested."
-    rows = [f"| {name} | {value:.4g} |" for name, value in figures.items()]
+        return "None are known of these weights."
+    rows = [f"| {name} | {digits(value)} |" for name, value in figures.items()]
     return "\n".join(["On the test split:", "", "| figure | value |", "|---|---|", *rows])
 
 
