@@ -214,6 +214,7 @@ QUICK = {("labels", "onnx"), ("labels", "torch"), ("table", "onnx"), ("table", "
 QUICK |= {("textcnn", "onnx"), ("lstm", "torch")}
 #: How many test samples there are, or are taken: whole batches of 32, 100 samples at least.
 COMPARED = dict.fromkeys(MAKERS, 8) | {"images": 128, "labels": 128, "table": 18, "masks": 6}
+COMPARED |= dict.fromkeys(("gpt", "gpt2", "lstm_lm"), 15)
 CASES = [(kind, to) for kind in MAKERS for to in ("onnx", "torch")]
 
 

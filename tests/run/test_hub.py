@@ -96,7 +96,8 @@ def test_no_place_of_the_machine_is_pushed(hub: Any) -> None:
     }
     recipe = {"model": {}, "data": data, "trainer": {"default_root_dir": "/home/me/runs"}}
     facts = {**CHECKPOINT["zoo"], "data": data}
-    name = push_weights({**CHECKPOINT, "zoo": facts}, "me/digits", recipe=recipe)
+    known = known_of(CHECKPOINT)._replace(recipe=recipe)
+    name = push_weights({**CHECKPOINT, "zoo": facts}, "me/digits", known=known)
     files = hub.commits["me/digits"][0][1]
     for content in files.values():
         assert b"/home" not in content

@@ -174,12 +174,12 @@ def _images(kind: Kind, facts: dict[str, Any]) -> _Made:
             "the lines take the top left corner of a larger one."
         )
     call = _call(kind, {"images": _FIRST})
+    first = "[0]" if kind == "onnx" else "[0][0].numpy()"
     lines.body.extend(
         [
-            f"mask = {call}[0]" if kind == "onnx" else f"mask = {call}[0][0].numpy()",
-            'Image.fromarray(mask[:height, :width]).save("mask.png")',
-            'shares = {name: (mask == n).mean() for n, name in enumerate(facts["class_names"])}',
-            "print(shares)",
+            f"mask = {call}{first}[:height, :width]",
+            'Image.fromarray(mask).save("mask.png")',
+            'print({name: (mask == n).mean() for n, name in enumerate(facts["class_names"])})',
         ]
     )
     return lines, ["pillow"], deep + " A mask holds the classes' numbers."
