@@ -18,6 +18,7 @@ usage: zoo VERB [RECIPE ...] [--OPTION VALUE ...]
   zoo predict --ckpt_path FILE --inputs IMAGE|FOLDER|TEXT ...
   zoo export --ckpt_path FILE --to onnx|torch|safetensors|hf FOLDER
   zoo demo --ckpt_path FILE           ask it in the browser: images, texts, rows, a chat
+  zoo explain --ckpt_path FILE FOLDER a page in which the net runs and is looked into
   zoo push NAME owner/name            put weights and their card on the Hugging Face hub
   zoo sweep STUDY                     a recipe under each combination of values, or a search
   zoo compare RUN ... [--last N]      what differs in runs' recipes, and their figures and curves

@@ -73,6 +73,15 @@ def parser_of(line: str) -> argparse.ArgumentParser:
             _option(of_verb, "weights", _names(weights_names()))
             for name in ("host", "port", "examples"):
                 _option(of_verb, name, _names([]))
+        elif verb == "explain":
+            _positional(of_verb, "out", FilesCompleter())
+            _option(of_verb, "ckpt_path", _or_files(["last", "best"], ("ckpt", "safetensors")))
+            _option(of_verb, "weights", _names(weights_names()))
+            _option(of_verb, "inputs", FilesCompleter(), nargs="+")
+            _option(of_verb, "max_size", _names([]))
+            _option(of_verb, "trust", _names([]))
+            of_verb.add_argument("--single_file", action="store_true")
+            of_verb.add_argument("--partial", action="store_true")
         elif verb == "push":
             named = [*weights_names(), "last", "best"]
             _positional(of_verb, "name", _or_files(named, ("ckpt", "safetensors")))

@@ -54,7 +54,9 @@ def explain(argv: list[str]) -> int:
         metavar="NAME",
         help="in its place: weights that come with the package (`zoo list weights`)",
     )
-    parser.add_argument("out", metavar="OUT", help="a folder, new or empty, or an .html file")
+    parser.add_argument(
+        "out", nargs="?", metavar="OUT", help="a folder, new or empty, or an .html file"
+    )
     parser.add_argument(
         "--inputs",
         nargs="+",
@@ -79,7 +81,13 @@ def explain(argv: list[str]) -> int:
     parser.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE", help="as for other verbs"
     )
-    options, flags = parser.parse_known_args(argv)
+    own, dotted = _dotted(argv)
+    options, flags = parser.parse_known_args(own)
+    flags += dotted
+    if options.out is None and len(options.inputs) > 1:  # which take all that follows them
+        *options.inputs, options.out = options.inputs
+    if options.out is None:
+        raise UserError("OUT is missing; name a folder, new or empty, or an .html file")
     out = Path(options.out)
     _check(out, options.single_file, options.max_size)
     from zoo.cli.export import load_source, of_data
@@ -100,6 +108,25 @@ def explain(argv: list[str]) -> int:
     opens = out if options.single_file else out / "index.html"
     print(f"written to {nearby(out)}; open {nearby(opens)} in a browser", flush=True)
     return 0
+
+
+def _dotted(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words of this verb, and options of the run's parts with their values.
+
+    The parser, which does not know those, would take such a value for OUT.
+    """
+    own: list[str] = []
+    dotted: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, is_joined, _ = word.partition("=")
+        if not (name.startswith("--") and "." in name):
+            own.append(word)
+            continue
+        dotted.append(word)
+        if not is_joined:
+            dotted += [value for value in (next(words, None),) if value is not None]
+    return own, dotted
 
 
 def _check(out: Path, single_file: bool, max_size: float) -> None:

@@ -69,13 +69,20 @@ export function heatmap(values, height, width, { scale = 4, range = rangeOf(valu
   return canvas;
 }
 
-/** Draw the channels of a map (C, H, W) as tiles, each on its own scale, with a gap between. */
-export function tiles(values, [channels, height, width], { label, size = 280, gap = 1 }) {
-  const columns = Math.ceil(Math.sqrt((channels * height) / width));
+/**
+ * Draw the channels of a map (C, H, W) as tiles, each on its own scale, with a gap between.
+ * @param {Float32Array} values
+ * @param {number[]} shape Channels, height and width.
+ * @param {object} options `scale`: pixels on the screen; `label`: what it shows, in words;
+ *   `frames`: of each channel the colour around its tile.
+ */
+export function tiles(values, [channels, height, width], { label, scale = 4, frames = null }) {
+  const gap = Math.max(1, Math.round(width / 12));
+  const columns = columnsOf(channels, height, width);
   const rows = Math.ceil(channels / columns);
-  const [wide, high] = [columns * (width + gap) - gap, rows * (height + gap) - gap];
+  const [wide, high] = [columns * (width + gap) + gap, rows * (height + gap) + gap];
   const canvas = make("canvas", { width: wide, height: high, role: "img", "aria-label": label });
-  canvas.style.width = `${Math.max(size, wide > size ? Math.min(wide, 2 * size) : size)}px`;
+  canvas.style.width = `${wide * scale}px`;
   const context = canvas.getContext("2d");
   for (let c = 0; c < channels; c++) {
     const map = values.subarray(c * height * width, (c + 1) * height * width);
@@ -86,9 +93,24 @@ export function tiles(values, [channels, height, width], { label, size = 280, ga
       image.data[4 * i + 3] = 255;
     }
     const [row, column] = [Math.floor(c / columns), c % columns];
-    context.putImageData(image, column * (width + gap), row * (height + gap));
+    const [x, y] = [column * (width + gap), row * (height + gap)];
+    if (frames) {
+      context.fillStyle = frames[c];
+      context.fillRect(x, y, width + 2 * gap, height + 2 * gap);
+    }
+    context.putImageData(image, x + gap, y + gap);
   }
   return canvas;
+}
+
+/** Return how many tiles stand side by side, so that all together are about as high as wide. */
+function columnsOf(channels, height, width) {
+  return Math.ceil(Math.sqrt((channels * height) / width));
+}
+
+/** Return how many pixels of the screen a number takes where all tiles are `size` wide. */
+export function scaleOf([channels, height, width], size) {
+  return Math.min(8, Math.max(0.5, size / (columnsOf(channels, height, width) * (width + 1))));
 }
 
 /** Draw an image (H, W, C) of bytes, grey or coloured. */

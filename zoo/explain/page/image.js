@@ -127,7 +127,8 @@ export function resized(image, height, width, box = [0, 0, image.width, image.he
     const { first, weights } = down[y];
     for (let i = 0; i < width * channels; i++) {
       let sum = 0;
-      for (let k = 0; k < weights.length; k++) sum += weights[k] * wide[(first + k) * width * channels + i];
+      for (let k = 0; k < weights.length; k++)
+        sum += weights[k] * wide[(first + k) * width * channels + i];
       pixels[y * width * channels + i] = round(sum);
     }
   }
@@ -150,11 +151,25 @@ export function fitted(image, [height, width], how) {
   if (how === "pad") {
     const longest = Math.max(...ratios);
     const [wide, high] = [image.width, image.height].map((n) => Math.max(1, rounded(n / longest)));
-    return placed(resized(image, high, wide), height, width, (height - high) >> 1, (width - wide) >> 1);
+    return placed(
+      resized(image, high, wide),
+      height,
+      width,
+      (height - high) >> 1,
+      (width - wide) >> 1,
+    );
   }
   const shortest = Math.min(...ratios);
-  const [left, top] = [(image.width - width * shortest) / 2, (image.height - height * shortest) / 2];
-  return resized(image, height, width, [left, top, left + width * shortest, top + height * shortest]);
+  const [left, top] = [
+    (image.width - width * shortest) / 2,
+    (image.height - height * shortest) / 2,
+  ];
+  return resized(image, height, width, [
+    left,
+    top,
+    left + width * shortest,
+    top + height * shortest,
+  ]);
 }
 
 function placed(image, height, width, top, left) {

@@ -118,9 +118,7 @@ function settings() {
     },
     page.t("theme"),
   );
-  return [
-    make("div.row", { role: "group", "aria-label": page.t("language") }, ...languages, dark),
-  ];
+  return [make("div.row", { role: "group", "aria-label": page.t("language") }, ...languages, dark)];
 }
 
 async function start() {

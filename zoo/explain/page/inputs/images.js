@@ -15,7 +15,8 @@ const WORDS = {
     file: "Choose a file …",
     drop: "or drop one here",
     noImage: "{name} is no image that can be read here: take a PNG, JPEG, WebP, GIF or BMP.",
-    tooLarge: "{name} is too large: take an image of at most 8,192 pixels a side and 40 million in all.",
+    tooLarge:
+      "{name} is too large: take an image of at most 8,192 pixels a side and 40 million in all.",
     drawn: "a drawing",
     seen: "What the net sees, {size}",
     truth: "labelled {label}",
@@ -37,6 +38,13 @@ const WORDS = {
 };
 
 const BOARD = 24; // cells of the drawing, a side
+// A zigzag from corner to corner, in shares of the board.
+const FIRST = [
+  [0.25, 0.25],
+  [0.75, 0.25],
+  [0.25, 0.75],
+  [0.75, 0.75],
+];
 const LARGEST = 256; // pixels a side of an image to be segmented here
 
 /** Bring an image of the user's to what the net takes. */
@@ -73,9 +81,10 @@ function create(page) {
   const given = samples.map((sample, number) => {
     const image = { ...sample, pixels: bytes(sample.pixels) };
     const scale = 48 / Math.max(image.width, image.height);
-    const thumb = picture(image, t("from", { name: sample.name }), scale);
-    const attributes = { "aria-label": t("from", { name: sample.name }) };
-    const take = () => ask(image, { ...sample, number });
+    const name = t("from", { name: sample.name });
+    const thumb = picture(image, name, scale);
+    const attributes = { "aria-label": name };
+    const take = () => ask(image, { ...sample, name, number });
     return { button: make("button.thumb", { ...attributes, onclick: take }, thumb), take };
   });
 
@@ -114,8 +123,8 @@ function create(page) {
     ? [make("p.soft", {}, t("given")), make("div.row", {}, ...given.map(({ button }) => button))]
     : [];
   return {
-    elements: [...rows, make("div.flow", {}, make("div", {}, ...board, place), seen)],
-    start: () => given[0]?.take(),
+    elements: [...rows, make("div.flow", {}, make("div", {}, ...board.elements, place), seen)],
+    start: () => (given.length ? given[0].take() : board.begin()),
   };
 }
 
@@ -196,15 +205,26 @@ function drawing(page, changed) {
   });
   clear();
   point();
-  return [
-    make("p.soft", {}, t("draw")),
-    make("div.board", {}, canvas, marker),
-    make("div.row", {}, make("button", { onclick: clear }, t("clear"))),
-  ];
+  return {
+    elements: [
+      make("p.soft", {}, t("draw")),
+      make("div.board", {}, canvas, marker),
+      make("div.row", {}, make("button", { onclick: clear }, t("clear"))),
+    ],
+    /** Draw something, so that a page to which no images came shows an answer. */
+    begin: () => {
+      const corners = FIRST.map(([x, y]) => ({ x: x * size, y: y * size }));
+      corners.slice(1).forEach((corner, i) => {
+        stroke(corners[i], corner);
+      });
+      tell();
+    },
+  };
 }
 
 export const input = {
   title: "images",
+  half: true,
   words: WORDS,
   fits: ({ facts }) => facts.inputs === "images",
   create,

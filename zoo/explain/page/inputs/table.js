@@ -4,7 +4,12 @@ import { make } from "zoo/dom.js";
 import { tensor } from "zoo/engine.js";
 
 const WORDS = {
-  en: { table: "Row", samples: "Rows that came with this page", unknown: "unknown", row: "Row {name}" },
+  en: {
+    table: "Row",
+    samples: "Rows that came with this page",
+    unknown: "unknown",
+    row: "Row {name}",
+  },
   ko: { table: "행", samples: "이 페이지에 담긴 행", unknown: "알 수 없음", row: "행 {name}" },
 };
 
@@ -89,6 +94,7 @@ function create(page) {
 
 export const input = {
   title: "table",
+  half: true,
   words: WORDS,
   fits: ({ facts }) => facts.inputs === "table",
   create,

@@ -104,20 +104,14 @@ function create(page) {
     make("button", { onclick: () => page.write(text) }, name),
   );
   const rows = chosen.length
-    ? [
-        make(
-          "details",
-          {},
-          make("summary", {}, t("samples")),
-          make("div.row", {}, ...chosen),
-        ),
-      ]
+    ? [make("details", {}, make("summary", {}, t("samples")), make("div.row", {}, ...chosen))]
     : [];
   return { elements: [box, note, ...rows], start: () => ask(box.value) };
 }
 
 export const input = {
   title: "texts",
+  half: true,
   words: WORDS,
   fits: ({ facts }) => ["texts", "tokens"].includes(facts.inputs),
   create,

@@ -7,7 +7,8 @@ const WORDS = {
     answer: "Answer",
     temperature: "Temperature",
     entropy: "Entropy: {nats} of at most {most} nats",
-    fitted: "The net's own temperature is {own}. A higher one brings the classes closer together; the order stays.",
+    fitted:
+      "The net's own temperature is {own}. A higher one brings the classes closer together; the order stays.",
     several: "Each label on its own: all above {threshold} hold.",
     more: "{count} more classes",
     took: "{ms} ms",
@@ -16,7 +17,8 @@ const WORDS = {
     answer: "답",
     temperature: "온도",
     entropy: "엔트로피: 최대 {most} 중 {nats} nats",
-    fitted: "이 신경망의 온도는 {own}입니다. 높이면 클래스 확률이 서로 가까워지고, 순서는 그대로입니다.",
+    fitted:
+      "이 신경망의 온도는 {own}입니다. 높이면 클래스 확률이 서로 가까워지고, 순서는 그대로입니다.",
     several: "레이블마다 따로 판단합니다. {threshold}보다 크면 해당합니다.",
     more: "그 밖의 클래스 {count}개",
     took: "{ms} ms",
@@ -27,7 +29,10 @@ const SHOWN = 12;
 
 /** Return probabilities under another temperature; what is given are those under `own`. */
 export function heated(probabilities, own, temperature) {
-  const logits = Array.from(probabilities, (p) => (Math.log(Math.max(p, 1e-38)) * own) / temperature);
+  const logits = Array.from(
+    probabilities,
+    (p) => (Math.log(Math.max(p, 1e-38)) * own) / temperature,
+  );
   const highest = Math.max(...logits);
   const parts = logits.map((logit) => Math.exp(logit - highest));
   const sum = parts.reduce((a, b) => a + b, 0);

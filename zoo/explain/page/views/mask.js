@@ -1,6 +1,6 @@
 // The class of each pixel, and how sure the net is of it.
 
-import { PARTS, heatmap, picture } from "zoo/canvas.js";
+import { heatmap, PARTS, picture } from "zoo/canvas.js";
 import { choice, digits, make, slider } from "zoo/dom.js";
 
 const WORDS = {
@@ -109,6 +109,7 @@ function create(page) {
 export const view = {
   order: 10,
   title: "mask",
+  half: true,
   words: WORDS,
   fits: ({ facts }) => facts.task === "segmentation",
   create,

@@ -74,8 +74,11 @@ function create(page) {
   function drawn() {
     const { probabilities, order } = chances(latest.outputs.logits.data, temperature, k);
     let rest = Math.random();
-    const id = order.find((each) => (rest -= probabilities[each]) <= 0) ?? order[0];
-    return goOn(id);
+    const id = order.find((each) => {
+      rest -= probabilities[each];
+      return rest <= 0;
+    });
+    return goOn(id ?? order[0]);
   }
 
   return {
@@ -118,6 +121,7 @@ function create(page) {
 export const view = {
   order: 10,
   title: "next",
+  half: true,
   words: WORDS,
   fits: ({ facts }) => facts.inputs === "tokens",
   create,

@@ -7,7 +7,8 @@ const WORDS = {
   en: {
     occlusion: "Word by word",
     run: "Leave out each word",
-    change: "Probability of “{name}” with the word, less that without it. Red: the word speaks for it; blue: against.",
+    change:
+      "Probability of “{name}” with the word, less that without it. Red: the word speaks for it; blue: against.",
     waits: "{done} of {count} words",
     word: "{word}: {change}",
     most: "Only the first {count} words are tried.",
@@ -15,7 +16,8 @@ const WORDS = {
   ko: {
     occlusion: "단어별 영향",
     run: "단어를 하나씩 빼 보기",
-    change: "단어가 있을 때의 “{name}” 확률에서 없을 때의 확률을 뺀 값입니다. 빨강은 찬성, 파랑은 반대하는 단어입니다.",
+    change:
+      "단어가 있을 때의 “{name}” 확률에서 없을 때의 확률을 뺀 값입니다. 빨강은 찬성, 파랑은 반대하는 단어입니다.",
     waits: "{count}개 중 {done}개",
     word: "{word}: {change}",
     most: "처음 {count}개 단어만 시도합니다.",

@@ -79,7 +79,12 @@ function create(page) {
     const means = names.map((name, i) => {
       let sum = 0;
       for (let unit = 0; unit < units; unit++) sum += values[unit * count + i];
-      return make("li.token", {}, make("span.piece", {}, name), make("span.soft", {}, digits(sum / units, 2)));
+      return make(
+        "li.token",
+        {},
+        make("span.piece", {}, name),
+        make("span.soft", {}, digits(sum / units, 2)),
+      );
     });
     const canvas = heatmap(values, units, count, {
       scale,

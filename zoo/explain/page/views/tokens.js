@@ -3,7 +3,10 @@
 import { make } from "zoo/dom.js";
 
 const WORDS = {
-  en: { tokens: "Tokens", count: "{count} tokens; the number below each is its place in the vocabulary." },
+  en: {
+    tokens: "Tokens",
+    count: "{count} tokens; the number below each is its place in the vocabulary.",
+  },
   ko: { tokens: "토큰", count: "토큰 {count}개. 아래 숫자는 어휘 안에서의 번호입니다." },
 };
 

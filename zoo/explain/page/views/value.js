@@ -18,6 +18,7 @@ function create(page) {
 export const view = {
   order: 10,
   title: "value",
+  half: true,
   words: WORDS,
   fits: ({ facts }) => facts.task === "regression",
   create,
