@@ -76,6 +76,7 @@ def test_branch_and_shortcut_of_a_residual_block_before_the_sum():
         tap, (branch, shortcut, total) = found["sum", name]
         assert torch.equal(branch + shortcut, total)  # before the activation, which works in place
         assert len(tap.parts) == 2
+        assert sum("shortcut" in part or "downsample" in part for part in tap.parts) == 1
 
 
 def test_statistics_of_a_norm_are_those_of_its_maps():

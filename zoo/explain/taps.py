@@ -113,7 +113,8 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **kwargs)
         if copies:
             kind: Kind = "concat" if func is torch.cat else "sum"
-            self._keep(kind, [*copies, result.clone()], [self._called(part) for part in parts])
+            names = [self._called(part, kind == "sum") for part in parts]
+            self._keep(kind, [*copies, result.clone()], names)
         return result
 
     def enter(self, named: _Named, args: Any) -> None:
@@ -179,15 +180,17 @@ class _Watch(TorchFunctionMode):
         tap.heads = outputs[0].shape[1] if kind == "attention" else 0
         self.found.append((tap, outputs))
 
-    def _called(self, part: Tensor) -> str:
+    def _called(self, part: Tensor, is_added: bool) -> str:
         """Return what a part of a sum or a concatenation is called: where it comes from."""
         made = self.made.get(id(part))
         if made is None:
             return "input"
         name, module = made[0]
+        own = name.rpartition(".")[2]
+        if is_added and not name.startswith(f"{self.at_work[-1].name}."):
+            return f"shortcut from {own}"  # what is made before the block
         sizes = [max(each.kernel_size) for each in module.modules() if isinstance(each, nn.Conv2d)]
         pools = any(isinstance(each, nn.MaxPool2d | nn.AvgPool2d) for each in module.modules())
-        own = name.rpartition(".")[2]
         if pools:
             return f"{own} (pool)"
         return f"{own} ({max(sizes)}x{max(sizes)})" if sizes else own

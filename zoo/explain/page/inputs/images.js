@@ -118,7 +118,9 @@ function create(page) {
     make("label.file", {}, t("file"), chooser),
     make("span.soft", {}, t("drop")),
   );
-  const board = drawing(page, (image) => ask(prepared(image, facts), { name: t("drawn") }));
+  // A line is a little wider than what becomes a pixel, or it would be lost between two.
+  const line = Math.max(22, (1.3 * 10 * BOARD) / Math.min(...(facts.image_size ?? [BOARD])));
+  const board = drawing(page, line, (image) => ask(prepared(image, facts), { name: t("drawn") }));
   const rows = given.length
     ? [make("p.soft", {}, t("given")), make("div.row", {}, ...given.map(({ button }) => button))]
     : [];
@@ -129,7 +131,7 @@ function create(page) {
 }
 
 /** A board to draw on in white on black; each change is told as an image. */
-function drawing(page, changed) {
+function drawing(page, line, changed) {
   const { t } = page;
   const size = 10 * BOARD;
   const canvas = make("canvas.draw", {
@@ -154,7 +156,7 @@ function drawing(page, changed) {
   };
   const stroke = (from, to) => {
     context.strokeStyle = context.fillStyle = "white";
-    context.lineWidth = 22;
+    context.lineWidth = line;
     context.lineCap = "round";
     context.beginPath();
     context.moveTo(from.x, from.y);
