@@ -23,6 +23,7 @@ usage: zoo VERB [RECIPE ...] [--OPTION VALUE ...]
   zoo sweep STUDY                     a recipe under each combination of values, or a search
   zoo compare RUN ... [--last N]      what differs in runs' recipes, and their figures and curves
   zoo dashboard --kind KIND|FOLDER    a W&B workspace for runs, or the report of a sweep
+  zoo sync RUN ...                    send to W&B what runs have kept offline, each once
   zoo list [KIND] [PATTERN]           nets, tasks, data, losses, norms, recipes ...
   zoo help NAME                       all about one of them, or about an option
   zoo results RUN ... [--to FILE]     the test figures of runs, a row each

@@ -76,6 +76,10 @@ def run_verb(argv: list[str]) -> int:
         from zoo.studies.sweep import sweep
 
         return sweep(rest)
+    if verb == "sync":
+        from zoo.cli.sync import sync
+
+        return sync(rest)
     if verb == "bench":
         from zoo.studies.bench import bench
 

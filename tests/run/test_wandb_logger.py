@@ -485,9 +485,9 @@ def test_no_prompt_at_a_terminal(runs: dict[str, Run]) -> None:
     assert "offline (not logged in)" in line
     assert "`wandb login`" in line
     assert "--wandb off" in line
-    path = re.search(r"`wandb sync (\S+)`", line)
+    path = re.search(r"`zoo sync (\S+)`", line)
     assert path is not None
-    assert list(runs["whole"].folder.glob(path[1]))
+    assert runs["whole"].folder / path[1] == runs["whole"].path
 
 
 TOKEN = "0123456789" * 4
@@ -685,7 +685,7 @@ def test_end_is_bounded(
     assert time.monotonic() - started < 15
     out, err = capfd.readouterr()
     assert out.startswith("W&B: http")
-    assert err.startswith("W&B: not everything was uploaded within 2 s; `wandb sync --include")
+    assert err.startswith("W&B: not everything was uploaded within 2 s; `zoo sync ")
     assert (out.count("\n"), err.count("\n")) == (1, 1)
 
 

@@ -41,6 +41,7 @@ OTHER_VERBS = {
     "push": "Put weights, their recipe and a card into a repository on the Hugging Face hub.",
     "results": "Show the figures of runs as rows.",
     "sweep": "Run a recipe under each combination of values, or a search, or a study's script.",
+    "sync": "Send to W&B what runs have kept offline, each once.",
 }
 _PACKAGES = {
     "nets": ("zoo.nets",),

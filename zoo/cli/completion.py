@@ -86,6 +86,8 @@ def parser_of(line: str) -> argparse.ArgumentParser:
             named = [*weights_names(), "last", "best"]
             _positional(of_verb, "name", _or_files(named, ("ckpt", "safetensors")))
             of_verb.add_argument("--private", action="store_true")
+        elif verb == "sync":
+            _positional(of_verb, "run", _or_files(["last"], ()))
         elif verb == "results":
             _positional(of_verb, "run", FilesCompleter())
             _option(of_verb, "to", FilesCompleter(("csv",)))

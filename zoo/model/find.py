@@ -7,11 +7,9 @@ from pathlib import Path
 
 from datamodules.core.errors import did_you_mean, refuse
 from zoo.catalog.weights import weights_names, weights_path
-from zoo.run.names import HUB_PREFIX, check_local
-from zoo.run.runs import NEWEST, newest_checkpoint
+from zoo.run.names import HUB_PREFIX, check_local, recipe_folder
+from zoo.run.runs import NEWEST, RUNS, newest_checkpoint
 
-#: Where runs are kept unless told.
-RUNS = Path("runs")
 #: A run's checkpoints, the one that is meant first.
 _OF_RUN = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 
@@ -56,7 +54,7 @@ def find_weights(name: str | os.PathLike[str], root: str | os.PathLike[str] = RU
 
 def _newest(text: str, recipe: str, which: str, root: Path) -> Path:
     """Return a checkpoint of the run that was begun last, of a recipe or of all."""
-    name = recipe.removeprefix("recipes/").removesuffix(".yaml").replace("/", "-")
+    name = recipe_folder(recipe)
     if name and not any((root / name).glob("*/recipe.yaml")):
         where = f"there is no run of {recipe!r} in {str(root)!r}"
         raise refuse("ckpt_path", text, f"{where}: `zoo fit {recipe}` makes one")

@@ -12,11 +12,12 @@ from torch import nn
 from datamodules.core.errors import refuse
 from datamodules.core.protocols import HasClassNames
 from zoo.model.build import answers_of, build_inputs, build_net, build_task, options_of
-from zoo.model.find import RUNS, find_weights
+from zoo.model.find import find_weights
 from zoo.model.model import Model
 from zoo.nets.protocols import Classifies
 from zoo.run.checkpoint import check_weights, read_checkpoint
 from zoo.run.precision import choose_precision
+from zoo.run.runs import RUNS
 
 if TYPE_CHECKING:  # which takes as long to import as torch
     from lightning.pytorch import Callback

@@ -22,6 +22,15 @@ def run_id(folder: str) -> str:
     return found[0] if found else folder
 
 
+def recipe_folder(recipe: str) -> str:
+    """Return what the folder of a recipe's runs is called.
+
+    >>> recipe_folder("llm/sft.yaml")
+    'llm-sft'
+    """
+    return recipe.removeprefix("recipes/").removesuffix(".yaml").replace("/", "-")
+
+
 def check_local(checkpoint: str) -> None:
     """Check that a checkpoint is a file on this machine.
 

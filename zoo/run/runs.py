@@ -11,6 +11,8 @@ from datamodules.core.errors import refuse
 from zoo.errors import UserError
 from zoo.run.names import run_id
 
+#: Where runs are kept unless told.
+RUNS = Path("runs")
 #: What stands for a file of the run that began last.
 NEWEST = {"last": "last", "best": "best", "@last": "last", "@best": "best"}
 #: Where what is no training is kept, and what its runs are called in a study's folder.

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from zoo.run.launch import is_first_process
 from zoo.run.metrics_file import read_metrics
 from zoo.run.wandb_filing import Filing, place_of, write_place
 from zoo.run.wandb_login import WandbMode, mode_of, sentence, within
+from zoo.run.wandb_sync import differ, mark_sent, recipe_of
 
 #: Seconds that the server has to answer that the data are an input of the run.
 _INPUT_S = 20
@@ -71,7 +73,8 @@ class RunWandb(WandbLogger):
         self.asked = asked
         self.upload_s = upload_s
         self._run: Any = None
-        self._run_mode = ""
+        self._own_id = run_id
+        self._before: dict[str, Any] = {}
         self._stand_in: Any = None
         self._said: set[str] = set()
         self._best: dict[str, Literal["min", "max"]] = {}
@@ -134,18 +137,18 @@ class RunWandb(WandbLogger):
     def _open(self, mode: Literal["online", "offline"]) -> None:
         import wandb
 
-        self._run_mode = mode
+        folder = Path(str(self.save_dir))
         self._run = wandb.init(**self._identity, resume="allow", mode=mode)
-        write_place(Path(str(self.save_dir)), self._run.entity, self._run.project, self._run.id)
+        # What W&B's agent starts may be there already, with the values that it chose.
+        if self._run.resumed and not place_of(folder) and "WANDB_SWEEP_ID" not in os.environ:
+            self._before = dict(self._run.config)
+        write_place(folder, self._run.entity, self._run.project, self._run.id)
         self._run.define_metric("trainer/global_step")
         self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
 
     def _sync(self) -> str:
         """Return the command that uploads the run's files."""
-        folder = os.path.join(nearby(str(self.save_dir)), "wandb")
-        if self._run_mode == "online":
-            return f"`wandb sync --include-online {folder}/run-*`"
-        return f"`wandb sync {folder}/offline-run-*`"
+        return f"`zoo sync {nearby(str(self.save_dir))}`"
 
     def complain(self, error: Exception) -> None:
         """Say what could not be logged, and give up if nothing can be."""
@@ -173,7 +176,25 @@ class RunWandb(WandbLogger):
             self._stand_in = wandb.init(mode="disabled")
 
     log_metrics = _guarded(WandbLogger.log_metrics)
-    log_hyperparams = _guarded(WandbLogger.log_hyperparams)
+
+    @_guarded
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Log a configuration; a run that is there with another recipe is left alone."""
+        config = params if isinstance(params, dict) else vars(params)
+        if differ(self._before, config):
+            taken, there = self._run.id, recipe_of(self._before)
+            self._run.finish()
+            self._identity["id"] = self._own_id
+            (Path(str(self.save_dir)) / "wandb.json").unlink()
+            self._open("online")
+            print(
+                f"W&B: the run {taken!r} has another recipe ({there}), so this one goes to "
+                f"{self._run.url}; unset WANDB_RUN_ID",
+                file=sys.stderr,
+            )
+        self._before = {}
+        super().log_hyperparams(params)
+
     log_image = _guarded(WandbLogger.log_image)
     log_table = _guarded(WandbLogger.log_table)
     watch = _guarded(WandbLogger.watch)
@@ -270,7 +291,7 @@ class RunWandb(WandbLogger):
             self._stand_in = None
         if not self.active or self._run is None:
             return
-        url = self._run.url
+        url, segment = self._run.url, Path(self._run.dir).parent
         failure = self._end(exit_code, self.upload_s + 10)
         if isinstance(failure, TimeoutError):
             print(
@@ -281,6 +302,7 @@ class RunWandb(WandbLogger):
         elif failure is not None:
             print(f"W&B: failed at its end ({sentence(failure)})", file=sys.stderr)
         elif url:
+            mark_sent(segment)
             print(f"W&B: {url}")
 
     def _end(self, exit_code: int, seconds: float) -> Exception | None:
