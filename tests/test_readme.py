@@ -56,7 +56,7 @@ def test_the_yaml_example_is_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    example, _ = (text for kind, text in BLOCKS if kind == "yaml")
+    example, *_ = (text for kind, text in BLOCKS if kind == "yaml")
     (tmp_path / "mine.yaml").write_text(example)
     with pytest.raises(SystemExit) as end:
         main(["fit", "--config", "mine.yaml", "--print_config"])
@@ -67,14 +67,25 @@ def test_the_yaml_example_is_a_recipe(
 
 def test_the_study_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _, example = (text for kind, text in BLOCKS if kind == "yaml")
+    _, example, _ = (text for kind, text in BLOCKS if kind == "yaml")
     spec = read_spec(Path("norms.yaml"), yaml.safe_load(example), [], [])
     assert len(spec.grid()) == 3 * 2 * 3
     assert any(line.startswith("zoo sweep --config norms.yaml") for line in ZOO)
 
 
+def test_the_sweep_of_wandb_calls_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:
+    *_, example = (text for kind, text in BLOCKS if kind == "yaml")
+    sweep = yaml.safe_load(example)
+    program, *words, arguments = sweep["command"]
+    assert (program, arguments) == ("zoo", "${args}")
+    (name,) = sweep["parameters"]
+    with pytest.raises(SystemExit):
+        main([*words, f"--{name}=0.01", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["lr"] == 0.01
+
+
 def test_the_example_of_a_trained_net_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    example, _ = (text for kind, text in BLOCKS if kind == "python")
+    example, *_ = (text for kind, text in BLOCKS if kind == "python")
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     label, *probabilities = capsys.readouterr().out.split()

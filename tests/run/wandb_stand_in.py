@@ -88,6 +88,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.asked: list[str] = []
         self.runs: dict[str, Received] = {}
         self.artifacts: list[Artifact] = []
+        self.used: list[tuple[str, int]] = []
         self.sweeps: dict[str, dict[str, Any]] = {}
         self.lock = threading.RLock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -122,10 +123,12 @@ class Server(http.server.ThreadingHTTPServer):
             found += [f"{name}: {file}, {len(data):,} B" for file, data in run.files.items()]
         for artifact in self.artifacts:
             given = artifact.given
-            names = ", ".join(artifact.aliases)
             title = f"artifact {given['artifactCollectionName']} ({given['artifactTypeName']})"
-            found += [f"{title}, {artifact.state}, aliases {names}"]
-            found += [f"{title}: {file}, {len(d):,} B" for file, d in artifact.files.items()]
+            files = sorted(artifact.files, key=lambda file: (file.startswith("media/"), file))
+            size = sum(map(len, artifact.files.values()))
+            found += [f"{title}, {artifact.state}, {', '.join(artifact.aliases)}"]
+            found += [f"{title}: {', '.join(files[:1])}, {len(files)} files, {size:,} B"]
+        found += [f"{run}: used artifact {number}" for run, number in self.used]
         return found
 
 
@@ -295,8 +298,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         made = {"id": str(number), "state": "PENDING", "artifactSequence": sequence}
         return {"createArtifact": {"artifact": made}}
 
+    def on_ArtifactByID(self, given: dict[str, Any]) -> Any:
+        artifact = self.server.artifacts[int(given["id"])]
+        project = self.project(artifact.given["projectName"]) | {"internalId": "1"}
+        name = artifact.given["artifactCollectionName"]
+        found = {"__typename": "Artifact", "id": given["id"], "state": artifact.state}
+        found |= {"versionIndex": 0, "description": None, "tags": [], "aliases": []}
+        found |= {"artifactSequence": {"name": name, "project": project}}
+        found["artifactSequence"]["__typename"] = "ArtifactSequence"
+        found |= {"artifactType": {"name": artifact.given["artifactTypeName"]}}
+        found |= {"metadata": artifact.given["metadata"], "ttlDurationSeconds": 0}
+        found |= {"ttlIsInherited": False, "historyStep": None, "commitHash": None}
+        found |= {"size": sum(map(len, artifact.files.values())), "updatedAt": None}
+        found |= {"digest": artifact.given["digest"], "fileCount": len(artifact.files)}
+        return {"artifact": found | {"createdAt": "2026-01-01T00:00:00"}}
+
     def on_UseArtifact(self, given: dict[str, Any]) -> Any:
-        return {"useArtifact": {"artifact": {"id": given["input"]["artifactID"]}}}
+        used = given["input"]["artifactID"]
+        self.server.used.append((given["input"]["runName"], int(used)))
+        return {"useArtifact": {"artifact": {"id": used}}}
 
     def on_ClientIDMapping(self, given: dict[str, Any]) -> Any:
         for number, artifact in enumerate(self.server.artifacts):

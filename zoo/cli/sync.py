@@ -29,7 +29,8 @@ def sync(argv: list[str]) -> int:
     parser = VerbParser(
         prog="zoo sync",
         description="Send to W&B what runs have kept offline: figures, pictures, tables and "
-        "artifacts. What was sent is marked, and is not sent again. Log in before by `wandb login`.",
+        "artifacts. What was sent is marked, and is not sent again. Log in before by "
+        "`wandb login`.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -50,7 +51,7 @@ def sync(argv: list[str]) -> int:
             continue
         print(f"{nearby(run)}: sending", flush=True)
         sent = send(run)
-        print(f"{nearby(run)}: sent to {sent.url}")
+        print(f"{nearby(run)}: sent{f' to {sent.url}' if sent.url else ''}")
         for file in sent.torn:
             print(
                 f"zoo: {nearby(file)} ends in the middle of a record, as its run was cut off; all "

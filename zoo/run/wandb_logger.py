@@ -73,6 +73,7 @@ class RunWandb(WandbLogger):
         self.asked = asked
         self.upload_s = upload_s
         self._run: Any = None
+        self._run_mode = ""
         self._own_id = run_id
         self._before: dict[str, Any] = {}
         self._stand_in: Any = None
@@ -138,6 +139,7 @@ class RunWandb(WandbLogger):
         import wandb
 
         folder = Path(str(self.save_dir))
+        self._run_mode = mode
         self._run = wandb.init(**self._identity, resume="allow", mode=mode)
         # What W&B's agent starts may be there already, with the values that it chose.
         if self._run.resumed and not place_of(folder) and "WANDB_SWEEP_ID" not in os.environ:

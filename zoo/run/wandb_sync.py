@@ -25,12 +25,10 @@ class Sent(NamedTuple):
     """What came of a run's files.
 
     Args:
-        count: How many were sent.
-        url: Where the run is to be seen; empty where nothing was sent.
+        url: Where the run is to be seen; empty where ``wandb sync`` was too fast to say.
         torn: Those that end in the middle of a record, of which all before was sent.
     """
 
-    count: int
     url: str
     torn: list[Path]
 
@@ -103,7 +101,7 @@ def send(run: Path) -> Sent:
                 _check_torn(place, output)
                 torn.append(file)
                 mark_sent(file.parent)  # its run is over: there is no more to come
-        return Sent(len(files), url, torn)
+        return Sent(url, torn)
     finally:
         lock.release()
 
