@@ -23,6 +23,8 @@ stand_in = importlib.util.module_from_spec(_spec)
 sys.modules["wandb_stand_in"] = stand_in
 _spec.loader.exec_module(stand_in)
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 ROOT = Path(__file__).parents[2]
 SMALL = [
     *("--model.net=MLP", "--trainer.max_epochs=1", "--trainer.limit_train_batches=3"),
@@ -198,7 +200,7 @@ def test_sync_of_a_run_whose_id_has_another_recipe(offline: Zoo, server: Any) ->
     assert not server.runs[name].sent
 
 
-@pytest.mark.parametrize("status", [401, pytest.param(403, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("status", [401, 403])
 def test_sync_to_a_server_that_refuses(offline: Zoo, server: Any, status: int) -> None:
     (folder,) = offline.runs()
     server.refused["upsertBucket"] = status
@@ -244,7 +246,6 @@ def agent(zoo: Zoo, sweep: str) -> tuple[str, subprocess.CompletedProcess[str]]:
     return found[1].split("/")[-1], zoo.run(["wandb", "agent", found[1]])
 
 
-@pytest.mark.slow
 def test_three_runs_of_a_sweep_through_the_agent(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,7 +273,6 @@ def test_three_runs_of_a_sweep_through_the_agent(
     assert len(server.runs) == 3
 
 
-@pytest.mark.slow
 def test_a_sweep_of_an_option_that_no_class_has(server: Any, tmp_path: Path) -> None:
     zoo = Zoo(tmp_path, **server.environment())
     _, ended = agent(zoo, SWEEP.replace("model.lr", "model.learning_rat"))
