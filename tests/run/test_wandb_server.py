@@ -108,6 +108,12 @@ def test_what_arrives_of_a_run(
     ended = zoo("sync", str(folder))
     assert ended.stdout.endswith(": was sent before\n"), ended.stderr
     assert len(run.sent) == len(set(run.sent))
+    for mark in folder.glob("wandb/run-*/*.synced"):
+        mark.unlink()  # as after an upload that was cut short
+    ended = zoo("sync", str(folder))
+    assert ended.returncode == 2
+    assert f"W&B's run 'me/lightning-zoo/{name}' has rows of run-" in ended.stderr
+    assert len(run.sent) == len(set(run.sent))
 
 
 # -------------------------------------------------------------------------------- sync
@@ -145,9 +151,14 @@ def test_sync_sends_what_is_offline_once_and_in_order(offline: Zoo, server: Any)
     assert ended.stdout.endswith(("sent\n", f"sent to {url}\n"))
     assert steps(server, name) == [1, 2, 3, 4, 5, 6]
     assert run.config["trainer"]["max_epochs"] == 2
+    assert {path.name for path in offline.folder.iterdir()} <= {"home", "runs"}
     sent = list(run.sent)
     ended = offline("sync", place, "last")
     assert (ended.returncode, ended.stdout) == (0, f"{place}: was sent before\n")
+    max(folder.glob("wandb/offline-run-*/*.synced")).unlink()  # as where the upload was cut short
+    ended = offline("sync", place)
+    assert ended.returncode == 2
+    assert "has rows of offline-run-" in ended.stderr
     assert run.sent == sent
 
 

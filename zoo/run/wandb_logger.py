@@ -298,7 +298,7 @@ class RunWandb(WandbLogger):
         if isinstance(failure, TimeoutError):
             print(
                 f"W&B: not everything was uploaded within {self.upload_s:.0f} s; "
-                f"{self._sync()} uploads the rest",
+                f"{self._sync()} says how to send the rest",
                 file=sys.stderr,
             )
         elif failure is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +94,7 @@ def send(run: Path) -> Sent:
         ) from error
     try:
         if files:
-            _check_other(run)
+            _check_there(run, files[0])
         url, torn = "", []
         for file in files:
             output = _sync(file)
@@ -110,6 +113,8 @@ def _sync(file: Path) -> str:
     """Run ``wandb sync`` and return what it says."""
     command = [sys.executable, "-m", "wandb", "sync", "--include-online", str(file.resolve())]
     environment = {k: v for k, v in os.environ.items() if k not in ("WANDB_MODE", "WANDB_SILENT")}
+    folder = file.parents[1]  # its logs go to the working folder else
+    environment |= {"WANDB_DIR": str(folder.parent), "WANDB_CACHE_DIR": str(folder / "cache")}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     return ended.stdout + ended.stderr
 
@@ -126,25 +131,47 @@ def _check_torn(place: str, output: str) -> None:
     )
 
 
-def _check_other(run: Path) -> None:
-    """Check that W&B's run of this id, if there is one, has the recipe of this folder."""
+def _check_there(run: Path, first: Path) -> None:
+    """Check that W&B's run of this id, if there is one, is this one and waits for its next file.
+
+    Args:
+        run: The run's folder.
+        first: The first file to be sent.
+    """
     import wandb
 
     where = place_of(run)
-    if "id" not in where or not (run / "recipe.yaml").is_file():
+    if "id" not in where:
         return
     path = "/".join(filter(None, map(where.get, ("entity", "project", "id"))))
     try:
-        there = wandb.Api().run(path).config
+        there = wandb.Api().run(path)
+        config, last = there.config, dict(there.summary).get("_step")
     except Exception:  # there is none yet; what refuses is told where the run is sent
         return
-    ours = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    if differ(there, ours):
+    anew = f"`wandb sync --include-online --include-synced --id NEW {nearby(run)}/wandb/*run-*`"
+    recipe = run / "recipe.yaml"
+    ours = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+    if ours and differ(config, ours):
         raise UserError(
-            f"W&B's run {path!r} has another recipe ({recipe_of(there)}) than {nearby(run)!r} "
-            f"({recipe_of(ours)}); delete it there, or send this one by `wandb sync --id NEW "
-            f"{nearby(run)}/wandb/*run-*`"
+            f"W&B's run {path!r} has another recipe ({recipe_of(config)}) than {nearby(run)!r} "
+            f"({recipe_of(ours)}); {anew} sends this one under another id"
         )
+    # `wandb sync` puts rows after those that are there.
+    if last is not None and last >= _first_step(run, first):
+        raise UserError(
+            f"W&B's run {path!r} has rows of {first.parent.name} already, from an upload that was "
+            f"cut short, and would have them twice; {anew} sends all of it under another id"
+        )
+
+
+def _first_step(run: Path, file: Path) -> float:
+    """Return the row at which a file begins in W&B's run; infinite where it was never begun."""
+    state = file.with_name(file.name + ".syncstate")
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(state.read_text(encoding="utf-8"))["starting_step"])
+    online = not file.parent.name.startswith("offline-")
+    return 0 if online or not any(run.glob(f"wandb/*run-*/*{_MARK}")) else inf
 
 
 def differ(there: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
