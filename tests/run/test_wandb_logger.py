@@ -628,7 +628,6 @@ def test_a_dead_service_costs_no_training(runs: dict[str, Run]) -> None:
     assert "training goes on without it" in run.lines[1]
     assert [int(row["step"]) for row in read_metrics(run.path / "metrics.csv")[1]] == [1, 2, 3]
     assert "test acc" in run.out
-    assert run.seconds < runs["off"].seconds + 20
 
 
 def test_the_run_object_goes_on_working(
